@@ -1,0 +1,1 @@
+"""Representative samples of a data set and the activation ranges measured on them."""
