@@ -1,0 +1,85 @@
+"""The hyperparameters of an EmbBERT model, and the named sizes."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbBertConfig:
+    """Sizes of an EmbBERT model (arXiv 2502.10001, section 4 and its hyperparameter table).
+
+    Example:
+    ```python
+    config = EmbBertConfig(vocab_size=4096, num_layers=2)
+    config = dataclasses.replace(PRESETS["big"], vocab_size=4096)
+    ```
+
+    Attributes:
+        vocab_size: V, number of token ids, the five special ones included.
+        max_length: S, longest sequence in tokens, special tokens included.
+        hidden_size: D, width of the hidden states.
+        reduced_size: R, width of the token and position tables before expansion to D.
+        num_layers: N, number of blocks.
+        kernel_size: K, taps of the causal depthwise convolution.
+        expansion: E, convolution channels per hidden channel.
+        dropout: Probability of dropping an attention weight while training.
+        num_heads: Attention heads; the family uses one and only one is implemented.
+
+    Raises:
+        ValueError: if a size is not a positive integer, `dropout` is outside [0, 1) or
+            `num_heads` is not 1.
+    """
+
+    vocab_size: int = 8192
+    max_length: int = 256
+    hidden_size: int = 128
+    reduced_size: int = 16
+    num_layers: int = 4
+    kernel_size: int = 32
+    expansion: int = 1
+    dropout: float = 0.1
+    num_heads: int = 1
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "dropout":
+                if not 0.0 <= value < 1.0:
+                    raise ValueError(f"dropout must be in [0, 1), not {value}")
+            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
+        if self.num_heads != 1:
+            raise ValueError(f"num_heads must be 1 (as in the paper), not {self.num_heads}")
+
+    def to_dict(self) -> dict:
+        """Returns the fields as a dictionary that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "EmbBertConfig":
+        """Builds a configuration from `to_dict`'s dictionary.
+
+        Raises:
+            ValueError: if a field is unknown or a value does not fit.
+        """
+        unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown configuration fields: {', '.join(unknown)}")
+        return cls(**fields)
+
+
+PRESETS = {
+    # The reference model: 357,248 parameters without a head.
+    "embbert": EmbBertConfig(),
+    "big": EmbBertConfig(max_length=512, reduced_size=32, num_layers=5, expansion=2),
+    # For quick tests: the same structure with every size small, and E > 1 so that the channel
+    # order of the expanded convolution is exercised.
+    "tiny": EmbBertConfig(
+        vocab_size=256,
+        max_length=32,
+        hidden_size=16,
+        reduced_size=8,
+        num_layers=2,
+        kernel_size=4,
+        expansion=2,
+    ),
+}
