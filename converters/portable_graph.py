@@ -1,0 +1,501 @@
+"""EmbBERT as a graph of TFLM's builtin int8 operators, laid out for TFLM's memory planner.
+
+What makes it small, against a plain conversion:
+
+* RMSNorm's gain, 1/sqrt(D) and both lambda factors are folded into weights (`embbert_tf.folding`).
+* Queries go through attention in chunks: no (S, S) tensor exists. Chunks shrink as finished output
+  rows pile up, so that every chunk peaks at the same height.
+* Both attention products are FULLY_CONNECTED with a computed filter: scores = Q . xhat^T with
+  xhat (S, D) as filter, and A . V with V^T (D, S) as filter, where V^T = Wv^T . xhat^T comes out
+  transposed from one FULLY_CONNECTED whose *input* is the constant Wv^T. Nothing is transposed, and
+  no transposed copy is kept for the life of the interpreter, as BATCH_MATMUL would.
+* The padding mask is the bias of the scores' FULLY_CONNECTED: no operator over (S, S) for it.
+* mean(x^2) is a FULLY_CONNECTED with a constant row: 32-bit sums, at a seventieth of MEAN's cost.
+* Token and position meet in one dense layer over [token, position]; the position table stays
+  (S, R). Column scales of both tables move into that layer's rows.
+* The last layer computes row 0 alone, as the head reads nothing else.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from converters import flatbuffer, memory_model, quantize
+from converters.flatbuffer import Graph, Op, Tensor
+from embbert_tf.folding import FoldedModel
+
+# Softmax weights and sigmoid have these in TFLite's specification.
+_PROBABILITY = quantize.Quantization(1 / 256, -128)
+# Pushes a padding key's score below every int8 score: |q . x| stays under 255 * 127 * D < 2^24 for
+# D <= 512; twice that leaves the sum far inside 32 bits.
+_MASK = 1 << 25
+# A masked score saturates at the lowest int8 score, so that one must lie this far below the largest
+# score of any query: exp(-10) is 4.5e-5, and rounds to 0 in softmax's 1/256 steps.
+MASK_DEPTH = 10.0
+
+_TRIES = 100  # orders of placing that are tried for each finalist
+_FINALISTS = 6  # cuts that are placed for real
+
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How the graph is cut.
+
+    Attributes:
+      groups: Query rows of each attention chunk, grouped: the convolution branch runs once a group.
+        They sum to max_length and hold for all layers but the last.
+      head_bytes: Predicted arena head.
+      tail_bytes: Predicted arena tail (64-bit host).
+      considered: (chunk count, predicted arena) of every cut that was weighed.
+    """
+
+    groups: Groups
+    head_bytes: int
+    tail_bytes: int
+    considered: tuple[tuple[int, int], ...]
+
+    def describe(self) -> str:
+        """Returns the choice as a line for people."""
+        weighed = ", ".join(f"{count}: {size}" for count, size in self.considered)
+        return (
+            f"schedule: query rows {' | '.join('+'.join(map(str, g)) for g in self.groups)}"
+            " (attention a chunk at a time, convolution once between bars); predicted arena "
+            f"{self.head_bytes + self.tail_bytes} bytes (head {self.head_bytes}, tail "
+            f"{self.tail_bytes}); weighed by number of chunks: {weighed}"
+        )
+
+
+class _Builder:
+    """Adds operators one by one; each method returns the operator's output."""
+
+    def __init__(self):
+        self.ops: list[Op] = []
+
+    def activation(self, name, shape, q: quantize.Quantization) -> Tensor:
+        return Tensor(name, tuple(shape), np.int8, q.scale, q.zero_point)
+
+    def constant(self, name, data, scale=None, zero_point=0, axis=0) -> Tensor:
+        data = np.ascontiguousarray(data)
+        return Tensor(name, data.shape, data.dtype, scale, zero_point, axis, data)
+
+    def add(self, kind, inputs, output, version=1, **options) -> Tensor:
+        self.ops.append(Op(kind, inputs, [output], flatbuffer.options(kind, **options), version))
+        return output
+
+    def dense(self, name, x, weight, bias, rows, q) -> Tensor:
+        out = self.activation(name, (rows, weight.shape[0]), q)
+        version = 5 if hasattr(weight.scale, "__len__") else 4
+        return self.add("FULLY_CONNECTED", [x, weight, bias], out, version)
+
+
+class PortableGraph:
+    """Builds the portable graph of a folded model.
+
+    Args:
+      model: Float weights, folded.
+      ranges: Activation name -> (low, high), as QAT or calibration has them.
+      max_length: Tokens of the graph's input, at most the model's.
+      pair: Whether the graph takes segment ids as a second input.
+      per_channel: Names of weights that get one scale an output channel: of "embed", "wq", "wz",
+        "head" ("conv" always does, as depthwise channels differ by an order of magnitude).
+      groups: Query rows of each chunk, grouped; None lets the memory model choose.
+      offline: Whether the file carries our own placement of tensors, which TFLM follows; else its
+        greedy planner decides.
+
+    Attributes:
+      graph: The finished `flatbuffer.Graph`.
+      schedule: How it is cut.
+
+    Raises:
+      RangeError: A range is missing.
+      ValueError: `max_length` or `chunks` do not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: FoldedModel,
+        ranges: dict[str, tuple[float, float]],
+        max_length: int,
+        pair: bool = False,
+        per_channel: frozenset[str] = frozenset(),
+        groups: Groups | None = None,
+        offline: bool = True,
+    ):
+        if not 1 <= max_length <= model.position.shape[0]:
+            raise ValueError(
+                f"max_length {max_length} is not within 1..{model.position.shape[0]}, "
+                "the positions that the model was trained with"
+            )
+        if groups is not None and sum(map(sum, groups)) != max_length:
+            raise ValueError(f"groups {groups} do not sum to max_length {max_length}")
+        self._model, self._ranges, self._length = model, ranges, max_length
+        self._pair, self._per_channel, self._offline = pair, per_channel, offline
+        self._quantize_weights()
+        self.schedule, self.graph, plan = self._choose(groups)
+        if offline:
+            self.graph.metadata[memory_model.OFFLINE_METADATA] = memory_model.offline_metadata(
+                self.graph, plan
+            )
+
+    # -- quantization -------------------------------------------------------------------------
+
+    def _q(self, name: str, symmetric: bool = False) -> quantize.Quantization:
+        if name not in self._ranges:
+            raise quantize.RangeError(
+                f"no range for activation '{name}': run calibration or QAT for this model again"
+            )
+        low, high = self._ranges[name]
+        try:
+            return quantize.activation(float(low), float(high), symmetric)
+        except quantize.RangeError as error:
+            raise quantize.RangeError(f"activation '{name}': {error}") from error
+
+    def _weight(self, name: str, values: np.ndarray):
+        """Quantizes an (out, in) matrix."""
+        return quantize.weights(values, 0 if name in self._per_channel else None)
+
+    def _quantize_weights(self):
+        model, builder = self._model, _Builder()
+        token, token_scale = quantize.weights(model.token, 1)
+        position, position_scale = quantize.weights(model.position, 1)
+        rows = [token_scale[:, None] * model.w_token, position_scale[:, None] * model.w_position]
+        bias = model.segment[1].copy()
+        if self._pair:
+            # Segment 2 is one more input column that reads 127 there and 0 elsewhere.
+            # Three idle columns keep the width a multiple of four for CMSIS-NN.
+            shift = np.zeros((4, model.segment.shape[1]), np.float32)
+            shift[0] = (model.segment[2] - model.segment[1]) / 127
+            rows.append(shift)
+        matrix, scale = self._weight("embed", np.concatenate(rows).T)
+        self._token = builder.constant("token", token, 1.0)
+        self._position = builder.constant("position", position[None, : self._length], 1.0)
+        self._embed_w = builder.constant("embed_w", matrix, scale)
+        self._embed_bias = builder.constant(
+            "embed_bias", quantize.bias(bias, scale), np.float32(scale)
+        )
+        self._layers = []
+        for index, block in enumerate(model.blocks):
+            xhat = self._q(f"xhat{index}", symmetric=True).scale
+            s = self._q(f"s{index}").scale
+            last = index == len(model.blocks) - 1
+            wq, wq_scale = self._weight("wq", block.wq.T)
+            # As the input (not the filter) of a FULLY_CONNECTED, Wv^T has one scale.
+            wv, wv_scale = quantize.weights(block.wv.T)
+            conv, conv_scale = quantize.weights(block.conv[-1:] if last else block.conv, 1)
+            wz, wz_scale = self._weight("wz", block.wz.T)
+            self._layers.append(
+                {
+                    "wq": builder.constant(f"wq{index}", wq, wq_scale),
+                    "bq": builder.constant(
+                        f"bq{index}",
+                        quantize.bias(block.bq, xhat * np.float64(wq_scale)),
+                        np.float32(xhat * wq_scale),
+                    ),
+                    "wv": builder.constant(f"wv{index}", wv, wv_scale),
+                    "conv": builder.constant(
+                        f"conv{index}", conv[None, None], conv_scale, axis=3
+                    ),
+                    "conv_bias": builder.constant(
+                        f"conv_bias{index}",
+                        quantize.bias(block.conv_bias, xhat * np.float64(conv_scale)),
+                        np.float32(xhat * conv_scale),
+                    ),
+                    "wz": builder.constant(f"wz{index}", wz, wz_scale),
+                    "bz": builder.constant(
+                        f"bz{index}",
+                        quantize.bias(block.bz, s * np.float64(wz_scale)),
+                        np.float32(s * wz_scale),
+                    ),
+                }
+            )
+        head, head_scale = self._weight("head", model.head_w.T)
+        x = self._q(f"x{len(model.blocks)}").scale
+        self._head_w = builder.constant("head_w", head, head_scale)
+        self._head_bias = builder.constant(
+            "head_bias",
+            quantize.bias(model.head_b, x * np.float64(head_scale)),
+            np.float32(x * head_scale),
+        )
+        # One row of 1/D: FULLY_CONNECTED with it is the mean of a row.
+        d = model.head_w.shape[0]
+        self._mean = builder.constant("mean", np.full((1, d), 127, np.int8), 1 / (127 * d))
+
+    def _plan(self, graph: Graph) -> memory_model.Plan:
+        if self._offline:
+            return memory_model.plan_offline(graph, _TRIES)
+        return memory_model.plan(graph)
+
+    # -- schedule -----------------------------------------------------------------------------
+
+    def _choose(self, groups: Groups | None) -> tuple[Schedule, Graph, memory_model.Plan]:
+        """Searches by the bytes alive at the peak, then places the best few cuts for real."""
+        floors: dict[Groups, int] = {}
+
+        def floor(candidate: Groups) -> int:
+            if candidate not in floors:
+                graph = self._build(candidate)
+                alive = memory_model.plan_offline(graph, 0) if self._offline else self._plan(graph)
+                floors[candidate] = alive.peak_bytes + memory_model.tail_bytes(graph)
+            return floors[candidate]
+
+        if groups is None:
+            for start in self._starts():
+                self._improve(start, floor)
+            finalists = sorted(floors, key=floors.__getitem__)[:_FINALISTS]
+        else:
+            finalists = [groups]
+        placed = {}
+        for candidate in finalists:
+            graph = self._build(candidate)
+            plan = self._plan(graph)
+            placed[candidate] = (plan.head_bytes + memory_model.tail_bytes(graph), graph, plan)
+        best = min(placed, key=lambda c: placed[c][0])
+        arena, graph, plan = placed[best]
+        by_count: dict[int, int] = {}
+        for candidate, size in floors.items():
+            count = sum(map(len, candidate))
+            by_count[count] = min(by_count.get(count, 1 << 62), size)
+        schedule = Schedule(
+            best, plan.head_bytes, arena - plan.head_bytes, tuple(sorted(by_count.items()))
+        )
+        return schedule, graph, plan
+
+    def _starts(self) -> list[Groups]:
+        """Cuts to begin the search from.
+
+        A chunk of m rows needs scores and probabilities, 2 m S bytes; every finished row stays as
+        D bytes of output. Equal peaks make each chunk 1 - D / (2 S) of the one before.
+        """
+        length, d = self._length, self._model.head_w.shape[0]
+        ratio = max(1 - d / (2 * length), 0.2)
+        result: list[Groups] = [((length,),)]
+        for count in range(2, 7):
+            if length < 8 * count:
+                break
+            shares = np.array([ratio**i for i in range(count)])
+            edges = np.round(np.cumsum(shares) / shares.sum() * length / 4) * 4
+            edges = np.concatenate([[0], np.minimum(edges, length)])
+            edges[-1] = length
+            sizes = [int(n) for n in np.diff(edges)]
+            if min(sizes) < 1:
+                continue
+            for members in range(1, min(count, 3) + 1):
+                result.append(
+                    tuple(
+                        tuple(sizes[i : i + members]) for i in range(0, count, members)
+                    )
+                )
+        return result
+
+    @staticmethod
+    def _improve(groups: Groups, floor) -> Groups:
+        """Moves rows between chunks while the bytes at the peak shrink."""
+        best, step = groups, 16
+        while step >= 4:
+            sizes = [rows for group in best for rows in group]
+            moves = []
+            for i in range(len(sizes)):
+                for j in range(len(sizes)):
+                    if i != j and sizes[i] > step:
+                        moved = list(sizes)
+                        moved[i] -= step
+                        moved[j] += step
+                        rest = iter(moved)
+                        moves.append(tuple(tuple(next(rest) for _ in g) for g in best))
+            better = min(moves, key=floor, default=best)
+            if floor(better) < floor(best):
+                best = better
+            else:
+                step //= 2
+        return best
+
+    # -- graph --------------------------------------------------------------------------------
+
+    def _build(self, groups: Groups) -> Graph:
+        model, length, b = self._model, self._length, _Builder()
+        d = model.head_w.shape[0]
+        self._masks: list[tuple[float, Tensor]] = []
+        ids = Tensor("ids", (1, length), np.int32)
+        inputs = [ids]
+
+        # 0 at padding, 1 at tokens; then -1 and 0, from which each layer makes its scores' bias.
+        one = b.constant("one", np.array([1], np.int32))
+        real = b.add("MINIMUM", [ids, one], Tensor("real", (1, length), np.int32))
+        padding = b.add("SUB", [real, one], Tensor("padding", (1, length), np.int32))
+
+        r = model.token.shape[1]
+        parts = [
+            b.add(
+                "GATHER",
+                [self._token, ids],
+                b.activation("token", (1, length, r), quantize.Quantization(1.0, 0)),
+                axis=0,
+            ),
+            self._position,
+        ]
+        if self._pair:
+            segments = Tensor("segment_ids", (1, length), np.int32)
+            inputs.append(segments)
+            table = np.zeros((3, 4), np.int8)
+            table[2, 0] = 127
+            parts.append(
+                b.add(
+                    "GATHER",
+                    [b.constant("segment", table, 1.0), segments],
+                    b.activation("segment", (1, length, 4), quantize.Quantization(1.0, 0)),
+                    axis=0,
+                )
+            )
+        width = sum(part.shape[-1] for part in parts)
+        embedded = b.activation("embedded", (1, length, width), quantize.Quantization(1.0, 0))
+        b.add("CONCATENATION", parts, embedded, axis=2)
+        x = b.dense("x0", embedded, self._embed_w, self._embed_bias, length, self._q("x0"))
+
+        for index in range(len(model.blocks) - 1):
+            x = self._layer(b, index, x, padding, groups)
+        x = self._last_layer(b, len(model.blocks) - 1, x, padding)
+        logits = b.dense("logits", x, self._head_w, self._head_bias, 1, self._q("logits"))
+        assert x.shape == (1, d)
+        return Graph(inputs, [logits], b.ops)
+
+    def _normalise(self, b: _Builder, index: int, x: Tensor) -> Tensor:
+        length, d = x.shape
+        square = b.add("MUL", [x, x], b.activation(f"sq{index}", x.shape, self._q(f"sq{index}")), 2)
+        mean = b.dense(f"ms{index}", square, self._mean, None, length, self._q(f"ms{index}"))
+        inverse = b.activation(f"r{index}", (length, 1), self._q(f"r{index}"))
+        b.add("RSQRT", [mean], inverse, 2)
+        q = self._q(f"xhat{index}", symmetric=True)
+        return b.add("MUL", [x, inverse], b.activation(f"xhat{index}", (length, d), q), 2)
+
+    def _product_scale(self, index: int) -> float:
+        """Scale of the scores' 32-bit sums, which their bias shares."""
+        return self._q(f"q{index}").scale * self._xhat(index).scale
+
+    def _mask(self, b: _Builder, index: int, padding: Tensor) -> Tensor:
+        """The scores' bias: 0 at tokens, very negative at padding.
+
+        TFLM takes a bias whose scale is off by at most 2 % of the output's scale. As the mask only
+        has to saturate, one mask serves all layers that come within that.
+        """
+        for scale, mask in self._masks:
+            off = abs(scale - self._product_scale(index)) / self._q(f"scores{index}").scale
+            if off < 0.019:
+                return mask
+        scale = float(np.float32(self._product_scale(index)))
+        mask = Tensor(f"mask{index}", padding.shape, np.int32, scale)
+        self._masks.append((scale, mask))
+        return b.add("MUL", [padding, b.constant("mask", np.array([_MASK], np.int32))], mask)
+
+    def _branch(self, b: _Builder, index: int, window: Tensor, rows: int) -> Tensor:
+        """Depthwise convolution, SiLU and contraction of a (1, 1, rows + taps - 1, D) window."""
+        weights = self._layers[index]
+        channels = weights["conv"].shape[-1]
+        y = b.activation(f"y{index}", (1, 1, rows, channels), self._q(f"y{index}"))
+        b.add(
+            "DEPTHWISE_CONV_2D",
+            [window, weights["conv"], weights["conv_bias"]],
+            y,
+            3,
+            padding=flatbuffer.schema.Padding.VALID,
+            strideW=1,
+            strideH=1,
+            depthMultiplier=channels // window.shape[-1],
+            dilationWFactor=1,
+            dilationHFactor=1,
+        )
+        gate = b.add("LOGISTIC", [y], b.activation(f"sig{index}", y.shape, _PROBABILITY), 2)
+        s = b.add("MUL", [y, gate], b.activation(f"s{index}", y.shape, self._q(f"s{index}")), 2)
+        return b.dense(f"z{index}", s, weights["wz"], weights["bz"], rows, self._q(f"z{index}"))
+
+    def _scores(self, b, index, query, xhat, mask) -> Tensor:
+        length = xhat.shape[0]
+        scores = b.dense(
+            f"scores{index}", query, xhat, mask, query.shape[0], self._q(f"scores{index}")
+        )
+        weights = b.activation(f"p{index}", (query.shape[0], length), _PROBABILITY)
+        return b.add("SOFTMAX", [scores], weights, 2, beta=1.0)
+
+    def _layer(self, b: _Builder, index: int, x: Tensor, padding: Tensor, groups) -> Tensor:
+        weights, (length, d) = self._layers[index], x.shape
+        xhat = self._normalise(b, index, x)
+        mask = self._mask(b, index, padding)
+        values, finished, start = None, [], 0
+        for group in groups:
+            attended, at = [], start
+            for rows in group:
+                piece = self._rows(b, index, xhat, at, rows)
+                query = b.dense(
+                    f"q{index}", piece, weights["wq"], weights["bq"], rows, self._q(f"q{index}")
+                )
+                weighed = self._scores(b, index, query, xhat, mask)
+                if values is None:
+                    # Not before the first chunk's softmax, so that it is not alive there.
+                    q = self._q(f"v{index}", symmetric=True)
+                    values = b.activation(f"v{index}", (d, length), q)
+                    b.add("FULLY_CONNECTED", [weights["wv"], xhat, None], values, 4)
+                attended.append(
+                    b.dense(f"a{index}", weighed, values, None, rows, self._q(f"a{index}"))
+                )
+                at += rows
+            a = self._join(b, attended)
+            window = self._window(b, index, xhat, start, at - start)
+            z = self._branch(b, index, window, at - start)
+            out = b.activation(f"x{index + 1}", (at - start, d), self._q(f"x{index + 1}"))
+            finished.append(b.add("ADD", [a, z], out, 2))
+            start = at
+        return self._join(b, finished)
+
+    def _rows(self, b: _Builder, index: int, xhat: Tensor, start: int, rows: int) -> Tensor:
+        if rows == xhat.shape[0]:
+            return xhat
+        d = xhat.shape[1]
+        piece = b.activation(f"piece{index}", (rows, d), self._xhat(index))
+        begin = b.constant("begin", np.array([start, 0], np.int32))
+        size = b.constant("size", np.array([rows, d], np.int32))
+        return b.add("SLICE", [xhat, begin, size], piece)
+
+    def _window(self, b: _Builder, index: int, xhat: Tensor, start: int, rows: int) -> Tensor:
+        """The rows and the taps - 1 rows before them, zeros before row 0, as (1, 1, ., D)."""
+        d, taps = xhat.shape[1], self._layers[index]["conv"].shape[2]
+        low = max(start - taps + 1, 0)
+        positions = np.arange(low, start + rows, dtype=np.int32)[None, None]
+        window = b.activation(f"window{index}", (1, 1, positions.size, d), self._xhat(index))
+        b.add("GATHER", [xhat, b.constant("rows", positions)], window, axis=0)
+        missing = low - (start - taps + 1)
+        if not missing:
+            return window
+        amounts = np.array([[0, 0], [0, 0], [missing, 0], [0, 0]], np.int32)
+        padded = b.activation(
+            f"window{index}", (1, 1, missing + positions.size, d), self._xhat(index)
+        )
+        return b.add("PAD", [window, b.constant("amounts", amounts)], padded, 2)
+
+    def _join(self, b: _Builder, parts: list[Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]
+        rows = sum(part.shape[0] for part in parts)
+        q = quantize.Quantization(parts[0].scale, parts[0].zero_point)
+        whole = b.activation(parts[0].name, (rows, parts[0].shape[1]), q)
+        return b.add("CONCATENATION", parts, whole, axis=0)
+
+    def _xhat(self, index: int) -> quantize.Quantization:
+        return self._q(f"xhat{index}", symmetric=True)
+
+    def _last_layer(self, b: _Builder, index: int, x: Tensor, padding: Tensor) -> Tensor:
+        weights, (length, d) = self._layers[index], x.shape
+        xhat = self._normalise(b, index, x)
+        mask = self._mask(b, index, padding)
+        first = b.activation(f"piece{index}", (1, 1, 1, d), self._xhat(index))
+        zero = b.constant("rows", np.zeros((1, 1, 1), np.int32))
+        b.add("GATHER", [xhat, zero], first, axis=0)
+        query = b.dense(f"q{index}", first, weights["wq"], weights["bq"], 1, self._q(f"q{index}"))
+        scores = self._scores(b, index, query, xhat, mask)
+        columns = b.activation(f"xhat{index}", (d, length), self._xhat(index))
+        b.add("TRANSPOSE", [xhat, b.constant("order", np.array([1, 0], np.int32))], columns)
+        context = b.dense(f"c{index}", scores, columns, None, 1, self._q(f"c{index}"))
+        attended = b.dense(f"a{index}", context, weights["wv"], None, 1, self._q(f"a{index}"))
+        z = self._branch(b, index, first, 1)
+        out = b.activation(f"x{index + 1}", (1, d), self._q(f"x{index + 1}"))
+        return b.add("ADD", [attended, z], out, 2)
