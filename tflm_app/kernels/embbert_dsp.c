@@ -1,0 +1,1 @@
+#include "embbert_internal.h"

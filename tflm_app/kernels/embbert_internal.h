@@ -1,0 +1,112 @@
+// What the implementations of the kernels share. Not for applications.
+#ifndef EMBBERT_INTERNAL_H_
+#define EMBBERT_INTERNAL_H_
+
+#include "embbert_kernels.h"
+
+// Exactly one of the three files embbert_{portable,dsp,mve}.c compiles to anything.
+#if 1  // until the other implementations land: defined(EMBBERT_FORCE_PORTABLE)
+#define EMBBERT_USE_PORTABLE 1
+#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && !defined(EMBBERT_FORCE_DSP)
+#define EMBBERT_USE_MVE 1
+#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32)
+#define EMBBERT_USE_DSP 1
+#elif defined(EMBBERT_FORCE_DSP)
+#error "EMBBERT_FORCE_DSP: the compiler's target has no DSP instructions"
+#else
+#define EMBBERT_USE_PORTABLE 1
+#endif
+
+#define EMBBERT_EXP2_ENTRIES 256
+#define EMBBERT_RSQRT_ENTRIES 96
+extern const uint16_t embbert_exp2_table[EMBBERT_EXP2_ENTRIES];
+extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
+
+// A score difference at which exp2 has long become 0, and which 13 bits hold: 32 octaves less one
+// step.
+#define EMBBERT_SCORE_FLOOR 8191
+
+#ifdef EMBBERT_PROFILE
+#define EMBBERT_PROFILE_START(mark) uint32_t mark = embbert_clock()
+#define EMBBERT_PROFILE_STOP(mark, step)    \
+  do {                                      \
+    const uint32_t now_ = embbert_clock();  \
+    embbert_profile[step] += now_ - (mark); \
+    (mark) = now_;                          \
+  } while (0)
+#else
+#define EMBBERT_PROFILE_START(mark) \
+  do {                              \
+  } while (0)
+#define EMBBERT_PROFILE_STOP(mark, step) \
+  do {                                   \
+  } while (0)
+#endif
+
+// The implementation's part: arguments have been checked.
+void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
+                        int32_t n, int8_t* out);
+void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
+                        int8_t* out, void* scratch);
+size_t embbert_block_rows_scratch(int32_t hidden, int32_t expansion, int32_t n);
+
+// (a * b + 2^31) >> 32: the only rounding of the kernels, one instruction on every Arm core they
+// are written for (SMMULR, VRMULH).
+static inline int32_t embbert_multiply_high(int32_t a, int32_t b) {
+#if defined(__ARM_FEATURE_DSP) && !defined(EMBBERT_FORCE_PORTABLE)
+  // arm_acle.h has no intrinsic for it.
+  int32_t high;
+  __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(a), "r"(b));
+  return high;
+#else
+  return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
+#endif
+}
+
+// addend + embbert_multiply_high(a, b).
+static inline int32_t embbert_multiply_high_add(int32_t a, int32_t b, int32_t addend) {
+#if defined(__ARM_FEATURE_DSP) && !defined(EMBBERT_FORCE_PORTABLE)
+  int32_t high;
+  __asm__("smmlar %0, %1, %2, %3" : "=r"(high) : "r"(a), "r"(b), "r"(addend));
+  return high;
+#else
+  return addend + embbert_multiply_high(a, b);
+#endif
+}
+
+static inline int32_t embbert_shift_left(int32_t value, int32_t shift) {
+  return (int32_t)((uint32_t)value << shift);
+}
+
+static inline int32_t embbert_clamp(int32_t value, int32_t low, int32_t high) {
+  return value < low ? low : (value > high ? high : value);
+}
+
+static inline int8_t embbert_saturate8(int32_t value) {
+  return (int8_t)embbert_clamp(value, -128, 127);
+}
+
+// Accumulator to int8.
+static inline int8_t embbert_requantize(int32_t acc, int32_t shift, int32_t multiplier,
+                                        int32_t zero) {
+  return embbert_saturate8(
+      embbert_multiply_high_add(embbert_shift_left(acc, shift), multiplier, zero));
+}
+
+static inline int32_t embbert_leading_zeros(uint32_t value) { return __builtin_clz(value); }
+
+// A factor as embbert_multiply_high takes it: value * factor =
+// embbert_multiply_high(value << shift, multiplier).
+typedef struct {
+  int32_t multiplier;
+  int32_t shift;
+} embbert_factor_t;
+
+// RMSNorm: what (x - zero) of a row is multiplied by, given the row's sum of (x - zero)^2.
+embbert_factor_t embbert_norm_factor(const embbert_block_t* block, uint32_t sum_of_squares);
+
+// Softmax: what sum(w * xhat) is multiplied by for 256 times the mean, given sum(w) in
+// 2^14..2^25-1.
+embbert_factor_t embbert_mean_factor(uint32_t sum_of_weights);
+
+#endif  // EMBBERT_INTERNAL_H_
