@@ -1,0 +1,120 @@
+"""Measures the range of every activation that will be int8 on the device."""
+
+import numpy as np
+
+from embbert_tf import folding
+
+# Values kept of each activation: enough for a 0.01 % quantile, small enough for any model.
+_KEPT = 1 << 17
+_PERCENTILE = 0.01
+# A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
+# int8's softmax weights (steps of 1/256) cannot show: lower scores may be cut off. The padding mask
+# pushes scores to the bottom of the range, so the bottom must also lie at least that deep.
+SCORE_DEPTH = 10.0
+
+
+
+class _Collector:
+    """Extremes of an activation and a thinned record of its values."""
+
+    def __init__(self):
+        self.low, self.high = np.inf, -np.inf
+        self.stride = 1
+        self.phase = 0
+        self.values: list[np.ndarray] = []
+        self.count = 0
+
+    def add(self, array: np.ndarray):
+        flat = np.asarray(array, np.float32).reshape(-1)
+        if not flat.size:
+            return
+        self.low, self.high = min(self.low, flat.min()), max(self.high, flat.max())
+        kept = flat[self.phase :: self.stride]
+        self.phase = (self.phase - flat.size) % self.stride
+        self.values.append(kept)
+        self.count += kept.size
+        while self.count > _KEPT:
+            thinned = np.concatenate(self.values)[::2]
+            self.values, self.count, self.stride = [thinned], thinned.size, self.stride * 2
+
+
+def _mse_range(values: np.ndarray, low: float, high: float, symmetric: bool) -> tuple:
+    """Shrinks [low, high] towards 0 while the mean squared error of int8 falls."""
+    if symmetric:
+        low, high = -max(-low, high), max(-low, high)
+    sample = values[:: max(1, values.size // 20000)]
+    best, best_error = (low, high), np.inf
+    for share in np.linspace(1.0, 0.3, 36):
+        for low_share in (share,) if symmetric else {share, min(1.0, share * 1.25), 1.0}:
+            a, b = min(low * low_share, 0.0), max(high * share, 0.0)
+            scale = max(b - a, 1e-9) / (254 if symmetric else 255)
+            quantized = np.clip(np.round(sample / scale), np.round(a / scale), np.round(b / scale))
+            error = float(np.mean((quantized * scale - sample) ** 2))
+            if error < best_error:
+                best, best_error = (a, b), error
+    return best
+
+
+class RangeMeter:
+    """Collects activations of a folded model, sequence by sequence.
+
+    Example:
+    ```python
+    meter = RangeMeter(folded)
+    for ids in sequences:
+        meter.run(ids)
+    ranges = meter.ranges("mse")
+    ```
+
+    Args:
+      model: The folded float model.
+    """
+
+    def __init__(self, model: folding.FoldedModel):
+        self._model = model
+        self._collected: dict[str, _Collector] = {}
+        self._least_peak: dict[str, float] = {}
+
+    def run(self, ids):
+        """Runs one sequence of token ids (no padding) and records every activation."""
+        folding.forward(self._model, ids, tap=self._tap)
+
+    def _tap(self, name: str, array: np.ndarray):
+        self._collected.setdefault(name, _Collector()).add(array)
+        if name.startswith("scores"):
+            peak = float(np.min(np.max(array, axis=-1)))
+            self._least_peak[name] = min(self._least_peak.get(name, np.inf), peak)
+
+    def score_floor(self, name: str) -> float:
+        """Returns the score under which nothing of activation `name` matters."""
+        return self._least_peak[name] - SCORE_DEPTH
+
+    def ranges(self, method: str) -> dict[str, tuple[float, float]]:
+        """Returns (low, high) of every activation.
+
+        Args:
+          method: "minmax", "percentile" or "mse".
+
+        Raises:
+          ValueError: An unknown method, or nothing was run.
+        """
+        if not self._collected:
+            raise ValueError("no sequence was run: calibration needs at least one sample")
+        result = {}
+        for name, collector in self._collected.items():
+            low, high = float(collector.low), float(collector.high)
+            values = np.concatenate(collector.values)
+            symmetric = name.rstrip("0123456789") in folding.SYMMETRIC
+            if name.startswith("scores"):
+                # Nothing but the top of the range matters in a softmax.
+                low = self.score_floor(name)
+            elif method == "percentile":
+                low, high = np.percentile(values, [_PERCENTILE, 100 - _PERCENTILE])
+            elif method == "mse":
+                # Of a row's scale, its largest matters most: a cut ms or r distorts whole rows.
+                if name.rstrip("0123456789") not in ("ms", "r", "logits"):
+                    low, high = _mse_range(values, low, high, symmetric)
+            elif method != "minmax":
+                raise ValueError(f"no range method '{method}'; there are minmax, percentile, mse")
+            result[name] = (float(low), float(high))
+        return result

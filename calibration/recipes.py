@@ -1,0 +1,43 @@
+"""Quantization schemes by name.
+
+| recipe | ranges | one scale a channel | for |
+| --- | --- | --- | --- |
+| `qat` | learnt: the run's quantization-aware training | conv | a run that QAT has fine-tuned |
+| `minmax` | least and largest value seen | conv | a first look; keeps every outlier |
+| `percentile` | 0.01 % cut off at either end | conv | activations with rare outliers |
+| `mse` | least mean squared error between a value and its int8 | conv | no QAT at hand |
+| `mse_channel` | as `mse` | conv, wq, wz, head, embed | a little finer, 1.5 kB a matrix |
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is quantized.
+
+    Attributes:
+      name: Its name.
+      ranges: "qat", "minmax", "percentile" or "mse".
+      per_channel: Weights with one scale an output channel, beside the convolution's.
+    """
+
+    name: str
+    ranges: str
+    per_channel: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Returns a JSON-ready dictionary, which is saved beside the model."""
+        return dataclasses.asdict(self) | {"per_channel": list(self.per_channel)}
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("qat", "qat"),
+        Recipe("minmax", "minmax"),
+        Recipe("percentile", "percentile"),
+        Recipe("mse", "mse"),
+        Recipe("mse_channel", "mse", ("embed", "wq", "wz", "head")),
+    )
+}
