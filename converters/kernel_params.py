@@ -31,7 +31,7 @@ RMS_EPSILON = float(np.finfo(np.float32).eps)
 # The limits of tflm_app/kernels/embbert_kernels.h.
 MAX_LENGTH = 512
 MAX_HIDDEN = 512
-MAX_REDUCED = 64
+MAX_REDUCED = 32
 MAX_EXPANSION = 8
 MAX_TAPS = 64
 MAX_BLOCKS = 16
@@ -186,7 +186,7 @@ def embed_params(model: Int8Model) -> EmbedParams:
     """The embedder's integers; raises KernelParamsError."""
     d, r = model.d, model.r
     _check_hidden(d, "embedder")
-    _check(r % 4 == 0 and 4 <= r <= MAX_REDUCED, f"embedder: R={r}, not a multiple of 4 in 4..64")
+    _check(r % 4 == 0 and 4 <= r <= MAX_REDUCED, f"embedder: R={r}, not a multiple of 4 in 4..32")
     _check(0 < model.vocab_size <= 65536, f"embedder: {model.vocab_size} tokens, not 1..65536")
     _check(
         0 < model.max_length <= MAX_LENGTH, f"embedder: S={model.max_length}, not 1..{MAX_LENGTH}"

@@ -146,7 +146,7 @@ embbert_status_t embbert_embed(const embbert_embed_t* embed, const uint16_t* ids
 }
 
 size_t embbert_block_scratch_size(const embbert_block_t* block, int32_t max_n) {
-  return embbert_block_rows_scratch(block->hidden, block->expansion, max_n);
+  return embbert_block_rows_scratch(block, max_n);
 }
 
 embbert_status_t embbert_block(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,

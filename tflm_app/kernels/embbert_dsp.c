@@ -1,1 +1,581 @@
+// Armv7E-M DSP implementation (Cortex-M4, Cortex-M7; Cortex-M33 and M55 have the instructions too).
+//
+// Everything is one product: SMLAD multiplies two pairs of int16 and adds both products to an
+// accumulator. Operands are expanded to int16 pairs once and used many times:
+//   a "block" is four rows, pair by pair: words [a0 a1 a2 a3] [a0 a1 a2 a3] ...
+//   a "panel" is two columns of the result, pair by pair: words [b0 b1] [b0 b1] ...
+// `multiply` then gives 4 x 2 results with 3 double loads for every 8 SMLAD. Query rows go through
+// the layer in groups of two blocks, and each panel serves both.
+//
+// The order of elements within a product does not matter, as long as it is the same on both sides:
+// SXTB16 takes bytes 0 and 2 of a word, then 1 and 3, so rows are in that order ("zipped"):
+// element i is half (i >> 1) & 1 of pair 2 * (i / 4) + (i & 1).
+
 #include "embbert_internal.h"
+
+#ifdef EMBBERT_USE_DSP
+
+#include <string.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+// Scheduling before register allocation runs out of registers in `multiply`, which then spills.
+#pragma GCC optimize("no-schedule-insns")
+#endif
+
+const char embbert_implementation[] = "dsp";
+
+enum {
+  kRows = 4,     // rows of a block
+  kColumns = 2,  // columns of a panel
+  kBlocks = 2,   // blocks of a group
+  kGroup = kBlocks * kRows,
+  kChunk = 64,     // elements of a panel
+  kConvRound = 8,  // the convolution's taps are padded to a multiple of this
+  kMaxInputs = 2 * EMBBERT_MAX_REDUCED,
+};
+
+typedef int32_t results_t[kRows][kColumns];
+
+// One instruction each; arm_acle.h lacks the rotation of SXTB16 and some compilers the rest.
+static inline int32_t smlad(uint32_t a, uint32_t b, int32_t acc) {
+  int32_t sum;
+  __asm__("smlad %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(acc) : "cc");
+  return sum;
+}
+
+static inline uint32_t bytes_0_2(uint32_t word) {
+  uint32_t pair;
+  __asm__("sxtb16 %0, %1" : "=r"(pair) : "r"(word));
+  return pair;
+}
+
+static inline uint32_t bytes_1_3(uint32_t word) {
+  uint32_t pair;
+  __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
+  return pair;
+}
+
+static inline uint32_t low_halves(uint32_t low, uint32_t high) {
+  uint32_t pair;
+  __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(low), "r"(high));
+  return pair;
+}
+
+static inline int32_t saturate16(int32_t value) {
+  int32_t low;
+  __asm__("ssat %0, #16, %1" : "=r"(low) : "r"(value) : "cc");
+  return low;
+}
+
+static inline uint32_t maximum_halves(uint32_t a, uint32_t b) {
+  uint32_t most;
+  uint32_t difference;
+  __asm__("ssub16 %1, %2, %3\n\tsel %0, %2, %3"
+          : "=r"(most), "=&r"(difference)
+          : "r"(a), "r"(b)
+          : "cc");
+  return most;
+}
+
+static inline uint32_t load_word(const void* bytes) {
+  uint32_t word;
+  memcpy(&word, bytes, sizeof(word));
+  return word;
+}
+
+static inline uint32_t load_half(const void* bytes) {
+  uint16_t half;
+  memcpy(&half, bytes, sizeof(half));
+  return half;
+}
+
+// Where element i of a row lies in a block of int16, for row 0; row r is 2 * r further.
+static inline int32_t zipped(int32_t i) {
+  return (i >> 2) * (4 * kRows) + (i & 1) * (2 * kRows) + ((i >> 1) & 1);
+}
+
+static inline int32_t at_least(int32_t value, int32_t least) {
+  return value > least ? value : least;
+}
+
+// Words of a block of `elements` (even) elements a row.
+static inline int32_t block_words(int32_t elements) { return elements / 2 * kRows; }
+
+// results += block . panel over `pairs` pairs.
+static __attribute__((noinline)) void multiply(const uint32_t* block, const uint32_t* panel,
+                                               int32_t pairs, results_t results) {
+  int32_t s00 = results[0][0], s01 = results[0][1];
+  int32_t s10 = results[1][0], s11 = results[1][1];
+  int32_t s20 = results[2][0], s21 = results[2][1];
+  int32_t s30 = results[3][0], s31 = results[3][1];
+#define EMBBERT_STEP(i)                                                        \
+  do {                                                                         \
+    const uint32_t b0 = panel[kColumns * (i)], b1 = panel[kColumns * (i) + 1]; \
+    const uint32_t a0 = block[kRows * (i)], a1 = block[kRows * (i) + 1];       \
+    s00 = smlad(a0, b0, s00);                                                  \
+    s01 = smlad(a0, b1, s01);                                                  \
+    s10 = smlad(a1, b0, s10);                                                  \
+    s11 = smlad(a1, b1, s11);                                                  \
+    const uint32_t a2 = block[kRows * (i) + 2], a3 = block[kRows * (i) + 3];   \
+    s20 = smlad(a2, b0, s20);                                                  \
+    s21 = smlad(a2, b1, s21);                                                  \
+    s30 = smlad(a3, b0, s30);                                                  \
+    s31 = smlad(a3, b1, s31);                                                  \
+  } while (0)
+  for (; pairs >= 8; pairs -= 8) {
+    EMBBERT_STEP(0);
+    EMBBERT_STEP(1);
+    EMBBERT_STEP(2);
+    EMBBERT_STEP(3);
+    EMBBERT_STEP(4);
+    EMBBERT_STEP(5);
+    EMBBERT_STEP(6);
+    EMBBERT_STEP(7);
+    block += 8 * kRows;
+    panel += 8 * kColumns;
+  }
+  for (; pairs > 0; pairs--) {
+    EMBBERT_STEP(0);
+    block += kRows;
+    panel += kColumns;
+  }
+#undef EMBBERT_STEP
+  results[0][0] = s00, results[0][1] = s01;
+  results[1][0] = s10, results[1][1] = s11;
+  results[2][0] = s20, results[2][1] = s21;
+  results[3][0] = s30, results[3][1] = s31;
+}
+
+// Four int8 rows of `count` (a multiple of 4) elements to a block, zipped.
+static void expand_block(const int8_t* const rows[kRows], int32_t count, uint32_t* block) {
+  for (int32_t r = 0; r < kRows; r++) {
+    const int8_t* row = rows[r];
+    uint32_t* to = block + r;
+    for (int32_t i = 0; i < count; i += 4) {
+      const uint32_t word = load_word(row + i);
+      to[0] = bytes_0_2(word);
+      to[kRows] = bytes_1_3(word);
+      to += 2 * kRows;
+    }
+  }
+}
+
+// Two int8 rows of `count` (a multiple of 4) elements to a panel, zipped.
+static void expand_rows(const int8_t* row0, const int8_t* row1, int32_t count, uint32_t* panel) {
+  for (const int8_t* const end = row0 + count; row0 != end; row0 += 4) {
+    const uint32_t word0 = load_word(row0);
+    const uint32_t word1 = load_word(row1);
+    panel[0] = bytes_0_2(word0);
+    panel[1] = bytes_0_2(word1);
+    panel[2] = bytes_1_3(word0);
+    panel[3] = bytes_1_3(word1);
+    row1 += 4;
+    panel += 4;
+  }
+}
+
+// Columns 0 and 1 of x (count, stride) to a panel of pairs of rows; an odd last row is paired with
+// itself.
+static void expand_columns(const int8_t* x, int32_t stride, int32_t count, uint32_t* panel) {
+  for (; count >= 2; count -= 2) {
+    const uint32_t bytes = low_halves(load_half(x), load_half(x + stride));
+    panel[0] = bytes_0_2(bytes);
+    panel[1] = bytes_1_3(bytes);
+    panel += kColumns;
+    x += 2 * stride;
+  }
+  if (count == 1) {
+    const uint32_t bytes = low_halves(load_half(x), load_half(x));
+    panel[0] = bytes_0_2(bytes);
+    panel[1] = bytes_1_3(bytes);
+  }
+}
+
+// A group of query rows on its way through a layer, with its scratch.
+typedef struct {
+  int32_t rows;        // 1..kGroup
+  int32_t blocks;      // 1..kBlocks
+  uint32_t* qc;        // blocks of q (D), zero point taken off; then of c (D)
+  int32_t qc_words;    //   words of one block
+  uint32_t* work;      // blocks of xhat (D); then of scores and weights (n); then of s (E*D)
+  int32_t work_words;  //   words of one block
+  uint32_t* panel;     // also the convolution's columns
+} group_t;
+
+// results[block] += its rows . two int8 rows of `count` elements.
+static void multiply_rows(const group_t* group, const uint32_t* blocks, int32_t block_stride,
+                          const int8_t* row0, const int8_t* row1, int32_t count,
+                          results_t* results) {
+  for (int32_t i = 0; i < count; i += kChunk) {
+    const int32_t part = count - i < kChunk ? count - i : kChunk;
+    expand_rows(row0 + i, row1 + i, part, group->panel);
+    const uint32_t* block = blocks + block_words(i);
+    for (int32_t b = 0; b < group->blocks; b++) {
+      multiply(block, group->panel, part / 2, results[b]);
+      block += block_stride;
+    }
+  }
+}
+
+static void set_results(const group_t* group, int32_t column0, int32_t column1,
+                        results_t* results) {
+  for (int32_t b = 0; b < group->blocks; b++) {
+    for (int32_t r = 0; r < kRows; r++) {
+      results[b][r][0] = column0;
+      results[b][r][1] = column1;
+    }
+  }
+}
+
+void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
+                        int32_t n, int8_t* out) {
+  const int32_t r = embed->reduced;
+  const int32_t d = embed->hidden;
+  uint32_t block[kMaxInputs / 2 * kRows];
+  uint32_t panel[kMaxInputs / 2 * kColumns];
+  for (int32_t t = 0; t < n; t += kRows) {
+    const int32_t rows = n - t < kRows ? n - t : kRows;
+    const int8_t* tokens[kRows];
+    const int8_t* positions[kRows];
+    const int32_t* biases[kRows];
+    for (int32_t i = 0; i < kRows; i++) {
+      const int32_t row = t + (i < rows ? i : rows - 1);  // rows beyond the last repeat it
+      tokens[i] = embed->token + ids[row] * r;
+      positions[i] = embed->position + row * r;
+      biases[i] = embed->bias + (segments != NULL && segments[row] == 2 ? d : 0);
+    }
+    expand_block(tokens, r, block);
+    expand_block(positions, r, block + block_words(r));
+    const int8_t* weight = embed->weight;  // (D, 2R)
+    for (int32_t c = 0; c < d; c += kColumns) {
+      results_t results;
+      for (int32_t i = 0; i < kRows; i++) {
+        results[i][0] = biases[i][c];
+        results[i][1] = biases[i][c + 1];
+      }
+      expand_rows(weight, weight + 2 * r, 2 * r, panel);
+      multiply(block, panel, r, results);
+      weight += 2 * kColumns * r;
+      for (int32_t i = 0; i < rows; i++) {
+        int8_t* const to = out + (t + i) * d + c;
+        to[0] = embbert_requantize(results[i][0], embed->shift, embed->multipliers[c], embed->zero);
+        to[1] =
+            embbert_requantize(results[i][1], embed->shift, embed->multipliers[c + 1], embed->zero);
+      }
+    }
+  }
+}
+
+// x (n, D) in place.
+static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
+  const int32_t zero = block->x_zero;
+  const uint32_t zeros = low_halves((uint32_t)zero, (uint32_t)zero);
+  for (int32_t t = 0; t < n; t++) {
+    int32_t squares = 0;
+    for (int32_t d = 0; d < block->hidden; d += 4) {
+      const uint32_t word = load_word(x + d);
+      uint32_t even;
+      uint32_t odd;
+      __asm__("ssub16 %0, %1, %2" : "=r"(even) : "r"(bytes_0_2(word)), "r"(zeros) : "cc");
+      __asm__("ssub16 %0, %1, %2" : "=r"(odd) : "r"(bytes_1_3(word)), "r"(zeros) : "cc");
+      squares = smlad(even, even, squares);
+      squares = smlad(odd, odd, squares);
+    }
+    const embbert_factor_t factor = embbert_norm_factor(block, (uint32_t)squares);
+    for (const int8_t* const end = x + block->hidden; x != end; x++) {
+      *x = embbert_requantize(*x - zero, factor.shift, factor.multiplier, 0);
+    }
+  }
+}
+
+// Rows of xhat from `xhat` on to q, zero point taken off.
+static void query(const embbert_block_t* block, const group_t* group, const int8_t* xhat) {
+  const int32_t d = block->hidden;
+  for (int32_t b = 0; b < group->blocks; b++) {
+    const int8_t* rows[kRows];
+    for (int32_t r = 0; r < kRows; r++) {  // rows beyond the last repeat it
+      const int32_t row = b * kRows + r;
+      rows[r] = xhat + (row < group->rows ? row : group->rows - 1) * d;
+    }
+    expand_block(rows, d, group->work + b * group->work_words);
+  }
+  const int8_t* wq = block->wq;  // (D, D)
+  for (int32_t c = 0; c < d; c += kColumns) {
+    results_t results[kBlocks];
+    set_results(group, block->bq[c], block->bq[c + 1], results);
+    multiply_rows(group, group->work, group->work_words, wq, wq + d, d, results);
+    wq += kColumns * d;
+    for (int32_t b = 0; b < group->blocks; b++) {
+      int16_t* to = (int16_t*)(void*)(group->qc + b * group->qc_words) + zipped(c);
+      for (int32_t r = 0; r < kRows; r++) {
+        for (int32_t i = 0; i < kColumns; i++) {
+          const int32_t q = embbert_requantize(results[b][r][i], block->q_shift,
+                                               block->q_multiplier, block->q_zero);
+          to[2 * r + 2 * kRows * i] = (int16_t)(q - block->q_zero);
+        }
+      }
+    }
+  }
+}
+
+// q against xhat (n, D): scores in 1/256 octaves, pairs of neighbouring keys. An odd last key is
+// paired with itself.
+static void score(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
+                  int32_t n) {
+  const int32_t d = block->hidden;
+  uint32_t* to = group->work;
+  for (int32_t j = 0; j < n; j += 2) {
+    results_t results[kBlocks];
+    set_results(group, 0, 0, results);
+    multiply_rows(group, group->qc, group->qc_words, xhat, j + 1 < n ? xhat + d : xhat, d, results);
+    xhat += 2 * d;
+    for (int32_t b = 0; b < group->blocks; b++) {
+      uint32_t* const words = to + b * group->work_words;
+      for (int32_t r = 0; r < kRows; r++) {
+        const int32_t* const pair = results[b][r];
+        const int32_t score0 = saturate16(embbert_multiply_high(
+            embbert_shift_left(pair[0], block->score_shift), block->score_multiplier));
+        const int32_t score1 = saturate16(embbert_multiply_high(
+            embbert_shift_left(pair[1], block->score_shift), block->score_multiplier));
+        words[r] = low_halves((uint32_t)score0, (uint32_t)score1);
+      }
+    }
+    to += kRows;
+  }
+}
+
+// A score as its distance below the highest, to a weight.
+static inline uint32_t weight_of(uint32_t below) {
+  uint32_t clamped;
+  __asm__("usat %0, #13, %1" : "=r"(clamped) : "r"(below) : "cc");
+  const uint32_t doubled = 2u * embbert_exp2_table[clamped & 255];
+  return ((doubled >> (clamped >> 8)) + 1) >> 1;
+}
+
+// One row of scores (n) to weights in place, in words kRows apart; returns their sum.
+static uint32_t exponentials(uint32_t* row, int32_t n) {
+  const uint32_t* const end = row + (n + 1) / 2 * kRows;
+  uint32_t pair = *row;
+  for (const uint32_t* word = row; word != end; word += kRows) pair = maximum_halves(pair, *word);
+  const int32_t high = (int32_t)pair >> 16;
+  const int32_t low = (int16_t)pair;
+  const int32_t most = high > low ? high : low;
+  uint32_t sum = 0;
+  for (; row != end; row += kRows) {
+    const int32_t scores = (int32_t)*row;
+    const uint32_t weight0 = weight_of((uint32_t)(most - (int16_t)scores));
+    const uint32_t weight1 = weight_of((uint32_t)(most - (scores >> 16)));
+    *row = low_halves(weight0, weight1);
+    sum += weight0 + weight1;
+  }
+  if ((n & 1) != 0) {  // the last key was counted twice
+    uint32_t* const last = row - kRows;
+    sum -= *last >> 16;
+    *last &= 0xFFFF;
+  }
+  return sum;
+}
+
+// c = 256 * weights . xhat / sums, for xhat (n, D).
+static void context(const group_t* group, const embbert_factor_t* factors, const int8_t* xhat,
+                    int32_t n, int32_t d) {
+  for (int32_t c = 0; c < d; c += kColumns) {
+    results_t results[kBlocks];
+    set_results(group, 0, 0, results);
+    for (int32_t j = 0; j < n; j += kChunk) {
+      const int32_t part = n - j < kChunk ? n - j : kChunk;
+      expand_columns(xhat + j * d + c, d, part, group->panel);
+      const uint32_t* weights = group->work + block_words(j);
+      for (int32_t b = 0; b < group->blocks; b++) {
+        multiply(weights, group->panel, (part + 1) / 2, results[b]);
+        weights += group->work_words;
+      }
+    }
+    for (int32_t b = 0; b < group->blocks; b++) {
+      int16_t* const to = (int16_t*)(void*)(group->qc + b * group->qc_words) + zipped(c);
+      for (int32_t r = 0; r < kRows; r++) {
+        const embbert_factor_t factor = factors[b * kRows + r];
+        for (int32_t i = 0; i < kColumns; i++) {
+          to[2 * r + 2 * kRows * i] = (int16_t)embbert_multiply_high(
+              embbert_shift_left(results[b][r][i], factor.shift), factor.multiplier);
+        }
+      }
+    }
+  }
+}
+
+// Taps that the convolution of rows up to `last` computes with, padded.
+static int32_t padded_taps(const embbert_block_t* block, int32_t last) {
+  const int32_t taps = block->taps < last + 1 ? block->taps : last + 1;
+  return (taps + kConvRound - 1) / kConvRound * kConvRound;
+}
+
+// Rows first..first+count-1 (count even) of two neighbouring columns, as int16; rows outside
+// 0..end-1 are zero.
+static void copy_columns(const int8_t* columns, int32_t stride, int32_t first, int32_t count,
+                         int32_t end, int16_t* column0, int16_t* column1) {
+  const int8_t* from = columns + first * stride;
+  for (int32_t i = 0; i < count; i += 2) {
+    const int32_t row = first + i;
+    const uint32_t half0 = row >= 0 && row < end ? load_half(from) : 0;
+    const uint32_t half1 = row + 1 >= 0 && row + 1 < end ? load_half(from + stride) : 0;
+    const uint32_t bytes = low_halves(half0, half1);
+    const uint32_t pair0 = bytes_0_2(bytes);
+    const uint32_t pair1 = bytes_1_3(bytes);
+    memcpy(column0 + i, &pair0, sizeof(pair0));
+    memcpy(column1 + i, &pair1, sizeof(pair1));
+    from += 2 * stride;
+  }
+}
+
+// acc[i] += sum_k x[2 * i + k] * w[k] over `taps` (a multiple of kConvRound) taps.
+static void slide(const int16_t* x, const int16_t* w, int32_t taps, int32_t acc[4]) {
+  int32_t s0 = acc[0], s1 = acc[1], s2 = acc[2], s3 = acc[3];
+  uint32_t x0 = load_word(x), x1 = load_word(x + 2), x2 = load_word(x + 4);
+  for (int32_t k = 0; k < taps; k += 8) {
+    uint32_t weight = load_word(w + k);
+    uint32_t x3 = load_word(x + k + 6);
+    s0 = smlad(x0, weight, s0);
+    s1 = smlad(x1, weight, s1);
+    s2 = smlad(x2, weight, s2);
+    s3 = smlad(x3, weight, s3);
+    weight = load_word(w + k + 2);
+    x0 = load_word(x + k + 8);
+    s0 = smlad(x1, weight, s0);
+    s1 = smlad(x2, weight, s1);
+    s2 = smlad(x3, weight, s2);
+    s3 = smlad(x0, weight, s3);
+    weight = load_word(w + k + 4);
+    x1 = load_word(x + k + 10);
+    s0 = smlad(x2, weight, s0);
+    s1 = smlad(x3, weight, s1);
+    s2 = smlad(x0, weight, s2);
+    s3 = smlad(x1, weight, s3);
+    weight = load_word(w + k + 6);
+    x2 = load_word(x + k + 12);
+    s0 = smlad(x3, weight, s0);
+    s1 = smlad(x0, weight, s1);
+    s2 = smlad(x1, weight, s2);
+    s3 = smlad(x2, weight, s3);
+  }
+  acc[0] = s0, acc[1] = s1, acc[2] = s2, acc[3] = s3;
+}
+
+// Rows t.. of SiLU(causal depthwise convolution of xhat (n, D)), to blocks of s (E*D).
+static void convolve(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
+                     int32_t t) {
+  const int32_t d = block->hidden;
+  const int32_t e = block->expansion;
+  const int32_t end = t + group->rows;
+  const int32_t taps = padded_taps(block, end - 1);
+  const int32_t window = taps + kGroup;              // the last one is not used
+  int16_t* const w = (int16_t*)(void*)group->panel;  // two columns of taps
+  int16_t* const x = w + 2 * taps;                   // two columns of window
+  for (int32_t c = 0; c < d; c += 2) {
+    copy_columns(xhat + c, d, t - taps + 1, window, end, x, x + window);
+    for (int32_t channel = c * e; channel < (c + 2) * e; channel += 2) {
+      copy_columns(block->conv + channel, d * e, block->taps - taps, taps, block->taps, w,
+                   w + taps);
+      for (int32_t i = 0; i < 2; i++) {
+        const int16_t* const column = channel + i < (c + 1) * e ? x : x + window;
+        const int32_t multiplier = block->conv_multipliers[channel + i];
+        const int32_t bias = block->conv_bias[channel + i];
+        for (int32_t odd = 0; odd < 2; odd++) {  // rows t, t+2, ..., then t+1, t+3, ...
+          int32_t acc[4] = {bias, bias, bias, bias};
+          slide(column + odd, w + i * taps, taps, acc);
+          for (int32_t k = 0; k < 4; k++) {
+            const int32_t row = 2 * k + odd;
+            if (row >= group->blocks * kRows) break;
+            const int32_t y =
+                embbert_requantize(acc[k], block->conv_shift, multiplier, block->y_zero);
+            uint32_t* const to = group->work + row / kRows * group->work_words;
+            ((int16_t*)(void*)to)[zipped(channel + i) + 2 * (row % kRows)] = block->silu[y + 128];
+          }
+        }
+      }
+    }
+  }
+}
+
+// c.Wv + s.Wz + bz: rows of out.
+static void project(const embbert_block_t* block, const group_t* group, int8_t* out) {
+  const int32_t d = block->hidden;
+  const int32_t inner = block->expansion * d;
+  const int8_t* wv = block->wv;  // (D, D)
+  const int8_t* wz = block->wz;  // (D, E*D)
+  for (int32_t c = 0; c < d; c += kColumns) {
+    results_t a[kBlocks];
+    results_t z[kBlocks];
+    set_results(group, 0, 0, a);
+    set_results(group, block->bz[c], block->bz[c + 1], z);
+    multiply_rows(group, group->qc, group->qc_words, wv, wv + d, d, a);
+    multiply_rows(group, group->work, group->work_words, wz, wz + inner, inner, z);
+    wv += kColumns * d;
+    wz += kColumns * inner;
+    int8_t* to = out + c;
+    for (int32_t row = 0; row < group->rows; row++) {
+      for (int32_t i = 0; i < kColumns; i++) {
+        int32_t sum = block->out_zero * 256 + 128;
+        sum = embbert_multiply_high_add(
+            embbert_shift_left(a[row / kRows][row % kRows][i], block->a_shift), block->a_multiplier,
+            sum);
+        sum = embbert_multiply_high_add(
+            embbert_shift_left(z[row / kRows][row % kRows][i], block->z_shift), block->z_multiplier,
+            sum);
+        to[i] = embbert_saturate8(sum >> 8);
+      }
+      to += d;
+    }
+  }
+}
+
+// Words of one of a group's `work` blocks.
+static int32_t work_words(const embbert_block_t* block, int32_t n) {
+  return at_least(block_words(block->expansion * block->hidden), block_words((n + 1) & ~1));
+}
+
+size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
+  const int32_t blocks = n > kRows ? kBlocks : 1;
+  const int32_t panel = kChunk / 2 * kColumns;                                // words
+  const int32_t columns = 2 * padded_taps(block, EMBBERT_MAX_TAPS) + kGroup;  // words
+  const int32_t words =
+      blocks * (block_words(block->hidden) + work_words(block, n)) + at_least(panel, columns);
+  return (size_t)words * sizeof(uint32_t);
+}
+
+void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
+                        int8_t* out, void* scratch) {
+  const int32_t d = block->hidden;
+  group_t group;
+  EMBBERT_PROFILE_START(mark);
+  normalize(block, x, n);
+  EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
+  for (int32_t t = 0; t < rows; t += kGroup) {
+    group.rows = rows - t < kGroup ? rows - t : kGroup;
+    group.blocks = (group.rows + kRows - 1) / kRows;
+    group.qc = (uint32_t*)scratch;
+    group.qc_words = block_words(d);
+    group.work = group.qc + group.blocks * group.qc_words;
+    group.work_words = work_words(block, n);
+    group.panel = group.work + group.blocks * group.work_words;
+
+    query(block, &group, x + t * d);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_QUERY);
+    score(block, &group, x, n);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SCORES);
+    embbert_factor_t factors[kGroup];
+    for (int32_t row = 0; row < group.blocks * kRows; row++) {
+      uint32_t* const scores = group.work + row / kRows * group.work_words + row % kRows;
+      factors[row] = embbert_mean_factor(exponentials(scores, n));
+    }
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SOFTMAX);
+    context(&group, factors, x, n, d);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONTEXT);
+    convolve(block, &group, x, t);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONV);
+    project(block, &group, out + t * d);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_PROJECT);
+  }
+}
+
+#endif  // EMBBERT_USE_DSP

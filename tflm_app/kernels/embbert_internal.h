@@ -5,7 +5,7 @@
 #include "embbert_kernels.h"
 
 // Exactly one of the three files embbert_{portable,dsp,mve}.c compiles to anything.
-#if 1  // until the other implementations land: defined(EMBBERT_FORCE_PORTABLE)
+#if defined(EMBBERT_FORCE_PORTABLE)
 #define EMBBERT_USE_PORTABLE 1
 #elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && !defined(EMBBERT_FORCE_DSP)
 #define EMBBERT_USE_MVE 1
@@ -48,7 +48,7 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
                         int32_t n, int8_t* out);
 void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
                         int8_t* out, void* scratch);
-size_t embbert_block_rows_scratch(int32_t hidden, int32_t expansion, int32_t n);
+size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n);
 
 // (a * b + 2^31) >> 32: the only rounding of the kernels, one instruction on every Arm core they
 // are written for (SMMULR, VRMULH).
@@ -83,7 +83,13 @@ static inline int32_t embbert_clamp(int32_t value, int32_t low, int32_t high) {
 }
 
 static inline int8_t embbert_saturate8(int32_t value) {
+#if defined(__ARM_FEATURE_SAT) && !defined(EMBBERT_FORCE_PORTABLE)
+  int32_t low;
+  __asm__("ssat %0, #8, %1" : "=r"(low) : "r"(value) : "cc");  // "cc": the sticky Q flag
+  return (int8_t)low;
+#else
   return (int8_t)embbert_clamp(value, -128, 127);
+#endif
 }
 
 // Accumulator to int8.

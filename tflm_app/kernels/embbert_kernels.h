@@ -8,7 +8,7 @@
 // Contracts that hold for every function:
 //   D      hidden size, a multiple of 16, 16..512      n  tokens, 1..EMBBERT_MAX_LENGTH
 //   E      expansion, 1..8                             K  taps stored, 1..64
-//   R      reduced embedding size, a multiple of 4, 4..64
+//   R      reduced embedding size, a multiple of 4, 4..32
 //   Matrices are row-major, innermost dimension last, with no padding between rows.
 //   int8 matrices and int32 vectors, options blobs included, are 4-byte aligned.
 //   Buffers (n, D) and scratch are 8-byte aligned and do not overlap one another or the weights.
@@ -26,7 +26,7 @@ extern "C" {
 
 #define EMBBERT_MAX_LENGTH 512
 #define EMBBERT_MAX_HIDDEN 512
-#define EMBBERT_MAX_REDUCED 64
+#define EMBBERT_MAX_REDUCED 32
 #define EMBBERT_MAX_EXPANSION 8
 #define EMBBERT_MAX_TAPS 64
 #define EMBBERT_MAX_BLOCKS 16

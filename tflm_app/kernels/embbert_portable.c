@@ -18,9 +18,9 @@ typedef struct {
 
 static size_t round_up(size_t size) { return (size + 7) & ~(size_t)7; }
 
-size_t embbert_block_rows_scratch(int32_t hidden, int32_t expansion, int32_t n) {
-  const size_t d = (size_t)hidden;
-  return 4 * d + 2 * d + round_up(2 * (size_t)n) + (size_t)expansion * d;
+size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
+  const size_t d = (size_t)block->hidden;
+  return 4 * d + 2 * d + round_up(2 * (size_t)n) + (size_t)block->expansion * d;
 }
 
 static scratch_t lay_out(void* scratch, int32_t hidden, int32_t n) {
