@@ -2,11 +2,11 @@
 
 `read` turns any `.tflite` into a `Graph`; `write` turns a `Graph` into a file in which everything
 that recurs (shapes, quantization parameters, options, equal constants) is stored once and nothing
-is stored that TFLM does not read: no tensor names but those of inputs and outputs, no description,
-no 64-bit zero point for every channel.
+is stored that TFLM does not read: no tensor names but those of inputs and outputs, no description.
 """
 
 import dataclasses
+import math
 import struct
 
 import flatbuffers
@@ -98,7 +98,7 @@ class Tensor:
     def nbytes(self) -> int:
         """Size of the tensor's value in bytes."""
         bits = {"INT4": 4, "INT2": 2, "COMPLEX64": 64, "COMPLEX128": 128, "STRING": 0}
-        count = int(np.prod(self.shape, dtype=np.int64))
+        count = math.prod(self.shape)
         if self.dtype is not None:
             return count * self.dtype.itemsize
         return (count * bits.get(self.type_name, 8) + 7) // 8
@@ -186,11 +186,15 @@ def is_tflite(data: bytes) -> bool:
     return len(data) >= 8 and data[4:8] == _FILE_IDENTIFIER
 
 
-def read(data: bytes) -> Graph:
-    """Reads the first subgraph of a `.tflite`.
+def read(data: bytes, subgraph: int = 0) -> Graph:
+    """Reads one subgraph of a `.tflite`.
+
+    Time and memory stay in proportion to the file whatever it holds: offsets that lead nowhere,
+    absurd lengths and tables that share one large name or vector are errors.
 
     Args:
       data: The file.
+      subgraph: Its index; 0 is the one that the interpreter runs.
 
     Raises:
       FlatbufferError: `data` is no `.tflite`, or offsets in it lead nowhere.
@@ -198,112 +202,180 @@ def read(data: bytes) -> Graph:
     if not is_tflite(data):
         raise FlatbufferError("not a .tflite: the file identifier 'TFL3' is missing at byte 4")
     try:
-        return _read(data)
+        return _Reader(data).graph(subgraph)
     except FlatbufferError:
         raise
-    except (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        struct.error,
+        IndexError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise FlatbufferError(f"damaged .tflite: {error}") from error
 
 
-def _read(data: bytes) -> Graph:
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(data), 0))
-    if not model.subgraphs:
-        raise FlatbufferError("damaged .tflite: no subgraph")
-    subgraph = model.subgraphs[0]
-    buffers = model.buffers if model.buffers is not None else []
+class _Reader:
+    """Reads tables where they lie; every step that a file can multiply is counted."""
 
-    def payload(index: int) -> bytes | None:
-        if not 0 <= index < len(buffers):
-            raise FlatbufferError(f"damaged .tflite: buffer {index} of {len(buffers)}")
-        buffer = buffers[index]
-        if buffer.data is not None and len(buffer.data):
-            return bytes(buffer.data)
-        if buffer.offset and buffer.offset > 1:
-            return data[buffer.offset : buffer.offset + buffer.size]
-        return None
+    # Models have some hundreds of tensors, the largest some ten thousands.
+    _MOST_TABLES = 250_000
 
-    tensors = []
-    for index, record in enumerate(subgraph.tensors or []):
-        tensors.append(_read_tensor(index, record, payload(record.buffer)))
+    def __init__(self, data: bytes):
+        self.data = data
+        self.model = schema.Model.GetRootAs(data, 0)
+        self.tables_left = self._MOST_TABLES
+        self.elements_left = 16 * len(data) + (1 << 20)
+        self.payloads: dict[int, bytes | None] = {}
 
-    def pick(indices) -> list[Tensor | None]:
-        result = []
-        for index in [] if indices is None else indices:
-            if not -1 <= index < len(tensors):
-                raise FlatbufferError(f"damaged .tflite: tensor {index} of {len(tensors)}")
-            result.append(None if index < 0 else tensors[index])
-        return result
+    def count(self, length: int, what: str) -> range:
+        """Range over the tables of a vector, if the file can hold that many."""
+        self.tables_left -= length
+        if length > len(self.data) // 4 or self.tables_left < 0:
+            raise FlatbufferError(f"damaged .tflite: {length} {what}")
+        return range(length)
 
-    ops = []
-    for record in subgraph.operators or []:
-        codes = model.operatorCodes or []
-        if not 0 <= record.opcodeIndex < len(codes):
-            raise FlatbufferError(f"damaged .tflite: operator code {record.opcodeIndex}")
-        code = codes[record.opcodeIndex]
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        custom = record.customOptions
-        ops.append(
-            Op(
-                kind=_OPERATOR_NAMES.get(number, f"OPERATOR_{number}"),
-                inputs=pick(record.inputs),
-                outputs=pick(record.outputs),
-                options=record.builtinOptions,
-                version=code.version,
-                custom_code=(code.customCode or b"").decode("utf-8", "replace")
-                if isinstance(code.customCode, bytes)
-                else (code.customCode or ""),
-                custom_options=b"" if custom is None else bytes(bytearray(custom)),
-                intermediates=pick(record.intermediates),
+    def spend(self, value):
+        """Accounts for a string or vector, which several tables may share."""
+        self.elements_left -= len(value)
+        if self.elements_left < 0:
+            raise FlatbufferError("damaged .tflite: its parts overlap")
+        return value
+
+    def text(self, value: bytes | None) -> str:
+        return self.spend(value or b"").decode("utf-8", "replace")
+
+    def payload(self, index: int) -> bytes | None:
+        if index not in self.payloads:
+            if not 0 <= index < self.model.BuffersLength():
+                raise FlatbufferError(
+                    f"damaged .tflite: buffer {index} of {self.model.BuffersLength()}"
+                )
+            buffer = self.model.Buffers(index)
+            raw = None
+            if buffer.DataLength():
+                raw = self.spend(buffer.DataAsNumpy()).tobytes()
+            elif buffer.Offset() > 1:
+                # Behind the flatbuffer, as files above 2 GiB have it.
+                raw = self.spend(self.data[buffer.Offset() : buffer.Offset() + buffer.Size()])
+                if len(raw) != buffer.Size():
+                    raise FlatbufferError(f"damaged .tflite: buffer {index} ends outside the file")
+            self.payloads[index] = raw
+        return self.payloads[index]
+
+    def graph(self, number: int) -> Graph:
+        model = self.model
+        subgraphs = len(self.count(model.SubgraphsLength(), "subgraphs"))
+        if not subgraphs:
+            raise FlatbufferError("damaged .tflite: no subgraph")
+        if not 0 <= number < subgraphs:
+            raise FlatbufferError(f"damaged .tflite: subgraph {number} of {subgraphs}")
+        subgraph = model.Subgraphs(number)
+        self.count(model.BuffersLength(), "buffers")
+        tensors = [
+            self.tensor(index, subgraph.Tensors(index))
+            for index in self.count(subgraph.TensorsLength(), "tensors")
+        ]
+
+        def pick(indices) -> list[Tensor | None]:
+            # The generated code yields the number 0 for a vector that is absent.
+            result = []
+            for index in [] if isinstance(indices, int) else self.spend(indices).tolist():
+                if not -1 <= index < len(tensors):
+                    raise FlatbufferError(f"damaged .tflite: tensor {index} of {len(tensors)}")
+                result.append(None if index < 0 else tensors[index])
+            return result
+
+        def chosen(indices, what: str) -> list[Tensor]:
+            result = pick(indices)
+            if None in result:
+                raise FlatbufferError(f"damaged .tflite: {what} without a tensor")
+            return result
+
+        codes = []
+        for index in self.count(model.OperatorCodesLength(), "operator codes"):
+            code = model.OperatorCodes(index)
+            builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            kind = _OPERATOR_NAMES.get(builtin, f"OPERATOR_{builtin}")
+            codes.append((kind, self.text(code.CustomCode()), code.Version()))
+        ops = []
+        for index in self.count(subgraph.OperatorsLength(), "operators"):
+            record = subgraph.Operators(index)
+            if record.OpcodeIndex() >= len(codes):
+                raise FlatbufferError(f"damaged .tflite: operator code {record.OpcodeIndex()}")
+            kind, custom_code, version = codes[record.OpcodeIndex()]
+            table = record.BuiltinOptions()
+            settings = None
+            if table is not None:
+                settings = schema.BuiltinOptionsCreator(record.BuiltinOptionsType(), table)
+            custom = record.CustomOptionsAsNumpy()
+            ops.append(
+                Op(
+                    kind=kind,
+                    inputs=pick(record.InputsAsNumpy()),
+                    outputs=chosen(record.OutputsAsNumpy(), f"operator {index}: an output"),
+                    options=settings,
+                    version=version,
+                    custom_code=custom_code,
+                    custom_options=b"" if isinstance(custom, int) else self.spend(custom).tobytes(),
+                    intermediates=chosen(
+                        record.IntermediatesAsNumpy(), f"operator {index}: an intermediate"
+                    ),
+                )
             )
+        metadata = {}
+        for index in self.count(model.MetadataLength(), "metadata"):
+            item = model.Metadata(index)
+            metadata[self.text(item.Name())] = self.payload(item.Buffer()) or b""
+        return Graph(
+            inputs=chosen(subgraph.InputsAsNumpy(), "a graph input"),
+            outputs=chosen(subgraph.OutputsAsNumpy(), "a graph output"),
+            ops=ops,
+            tensors=tensors,
+            metadata=metadata,
+            other_subgraphs=subgraphs - 1,
         )
-    metadata = {}
-    for item in model.metadata or []:
-        name = item.name.decode() if isinstance(item.name, bytes) else str(item.name)
-        metadata[name] = payload(item.buffer) or b""
-    return Graph(
-        inputs=pick(subgraph.inputs),
-        outputs=pick(subgraph.outputs),
-        ops=ops,
-        tensors=tensors,
-        metadata=metadata,
-        other_subgraphs=len(model.subgraphs) - 1,
-    )
 
-
-def _read_tensor(index: int, record, raw: bytes | None) -> Tensor:
-    dtype = _DTYPES.get(record.type)
-    shape = () if record.shape is None else tuple(int(n) for n in record.shape)
-    if any(n < 0 for n in shape):
-        raise FlatbufferError(f"damaged .tflite: tensor {index} has shape {shape}")
-    name = record.name or f"#{index}"
-    tensor = Tensor(
-        name=name.decode("utf-8", "replace") if isinstance(name, bytes) else name,
-        shape=shape,
-        dtype=dtype,
-        type_name=_TYPE_NAMES.get(record.type, f"TYPE_{record.type}"),
-        is_variable=bool(record.isVariable),
-    )
-    quantization = record.quantization
-    if quantization is not None and quantization.scale is not None and len(quantization.scale):
-        zeros = quantization.zeroPoint
-        if len(quantization.scale) == 1:
-            tensor.scale = float(np.float32(quantization.scale[0]))
-            tensor.zero_point = 0 if zeros is None or not len(zeros) else int(zeros[0])
-        else:
-            tensor.scale = np.asarray(quantization.scale, np.float32)
-            tensor.zero_point = 0 if zeros is None or not len(zeros) else np.asarray(zeros)
-            tensor.axis = quantization.quantizedDimension
-    if raw is not None:
-        if dtype is None:
-            tensor.data = np.frombuffer(raw, np.uint8)
-        else:
-            if len(raw) != tensor.nbytes:
+    def tensor(self, index: int, record) -> Tensor:
+        dtype = _DTYPES.get(record.Type())
+        sizes = record.ShapeAsNumpy()
+        shape = () if isinstance(sizes, int) else tuple(self.spend(sizes).tolist())
+        if any(n < 0 for n in shape):
+            raise FlatbufferError(f"damaged .tflite: tensor {index} has shape {shape}")
+        tensor = Tensor(
+            name=self.text(record.Name()) or f"#{index}",
+            shape=shape,
+            dtype=dtype,
+            type_name=_TYPE_NAMES.get(record.Type(), f"TYPE_{record.Type()}"),
+            is_variable=record.IsVariable(),
+        )
+        quantization = record.Quantization()
+        if quantization is not None and quantization.ScaleLength():
+            scales = quantization.ScaleAsNumpy()
+            zeros = quantization.ZeroPointAsNumpy()
+            zeros = np.zeros(1, np.int64) if isinstance(zeros, int) or not len(zeros) else zeros
+            if len(scales) == 1:
+                tensor.scale = float(scales[0])
+                tensor.zero_point = int(zeros[0])
+            else:
+                tensor.scale = np.asarray(scales, np.float32)
+                tensor.zero_point = zeros if len(zeros) > 1 else int(zeros[0])
+                tensor.axis = quantization.QuantizedDimension()
+        raw = self.payload(record.Buffer())
+        if raw is not None:
+            if dtype is None:
+                tensor.data = np.frombuffer(raw, np.uint8)
+            elif len(raw) != tensor.nbytes:
                 raise FlatbufferError(
                     f"damaged .tflite: tensor {index} holds {len(raw)} bytes, "
                     f"its shape {shape} needs {tensor.nbytes}"
                 )
-            tensor.data = np.frombuffer(raw, dtype).reshape(shape)
-    return tensor
+            else:
+                tensor.data = np.frombuffer(raw, dtype).reshape(shape)
+        return tensor
 
 
 class _Writer:
@@ -343,8 +415,8 @@ class _Writer:
             return 0
         scale = np.atleast_1d(np.asarray(tensor.scale, np.float32))
         zero = np.atleast_1d(np.asarray(tensor.zero_point, np.int64))
-        if np.all(zero == zero[0]):
-            zero = zero[:1]  # TFLM repeats a single zero point over the channels.
+        # TFLM repeats a single zero point over the channels, but desktop TFLite refuses the file.
+        zero = np.broadcast_to(zero, scale.shape)
         axis = tensor.axis if scale.size > 1 else 0
 
         def build():
