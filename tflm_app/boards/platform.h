@@ -44,6 +44,10 @@ int32_t platform_close(int32_t handle);
 // Instructions since start, or 0 where nothing counts them (the host).
 uint64_t platform_instructions(void);
 
+// The counter behind it, which wraps, and what a difference of two readings means.
+uint32_t platform_ticks(void);
+uint64_t platform_ticks_to_instructions(uint64_t ticks);
+
 // Deepest use of the stack since start in bytes, and its whole size; both 0 where nothing measures
 // them (the host).
 uint32_t platform_stack_used(void);

@@ -1,7 +1,6 @@
 // platform.h for a bare-metal Cortex-M: semihosting, CMSDK UART, MPS2/MPS3 FPGA counter.
 
 #include "../platform.h"
-
 #include "board.h"
 #include "semihosting.h"
 #include "uart_cmsdk.h"
@@ -96,16 +95,22 @@ int32_t platform_write_file(int32_t handle, const void* bytes, size_t count) {
 
 int32_t platform_close(int32_t handle) { return semihosting_close(handle) == 0 ? 0 : -1; }
 
+uint32_t platform_ticks(void) { return FPGAIO_COUNTER; }
+
+uint64_t platform_ticks_to_instructions(uint64_t ticks) {
+  const uint32_t nanoseconds_per_tick = 1000000000u / BOARD_FPGAIO_CLOCK_HZ;
+  // The counter rounds down, so the number of instructions is the quotient rounded up.
+  return (ticks * nanoseconds_per_tick + NANOSECONDS_PER_INSTRUCTION - 1) /
+         NANOSECONDS_PER_INSTRUCTION;
+}
+
 uint64_t platform_instructions(void) {
   // The counter wraps after 172 s or 215 s; the 100 Hz counter, started together with it, says how
   // often it has.
   const uint64_t coarse = (uint64_t)FPGAIO_CLK100HZ * (BOARD_FPGAIO_CLOCK_HZ / 100u);
   const uint32_t ticks = FPGAIO_COUNTER;
   const uint64_t total = coarse + (uint64_t)(int64_t)(int32_t)(ticks - (uint32_t)coarse);
-  const uint32_t nanoseconds_per_tick = 1000000000u / BOARD_FPGAIO_CLOCK_HZ;
-  // The counter rounds down, so the number of instructions is the quotient rounded up.
-  return (total * nanoseconds_per_tick + NANOSECONDS_PER_INSTRUCTION - 1) /
-         NANOSECONDS_PER_INSTRUCTION;
+  return platform_ticks_to_instructions(total);
 }
 
 uint32_t platform_stack_used(void) {

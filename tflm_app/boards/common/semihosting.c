@@ -67,6 +67,6 @@ void semihosting_exit(int32_t status) {
   const uintptr_t block[2] = {kStoppedApplicationExit, (uintptr_t)status};
   call(kSysExitExtended, block);
   // A debugger older than SYS_EXIT_EXTENDED knows success and failure only.
-  call(kSysExit, (const void*)(uintptr_t)(status == 0 ? kStoppedApplicationExit
-                                                      : kStoppedRunTimeError));
+  call(kSysExit,
+       (const void*)(uintptr_t)(status == 0 ? kStoppedApplicationExit : kStoppedRunTimeError));
 }

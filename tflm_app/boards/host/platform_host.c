@@ -70,10 +70,10 @@ void platform_use_uart(bool uart) { (void)uart; }
 
 bool platform_wants_echo(void) { return false; }
 
-int32_t platform_open_read(const char* path) { return open(path, O_RDONLY | O_CLOEXEC); }
+int32_t platform_open_read(const char* path) { return open(path, O_RDONLY); }
 
 int32_t platform_open_write(const char* path) {
-  return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  return open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
 }
 
 int32_t platform_read(int32_t handle, void* buffer, size_t capacity) {
@@ -91,6 +91,10 @@ int32_t platform_write_file(int32_t handle, const void* bytes, size_t count) {
 int32_t platform_close(int32_t handle) { return close(handle); }
 
 uint64_t platform_instructions(void) { return 0; }
+
+uint32_t platform_ticks(void) { return 0; }
+
+uint64_t platform_ticks_to_instructions(uint64_t ticks) { return ticks; }
 
 uint32_t platform_stack_used(void) { return 0; }
 

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Flash and RAM of a program by part, from the linker's map; and the depth of its stack.
+
+Standard library only: the firmware's Makefile runs it.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import re
+import struct
+import sys
+
+# Sections that take flash, and those that take RAM; .data does both.
+FLASH = (".text", ".model", ".data")
+RAM = (".data", ".bss", ".stack")
+PARTS = ("weights", "tokenizer", "kernels", "application", "libc")
+KIND_TOKENIZER = 5  # of converters/model_image.py
+
+
+def part_of(path: str) -> str:
+    """Which part an object file belongs to."""
+    if "model_image.o" in path and "app/" not in path:
+        return "weights"
+    for part in ("tokenizer", "kernels"):
+        if f"/{part}/" in path:
+            return part
+    if re.search(r"/(app|boards)/", path):
+        return "application"
+    return "libc"  # newlib and libgcc
+
+
+def read_map(text: str) -> dict[str, collections.Counter]:
+    """Bytes by output section and part.
+
+    Args:
+      text: A map as GNU ld writes it.
+
+    Returns:
+      {output section: Counter of part}; what no object accounts for (alignment) is "application".
+    """
+    text = text[text.index("Linker script and memory map") :]
+    # A long name stands on a line of its own, its numbers on the next.
+    text = re.sub(r"^( ?[.\w][^\s]*)\n\s+(0x)", r"\1 \2", text, flags=re.MULTILINE)
+    sections: dict[str, collections.Counter] = {}
+    totals = {}
+    current = None
+    for line in text.splitlines():
+        output = re.match(r"^(\.\w+)\s+0x[0-9a-f]+\s+0x([0-9a-f]+)", line)
+        if output:
+            current = output[1]
+            totals[current] = int(output[2], 16)
+            sections[current] = collections.Counter()
+            continue
+        contribution = re.match(r"^ (?:\.|COMMON)\S*\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+(\S.*)$", line)
+        if contribution and current:
+            sections[current][part_of(contribution[2])] += int(contribution[1], 16)
+    for name, counter in sections.items():
+        counter["application"] += totals[name] - sum(counter.values())
+    return sections
+
+
+def tokenizer_bytes(image: bytes) -> int:
+    """Bytes of the tokenizer's tables in a model image."""
+    (count,) = struct.unpack_from("<I", image, 16)
+    for i in range(count):
+        kind, _, _, size = struct.unpack_from("<4I", image, 32 + 16 * i)
+        if kind == KIND_TOKENIZER:
+            return size
+    return 0
+
+
+def computed_stack(folders: list[pathlib.Path]) -> tuple[int, list[str]]:
+    """The deepest path of calls from the reset handler, by gcc's -fcallgraph-info=su.
+
+    Indirect calls and the C library are not in these graphs.
+
+    Returns:
+      Bytes, and the names along the path.
+
+    Raises:
+      ValueError: a function calls itself, so that no depth exists.
+    """
+    bytes_of: dict[str, int] = {}
+    calls = collections.defaultdict(set)
+    indirect = set()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.ci")):
+            text = file.read_text()
+            for title, label in re.findall(r'node: \{ title: "([^"]+)" label: "([^"]*)"', text):
+                size = re.search(r"\\n(\d+) bytes", label)
+                if size:
+                    bytes_of[title] = int(size[1])
+            for source, target in re.findall(
+                r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"', text
+            ):
+                (indirect if target == "__indirect_call" else calls[source]).add(target)
+    depth: dict[str, tuple[int, list[str]]] = {}
+
+    def deepest(name: str, above: tuple[str, ...]) -> tuple[int, list[str]]:
+        if name in above:
+            raise ValueError(f"{name} calls itself")
+        if name not in depth:
+            below = max(
+                (deepest(target, (*above, name)) for target in sorted(calls[name])),
+                default=(0, []),
+            )
+            depth[name] = (bytes_of.get(name, 0) + below[0], [name, *below[1]])
+        return depth[name]
+
+    roots = [name for name in bytes_of if name.split(":")[-1] in ("start", "main")]
+    return max((deepest(name, ()) for name in roots), default=(0, []))
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--map", type=pathlib.Path, required=True)
+    parser.add_argument("--image", type=pathlib.Path, required=True)
+    parser.add_argument("--stack_usage", type=pathlib.Path, action="append", default=[])
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--compiler", required=True)
+    parser.add_argument("--measured", default="", help="the program's own line of JSON")
+    arguments = parser.parse_args()
+
+    if arguments.target == "host":
+        print("size: a host program's sections say nothing about a device; take a board")
+        return 1
+    sections = read_map(arguments.map.read_text())
+    tables = tokenizer_bytes(arguments.image.read_bytes())
+    for counter in sections.values():
+        if counter["weights"] >= tables:
+            counter["weights"] -= tables
+            counter["tokenizer tables"] += tables
+    parts = (PARTS[0], "tokenizer tables", *PARTS[1:])
+    columns = [name for name in (*FLASH, *RAM) if name in sections]
+    columns = list(dict.fromkeys(columns))
+    print(f"{'bytes':18}" + "".join(f"{name:>10}" for name in columns) + f"{'flash':>10}{'RAM':>10}")
+    flash_of, ram_of = {}, {}
+    for part in parts:
+        row = {name: sections[name][part] for name in columns}
+        if part == "application":
+            # The stack is listed apart: it serves all.
+            row[".stack"] = 0
+        flash_of[part] = sum(row[name] for name in columns if name in FLASH)
+        ram_of[part] = sum(row[name] for name in columns if name in RAM)
+        print(
+            f"{part:18}"
+            + "".join(f"{row[name]:10d}" for name in columns)
+            + f"{flash_of[part]:10d}{ram_of[part]:10d}"
+        )
+    stack = sum(sections.get(".stack", {}).values())
+    print(f"{'stack':18}" + " " * (10 * len(columns)) + f"{0:10d}{stack:10d}")
+    flash, ram = sum(flash_of.values()), sum(ram_of.values()) + stack
+    print(f"{'all':18}" + " " * (10 * len(columns)) + f"{flash:10d}{ram:10d}")
+    code = flash_of["tokenizer"] + flash_of["kernels"] + flash_of["application"] + flash_of["libc"]
+    print(f"code and constants without weights and tokenizer tables: {code}")
+    try:
+        computed, path = computed_stack(arguments.stack_usage)
+        print(f"stack, computed: {computed} bytes: {' > '.join(n.split(':')[-1] for n in path)}")
+    except ValueError as error:
+        print(f"stack: cannot be computed, {error}")
+        computed = None
+    report = {
+        "target": arguments.target,
+        "compiler": arguments.compiler,
+        "flash_bytes": flash,
+        "ram_bytes": ram,
+        "flash": flash_of,
+        "ram": {**ram_of, "stack": stack},
+        "code_bytes": code,
+        "stack_computed": computed,
+    }
+    if arguments.measured.startswith("{"):
+        measured = json.loads(arguments.measured.strip().splitlines()[-1])
+        print(f"stack, measured: {measured['stack_used']} of {measured['stack_size']} bytes")
+        report["stack_measured"] = measured["stack_used"]
+    print(json.dumps(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
