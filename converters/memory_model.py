@@ -1,11 +1,12 @@
 """A model of where TFLM's memory planner puts every tensor, and of what it keeps for ever.
 
-TFLM places all activations with its greedy planner (`micro/memory_planner/greedy_memory_planner.cc`):
-largest first, each into the first gap that is free for its whole life. No buffer is reused in place,
-and an operator's inputs and outputs are alive together. `plan` repeats that, so that a graph can be
-laid out for the planner before TFLM ever sees it; tests hold it against the recorded figures.
+TFLM places all activations with its greedy planner, `memory_planner/greedy_memory_planner.cc`:
+largest first, each into the first gap that is free for its whole life. No buffer is reused in
+place, and an operator's inputs and outputs are alive together. `plan` repeats that, so that a graph
+can be laid out for the planner before TFLM ever sees it; tests hold it against recorded figures.
 """
 
+import bisect
 import dataclasses
 import random
 import struct
@@ -53,7 +54,8 @@ class Plan:
     peak_bytes: int
 
 
-def _align(size: int) -> int:
+def align(size: int) -> int:
+    """Rounds a size up to what the planner hands out."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -77,6 +79,42 @@ def lifetimes(graph: flatbuffer.Graph) -> list[tuple[flatbuffer.Tensor, int, int
     ]
 
 
+def greedy(
+    wanted: list[tuple[int, int, int]], fixed: dict[int, int] | None = None
+) -> list[int]:
+    """Places buffers as TFLM's greedy planner does.
+
+    Args:
+      wanted: (size, first use, last use) of each buffer, in TFLM's order: tensors as the file has
+        them, then scratch.
+      fixed: Offsets that an offline plan gives to some, by index.
+
+    Returns:
+      Offset of each buffer.
+    """
+    fixed = fixed or {}
+    # The planner fills its list from the back and sorts it stably: of equals the later comes first.
+    free = [index for index in reversed(range(len(wanted))) if index not in fixed]
+    offsets = [0] * len(wanted)
+    placed: list[int] = []  # kept sorted by offset
+    heights: list[int] = []
+    for index in [*sorted(fixed), *sorted(free, key=lambda i: -wanted[i][0])]:
+        size, first, last = wanted[index]
+        offset = fixed.get(index, 0)
+        for other in placed if index not in fixed else ():
+            other_size, other_first, other_last = wanted[other]
+            if other_first > last or first > other_last:
+                continue
+            if offsets[other] - offset >= size:
+                break
+            offset = max(offset, offsets[other] + other_size)
+        offsets[index] = offset
+        at = bisect.bisect_right(heights, offset)
+        placed.insert(at, index)
+        heights.insert(at, offset)
+    return offsets
+
+
 def plan(graph: flatbuffer.Graph, scratch: dict[int, int] | None = None) -> Plan:
     """Places every activation as TFLM's greedy planner does.
 
@@ -85,27 +123,18 @@ def plan(graph: flatbuffer.Graph, scratch: dict[int, int] | None = None) -> Plan
       scratch: Bytes of scratch that the operator of an index asks for (optimized kernels).
     """
     wanted = [
-        (tensor, _align(tensor.nbytes), first, last, tensor.name)
+        (tensor, align(tensor.nbytes), first, last, tensor.name)
         for tensor, first, last in lifetimes(graph)
         if tensor.nbytes
     ]
     for index, size in (scratch or {}).items():
-        wanted.append((None, _align(size), index, index, f"scratch of operator {index}"))
-    # The planner fills its list from the back and sorts it stably: of equals the later comes first.
-    order = sorted(reversed(range(len(wanted))), key=lambda i: -wanted[i][1])
-    placed: list[Placement] = []
-    for index in order:
-        tensor, size, first, last, label = wanted[index]
-        offset = 0
-        for other in placed:  # kept sorted by offset
-            if other.first > last or first > other.last:
-                continue
-            if other.offset - offset >= size:
-                break
-            offset = max(offset, other.offset + other.size)
-        placement = Placement(tensor, offset, size, first, last, label)
-        at = next((i for i, p in enumerate(placed) if p.offset > offset), len(placed))
-        placed.insert(at, placement)
+        wanted.append((None, align(size), index, index, f"scratch of operator {index}"))
+    offsets = greedy([item[1:4] for item in wanted])
+    placed = [
+        Placement(tensor, offset, size, first, last, label)
+        for (tensor, size, first, last, label), offset in zip(wanted, offsets, strict=True)
+    ]
+    placed.sort(key=lambda p: p.offset)
     head = max((p.offset + p.size for p in placed), default=0)
     alive = [0] * (len(graph.ops) + 1)
     for p in placed:
@@ -115,8 +144,8 @@ def plan(graph: flatbuffer.Graph, scratch: dict[int, int] | None = None) -> Plan
     return Plan(tuple(placed), head, min(peak, max(len(graph.ops) - 1, 0)), alive[peak])
 
 
-# Bytes that the interpreter keeps for each thing on a 64-bit host, measured as the tail's growth for
-# one more operator of a kind (TFLM of 2026-10): options and OpData, with their rounding.
+# Bytes that the interpreter keeps for each thing on a 64-bit host, measured as the tail's growth
+# for one more operator of a kind (TFLM of 2026-10): options and OpData, with their rounding.
 _BASE = 500
 _EVAL_TENSOR = 24
 _NODE = 64
@@ -197,7 +226,7 @@ def _regions(graph: flatbuffer.Graph) -> list[_Region]:
 
     regions = []
     for tensor in graph.inputs:
-        region = _Region(_align(tensor.nbytes), *life[id(tensor)][1:], [])
+        region = _Region(align(tensor.nbytes), *life[id(tensor)][1:], [])
         settle(tensor, region, 0)
         regions.append(region)
     for index, op in enumerate(graph.ops):
@@ -229,7 +258,7 @@ def _regions(graph: flatbuffer.Graph) -> list[_Region]:
                 if source is not None:
                     continue
             _, first, last = life[id(out)]
-            region = _Region(_align(out.nbytes), first, last, [])
+            region = _Region(align(out.nbytes), first, last, [])
             settle(out, region, 0)
             regions.append(region)
     return regions
@@ -297,7 +326,7 @@ def plan_offline(graph: flatbuffer.Graph, tries: int = 2, seed: int = 0) -> Plan
     head = _pack(regions, best_order)
     life = {id(t): (first, last) for t, first, last in lifetimes(graph)}
     placements = [
-        Placement(t, r.offset + at, _align(t.nbytes), *life[id(t)], t.name)
+        Placement(t, r.offset + at, align(t.nbytes), *life[id(t)], t.name)
         for r in regions
         for t, at in r.members
     ]
