@@ -1,0 +1,80 @@
+# EmbBERT from text to a Cortex-M.
+#
+#   make demo                                      the whole pipeline on examples/voice_commands
+#   make demo TRAIN=a.csv TEST=b.csv NAME=x        the same on your own CSV (text,label)
+#   make test                                      every test
+#
+# All of them set up what is missing first: .venv, the package in it, Debian's Arm toolchain and
+# QEMU. FUZZ_SECONDS=60 makes `make test` fuzz longer.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON := .venv/bin/python
+# The Python that .venv is made from; TensorFlow's tools for this project need 3.11.
+PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
+DEBIAN := gcc gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv
+DEBIAN_TEST := clang clang-format clang-tidy bazel-bootstrap
+
+.PHONY: help setup setup-debian setup-debian-test demo test lint firmware clean
+
+help:
+	@echo 'make demo [TRAIN=a.csv TEST=b.csv NAME=x]   train, quantize, convert, run on a board'
+	@echo 'make test                                  every test'
+	@echo 'make lint                                  style of Python and C'
+	@echo 'make setup                                 only set up'
+	@echo 'make -C tflm_app help                      the firmware of a model folder'
+
+# ---- Set-up -------------------------------------------------------------------------------------
+
+setup: setup-debian .venv/stamp
+
+# Looks for what the packages bring, so that a toolchain from elsewhere does as well.
+setup-debian:
+	@missing=; \
+	command -v gcc >/dev/null || missing="$$missing gcc"; \
+	command -v arm-none-eabi-gcc >/dev/null || missing="$$missing gcc-arm-none-eabi"; \
+	command -v qemu-system-arm >/dev/null || missing="$$missing qemu-system-arm"; \
+	if command -v arm-none-eabi-gcc >/dev/null && \
+	  [ "$$(arm-none-eabi-gcc -print-file-name=nano.specs)" = nano.specs ]; then \
+	  missing="$$missing libnewlib-arm-none-eabi"; fi; \
+	command -v arm-none-eabi-gcc >/dev/null || missing="$$missing libnewlib-arm-none-eabi"; \
+	[ -x $(PYTHON) ] || $(PYTHON3) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(call install,$$missing)
+
+setup-debian-test: setup-debian
+	@missing=; \
+	for tool in clang clang-format clang-tidy; do \
+	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	command -v bazel >/dev/null || missing="$$missing bazel-bootstrap"; \
+	$(call install,$$missing)
+
+# Installs packages as root, else says how.
+install = if [ -n "$1" ]; then \
+	  if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $1; \
+	  else \
+	    echo "missing:$1; run: sudo apt-get install -y --no-install-recommends$1" >&2; exit 1; \
+	  fi; \
+	fi
+
+.venv/stamp: pyproject.toml | setup-debian
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed; say where: make PYTHON3=/path/to/python3.11" >&2; exit 1; }
+	@[ -x $(PYTHON) ] || $(PYTHON3) -m venv .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# ---- Work ---------------------------------------------------------------------------------------
+
+test: setup-debian-test .venv/stamp lint
+	$(PYTHON) -m pytest
+
+lint: setup-debian-test .venv/stamp
+	$(PYTHON) -m ruff check .
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build tflm_app/build
