@@ -50,6 +50,17 @@ enum {
   EMBBERT_TOKENIZER_SEP = 4,
 };
 
+// Limits of the vocabularies this library takes; the table generator names the offending token.
+// Tests lower the first two to reach the code for long words with short ones.
+#ifndef EMBBERT_TOKENIZER_SHORT_RUN
+#define EMBBERT_TOKENIZER_SHORT_RUN 64  // Longest word, in characters, that is merged directly.
+#endif
+#ifndef EMBBERT_TOKENIZER_WINDOW
+#define EMBBERT_TOKENIZER_WINDOW 128  // Characters of a longer word in view; a power of two.
+#endif
+#define EMBBERT_TOKENIZER_MAX_TOKEN_LENGTH 63  // In characters.
+#define EMBBERT_TOKENIZER_MAX_CANDIDATES 384   // (max_token_length + 1) * max_suffixes at most.
+
 // A validated blob. The fields are private: offsets and sizes read once by init.
 typedef struct {
   const uint8_t* blob;

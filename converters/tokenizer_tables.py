@@ -1,0 +1,583 @@
+"""Turns a `tokenizer.json` into the table blob that the C tokenizer reads in place.
+
+The blob holds the merges and all that the C code needs to know about Unicode. Nothing in it comes
+from a Unicode database: the installed `tokenizers` is asked what it does with each of the 1,112,064
+scalar values, so the device does the same, whatever versions of Unicode that library mixes.
+
+Layout, little-endian, each table at a multiple of 4 (twin: tflm_app/tokenizer/embbert_tokenizer.c):
+
+| byte | type | field |
+| --- | --- | --- |
+| 0 | char[4] | "EBTK" |
+| 4 | u16, u16 | layout version, header bytes (160) |
+| 8 | u32 | bytes in all |
+| 12 | u16 x 8 | vocabulary, first merge's id, merges, buckets, slots, exceptions, expansion symbols, \
+added tokens |
+| 28 | u8 x 4 | longest token in characters, most tokens ending at one character, fuse unknown, 0 |
+| 32 | u8 x 4 | Unicode version of the word class: major, minor, patch, 0 |
+| 36 | u16 x 4 | rows of "middle", pages, runs, bytes of the added-token list |
+| 44 | u32 x 12 | offsets of the tables, in the order of `_SECTIONS` |
+| 92 | char[68] | what made it, zero padded |
+
+A symbol is a normalized character: bit 15 says whether it is a word character, the rest is its token
+id; 0x7FFF is a space, and in the ASCII table 0x7FFE is a removed character and 0x7FFD one that may
+start an added token.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import struct
+import sys
+import tempfile
+
+import numpy as np
+import tokenizers
+from absl import app, flags
+from tokenizers import normalizers, pre_tokenizers
+
+from embbert_tf import tokenizer as embbert_tokenizer
+
+VERSION = 1
+HEADER_BYTES = 160
+# Limits of the C code; see embbert_tokenizer.h.
+MAX_TOKEN_LENGTH = 63
+MAX_CANDIDATES = 384
+MAX_VOCABULARY = 0x7F00
+
+_SECTIONS = (
+    "ascii",
+    "top",
+    "middle",
+    "pages",
+    "runs",
+    "exceptions",
+    "starts",
+    "symbols",
+    "pairs",
+    "seeds",
+    "slots",
+    "added",
+)
+_WORD = 0x8000
+_SPACE = 0x7FFF
+_REMOVED = 0x7FFE
+_TRY_ADDED = 0x7FFD
+_NUM_CLASSES = 15
+_HANGUL = range(0xAC00, 0xAC00 + 11172)
+
+# The first word character that each version of Unicode added in a block of its own.
+_VERSION_PROBES = (
+    ((8, 0, 0), 0x108E0),
+    ((9, 0, 0), 0x104B0),
+    ((10, 0, 0), 0x11A0B),
+    ((11, 0, 0), 0x10D00),
+    ((12, 0, 0), 0x10FE0),
+    ((13, 0, 0), 0x10E80),
+    ((14, 0, 0), 0x10570),
+    ((15, 0, 0), 0x11F04),
+    ((15, 1, 0), 0x2EBF0),
+    ((16, 0, 0), 0x105C0),
+    ((17, 0, 0), 0x11DB0),
+)
+
+
+class TokenizerTableError(ValueError):
+    """A tokenizer that the C code cannot reproduce."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What the installed `tokenizers` does with every scalar value.
+
+    Attributes:
+        normalized: Code point -> normalized text, for all scalar values but Hangul syllables.
+        kind: Each character that occurs in a normalized text -> "w" (word), "s" (space) or "p".
+        reordered: Characters that survive normalization and that canonical ordering moves.
+        unicode_version: Newest version of Unicode whose letters are word characters.
+    """
+
+    normalized: dict[int, str]
+    kind: dict[str, str]
+    reordered: tuple[str, ...]
+    unicode_version: tuple[int, int, int]
+
+
+def _normalizer() -> normalizers.Normalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
+    )
+
+
+def _kind(pre_tokenizer: pre_tokenizers.PreTokenizer, character: str) -> str:
+    pieces = [piece for piece, _ in pre_tokenizer.pre_tokenize_str(f"a{character}a")]
+    if len(pieces) == 1:
+        return "w"
+    return "s" if pieces == ["a", "a"] else "p"
+
+
+@functools.cache
+def probe() -> Probe:
+    """Asks `tokenizers` about every scalar value; takes a few seconds, once per process.
+
+    Raises:
+        TokenizerTableError: if a Hangul syllable is not treated as the sequence of its jamo, or the
+            probe itself fails.
+    """
+    normalize = _normalizer().normalize_str
+    pre_tokenizer = pre_tokenizers.Whitespace()
+    # Many at a time, each before a separator: a symbol that only itself normalizes to.
+    separator = "\u2603"
+    codes = (*range(0xD800), *range(0xE000, 0x110000))
+    normalized = {}
+    for first in range(0, len(codes), 4096):
+        some = [code for code in codes[first : first + 4096] if code != ord(separator)]
+        texts = normalize("".join(chr(code) + separator for code in some)).split(separator)
+        if len(texts) != len(some) + 1:
+            raise TokenizerTableError("more than one character normalizes to the separator")
+        normalized.update(zip(some, texts[:-1], strict=True))
+    normalized[ord(separator)] = normalize(separator)
+    for index, code in enumerate(_HANGUL):
+        jamo = [0x1100 + index // 588, 0x1161 + index // 28 % 21]
+        if index % 28:
+            jamo.append(0x11A7 + index % 28)
+        if normalized.pop(code) != "".join(normalized[j] for j in jamo):
+            raise TokenizerTableError(f"U+{code:04X} does not normalize to its jamo")
+    characters = sorted({c for text in normalized.values() for c in text})
+    kind = {c: _kind(pre_tokenizer, c) for c in characters}
+
+    # Canonical ordering moves a character that has a combining class; then it changes places with
+    # one of three marks of classes 220, 230 and 240.
+    nfd = normalizers.NFD().normalize_str
+    marks = ("\u0316", "\u0301", "\u0345")
+    reordered = [
+        chr(code)
+        for code, text in normalized.items()
+        if text
+        and code >= 0x300
+        and nfd(chr(code)) == chr(code)
+        and any(
+            nfd(chr(code) + m) != chr(code) + m or nfd(m + chr(code)) != m + chr(code)
+            for m in marks
+        )
+    ]
+    version = (0, 0, 0)
+    for newer, code in _VERSION_PROBES:
+        if _kind(pre_tokenizer, chr(code)) != "w":
+            break
+        version = newer
+    return Probe(normalized, kind, tuple(reordered), version)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """The parts of a tokenizer.json that the tables need, checked."""
+
+    vocab: dict[str, int]
+    merges: list[tuple[int, int]]
+    first_merge: int
+    fuse_unknown: bool
+    added: list[tuple[bytes, int]]
+
+
+def _require(condition: bool, path: str, message: str) -> None:
+    if not condition:
+        raise TokenizerTableError(f"{path}: {message}")
+
+
+def _read_model(path: str) -> _Model:
+    """Reads and checks a tokenizer.json.
+
+    Raises:
+        TokenizerTableError: if the file cannot be read or holds what the C code does not do.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        model = content["model"]
+        vocab = model["vocab"]
+        raw_merges = model["merges"]
+        normalizer = dict(content["normalizer"] or {})
+        pre_tokenizer = dict(content["pre_tokenizer"] or {})
+        added_tokens = content["added_tokens"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TokenizerTableError(f"{path}: not a readable tokenizer.json ({error!r})") from error
+    _require(model.get("type") == "BPE", path, f"the model must be BPE, not {model.get('type')}")
+    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        _require(not model.get(option), path, f"the BPE model must not set {option}")
+    for option in ("byte_fallback", "ignore_merges"):
+        _require(not model.get(option), path, f"the BPE model must not set {option}")
+    _require(model.get("unk_token") == "[UNK]", path, "the unknown token must be [UNK]")
+    wanted = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": True,
+        "lowercase": True,
+    }
+    _require(
+        normalizer == wanted
+        or normalizer == {**wanted, "strip_accents": None},  # None means: as lowercase.
+        path,
+        f"the normalizer must be {wanted}, not {normalizer}",
+    )
+    _require(
+        pre_tokenizer == {"type": "Whitespace"},
+        path,
+        f"the pre-tokenizer must be Whitespace, not {pre_tokenizer}",
+    )
+    for index, token in enumerate(embbert_tokenizer.SPECIAL_TOKENS):
+        _require(vocab.get(token) == index, path, f"{token} must have id {index}")
+    _require(
+        sorted(vocab.values()) == list(range(len(vocab))), path, "the ids must be 0, 1, 2, ..."
+    )
+    _require(
+        len(vocab) <= MAX_VOCABULARY,
+        path,
+        f"the vocabulary has {len(vocab)} tokens; the C tokenizer takes {MAX_VOCABULARY}",
+    )
+    _require(len(raw_merges) > 0, path, "no merges: train on more text")
+
+    first_merge = len(vocab) - len(raw_merges)
+    merges = []
+    for rank, merge in enumerate(raw_merges):
+        left, right = merge.split(" ") if isinstance(merge, str) else merge
+        _require(
+            vocab.get(left + right) == first_merge + rank,
+            path,
+            f"merge {rank} ({left!r} {right!r}) must make token {first_merge + rank}: ids must be "
+            "in the order of the merges, as BpeTrainer assigns them",
+        )
+        merges.append((vocab[left], vocab[right]))
+        _require(max(merges[-1]) < first_merge + rank, path, f"merge {rank} uses a later token")
+    for token, index in vocab.items():
+        _require(
+            index >= first_merge or len(token) == 1 or index < len(embbert_tokenizer.SPECIAL_TOKENS),
+            path,
+            f"token {token!r} is neither special, nor a character, nor the result of a merge",
+        )
+
+    added = []
+    for token in added_tokens:
+        content = token["content"]
+        flags_set = [f for f in ("single_word", "lstrip", "rstrip", "normalized") if token[f]]
+        _require(not flags_set, path, f"added token {content!r} must not set {flags_set}")
+        encoded = content.encode()
+        _require(
+            0 < len(encoded) < 256 and encoded[0] < 0x80 and "\ufffd" not in content,
+            path,
+            f"added token {content!r} must start with an ASCII character and be below 256 bytes",
+        )
+        # As embbert_tf.tokenizer.encode has it: a typed "[SEP]" must not start a second segment.
+        index = token["id"]
+        added.append((encoded, embbert_tokenizer.UNK if index <= embbert_tokenizer.SEP else index))
+        _require(index < len(vocab), path, f"added token {content!r} is not in the vocabulary")
+    added.sort(key=lambda item: (-len(item[0]), item[0]))
+    return _Model(vocab, merges, first_merge, bool(model.get("fuse_unk")), added)
+
+
+def _encode_characters(model: _Model, pairs: dict[tuple[int, int], int], text: str) -> list[int]:
+    """Merges the characters of one word by the definition of byte-pair encoding."""
+    ids = [model.vocab[c] for c in text]
+    while len(ids) > 1:
+        best, at = min(
+            (pairs.get((ids[i], ids[i + 1]), MAX_VOCABULARY), i) for i in range(len(ids) - 1)
+        )
+        if best == MAX_VOCABULARY:
+            break
+        ids[at : at + 2] = [best]
+    return ids
+
+
+def _perfect_hash(merges: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Finds seeds that give every pair a slot of its own ("hash, displace, compress").
+
+    Returns:
+        seeds (buckets,) uint16 and slots (slots,) uint16: index of the merge, 0 where empty.
+
+    Raises:
+        TokenizerTableError: if no table is found, which other sizes would mend.
+    """
+    keys = np.array([left | right << 16 for left, right in merges], np.uint32)
+    one = np.uint32(1)
+    for spare in (32, 16, 8, 4, 2):
+        num_slots = max(2, len(keys) + len(keys) // spare)
+        num_buckets = max(1, len(keys) // 4)
+        bucket = ((keys * np.uint32(0x9E3779B1)) >> np.uint32(16)) * np.uint32(num_buckets)
+        bucket >>= np.uint32(16)
+        order = np.argsort(bucket, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(bucket[order])) + 1)
+        groups.sort(key=len, reverse=True)
+        seeds = np.zeros(num_buckets, np.uint16)
+        slots = np.zeros(num_slots, np.uint16)
+        used = np.zeros(num_slots, bool)
+        all_seeds = np.arange(65536, dtype=np.uint32) * one
+        found = True
+        for group in groups:
+            found = False
+            for chunk in (all_seeds[:2048], all_seeds[2048:]):
+                mixed = keys[group][None, :] ^ (chunk * np.uint32(0x85EBCA6B))[:, None]
+                mixed = mixed * np.uint32(0xC2B2AE35)
+                mixed ^= mixed >> np.uint32(15)
+                mixed = (mixed * np.uint32(0x27D4EB2F)) >> np.uint32(16)
+                place = (mixed * np.uint32(num_slots)) >> np.uint32(16)  # (seeds, keys of the group)
+                good = ~used[place].any(1)
+                ordered = np.sort(place, 1)
+                good &= (ordered[:, 1:] != ordered[:, :-1]).all(1)
+                if good.any():
+                    pick = int(np.argmax(good))
+                    seeds[bucket[group[0]]] = chunk[pick]
+                    used[place[pick]] = True
+                    slots[place[pick]] = group
+                    found = True
+                    break
+            if not found:
+                break
+        if found:
+            return seeds, slots
+    raise TokenizerTableError("no perfect hash was found for the merges")
+
+
+def _class_tables(classes: np.ndarray) -> tuple[bytes, bytes, bytes, bytes]:
+    """Packs a class (0..15) for each of 0x110000 code points.
+
+    Returns:
+        top: u8 (272,): row of `middle` for 4,096 code points.
+        middle: u8 (rows, 16): page for 256 code points.
+        pages: u16 (pages + 1,): where a page starts in `runs`.
+        runs: u16: class << 8 | low byte of the last code point of a run of one class.
+    """
+    rows, page_of = np.unique(classes.reshape(-1, 256), axis=0, return_inverse=True)
+    middles, top = np.unique(page_of.reshape(-1, 16), axis=0, return_inverse=True)
+    if len(rows) > 256 or len(middles) > 256:
+        raise TokenizerTableError("the character classes do not fit their tables")
+    pages = [0]
+    runs: list[int] = []
+    for row in rows:
+        last = np.append(np.flatnonzero(np.diff(row)), 255)
+        runs += (row[last].astype(int) << 8 | last).tolist()
+        pages.append(len(runs))
+    return (
+        top.astype(np.uint8).tobytes(),
+        middles.astype(np.uint8).tobytes(),
+        np.asarray(pages, "<u2").tobytes(),
+        np.asarray(runs, "<u2").tobytes(),
+    )
+
+
+def build_tables(path: str) -> bytes:
+    """Makes the blob for a tokenizer.json.
+
+    Args:
+        path: File that `embbert_tf.tokenizer.train_tokenizer(...).save` wrote.
+
+    Returns:
+        The blob; a multiple of 4 bytes.
+
+    Raises:
+        TokenizerTableError: if the C tokenizer could not reproduce this tokenizer.
+    """
+    model = _read_model(path)
+    facts = probe()
+    unknown = embbert_tokenizer.UNK
+
+    def symbol(character: str) -> int:
+        kind = facts.kind[character]
+        if kind == "s":
+            return _SPACE
+        return (_WORD if kind == "w" else 0) | model.vocab.get(character, unknown)
+
+    # Canonical ordering is left out of the C code: it moves only marks, and nearly all are stripped.
+    moved = {symbol(c): c for c in facts.reordered}
+    _require(
+        len(moved) <= 1,
+        path,
+        "the vocabulary holds combining marks whose order matters: "
+        + ", ".join(f"U+{ord(c):04X}" for c in moved.values() if c in model.vocab),
+    )
+
+    expansions = {code: tuple(map(symbol, text)) for code, text in facts.normalized.items()}
+    _require(
+        all(_TRY_ADDED - 2 > (s & 0x7FFF) or s == _SPACE for e in expansions.values() for s in e),
+        path,
+        "the vocabulary is too large",
+    )
+    # The 15 most frequent expansions are classes of their own, the rest are listed.
+    count: dict[tuple[int, ...], int] = {}
+    for expansion in expansions.values():
+        count[expansion] = count.get(expansion, 0) + 1
+    generic = sorted(count, key=lambda e: (-count[e], e))[:_NUM_CLASSES]
+    number = {expansion: index for index, expansion in enumerate(generic)}
+    exceptions = {code: e for code, e in expansions.items() if e not in number}
+    classes = np.zeros(0x110000, np.uint8)
+    for code, expansion in expansions.items():
+        classes[code] = number.get(expansion, _NUM_CLASSES)
+    top, middle, pages, runs = _class_tables(classes)
+    generic += [()] * (_NUM_CLASSES - len(generic))
+    symbols: list[int] = []
+    starts = [0]
+    for expansion in (*generic, *exceptions.values()):
+        symbols += expansion
+        starts.append(len(symbols))
+    _require(len(symbols) < 65536, path, "the vocabulary has too many characters")
+
+    first_bytes = {encoded[0] for encoded, _ in model.added}
+    ascii_table = []
+    for code in range(128):
+        expansion = expansions[code]
+        if code in first_bytes or len(expansion) > 1:
+            ascii_table.append(_TRY_ADDED)
+        else:
+            ascii_table.append(expansion[0] if expansion else _REMOVED)
+
+    pairs = {merge: model.first_merge + rank for rank, merge in enumerate(model.merges)}
+    text_of = {index: token for token, index in model.vocab.items()}
+    longest = 1
+    most_suffixes = 1
+    for index in range(model.first_merge, len(text_of)):
+        token = text_of[index]
+        longest = max(longest, len(token))
+        _require(
+            len(token) <= MAX_TOKEN_LENGTH,
+            path,
+            f"token {token!r} has {len(token)} characters; the C tokenizer takes {MAX_TOKEN_LENGTH}",
+        )
+        # Tokens that BPE never makes would void the argument behind the code for long words.
+        _require(
+            _encode_characters(model, pairs, token) == [index],
+            path,
+            f"token {token!r} is never the encoding of its own text",
+        )
+        suffixes = sum(token[i:] in model.vocab for i in range(len(token)))
+        most_suffixes = max(most_suffixes, suffixes)
+    _require(
+        (longest + 1) * most_suffixes <= MAX_CANDIDATES,
+        path,
+        f"tokens of up to {longest} characters with {most_suffixes} nested endings need more working "
+        "memory than the C tokenizer has",
+    )
+
+    seeds, slots = _perfect_hash(model.merges)
+    added = b"".join(struct.pack("<HB", index, len(e)) + e for e, index in model.added)
+    u16 = lambda values: np.asarray(values, "<u2").tobytes()  # noqa: E731
+    sections = {
+        "ascii": u16(ascii_table),
+        "top": top,
+        "middle": middle,
+        "pages": pages,
+        "runs": runs,
+        "exceptions": np.asarray(list(exceptions), "<u4").tobytes(),
+        "starts": u16(starts),
+        "symbols": u16(symbols),
+        "pairs": u16(model.merges),
+        "seeds": u16(seeds),
+        "slots": u16(slots),
+        "added": added,
+    }
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()[:16]
+    made_by = f"tokenizer_tables.py {VERSION}, tokenizers {tokenizers.__version__}, json {digest}"
+    body = bytearray()
+    offsets = []
+    for name in _SECTIONS:
+        offsets.append(HEADER_BYTES + len(body))
+        body += sections[name] + bytes(-len(sections[name]) % 4)
+    header = struct.pack(
+        "<4sHHI8H4B4B4H12I68s",
+        b"EBTK",
+        VERSION,
+        HEADER_BYTES,
+        HEADER_BYTES + len(body),
+        len(model.vocab),
+        model.first_merge,
+        len(model.merges),
+        len(seeds),
+        len(slots),
+        len(exceptions),
+        len(symbols),
+        len(model.added),
+        longest,
+        most_suffixes,
+        model.fuse_unknown,
+        0,
+        *facts.unicode_version,
+        0,
+        len(middle) // 16,
+        len(pages) // 2 - 1,
+        len(runs) // 2,
+        len(added),
+        *offsets,
+        made_by.encode()[:67],
+    )
+    assert len(header) == HEADER_BYTES
+    return bytes(header + body)
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a blob says about itself; sizes in bytes."""
+
+    made_by: str
+    unicode_version: str
+    vocab_size: int
+    max_token_length: int
+    max_suffixes: int
+    total: int
+    sections: dict[str, int]
+
+
+def describe(blob: bytes) -> Description:
+    """Reads the header of a blob.
+
+    Raises:
+        TokenizerTableError: if `blob` is not a blob of this version.
+    """
+    if len(blob) < HEADER_BYTES or blob[:4] != b"EBTK":
+        raise TokenizerTableError("not a tokenizer's tables")
+    fields = struct.unpack_from("<4sHHI8H4B4B4H12I68s", blob)
+    if fields[1] != VERSION:
+        raise TokenizerTableError(f"tables of version {fields[1]}, not {VERSION}")
+    offsets = [*fields[24:36], fields[3]]
+    return Description(
+        made_by=fields[36].rstrip(b"\0").decode(),
+        unicode_version=".".join(map(str, fields[16:19])),
+        vocab_size=fields[4],
+        max_token_length=fields[12],
+        max_suffixes=fields[13],
+        total=fields[3],
+        sections={
+            name: after - offset
+            for name, offset, after in zip(_SECTIONS, offsets, offsets[1:], strict=False)
+        },
+    )
+
+
+_TOKENIZER = flags.DEFINE_string("tokenizer", None, "tokenizer.json to read.")
+_OUTPUT = flags.DEFINE_string("output", None, "File to write the tables to.")
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        blob = build_tables(_TOKENIZER.value)
+        folder = os.path.dirname(os.path.abspath(_OUTPUT.value))
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(blob)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, _OUTPUT.value)
+    except (TokenizerTableError, OSError) as error:
+        print(f"tokenizer_tables: {error}", file=sys.stderr)
+        sys.exit(1)
+    description = describe(blob)
+    for name, size in description.sections.items():
+        print(f"{name:12s} {size:6d} bytes")
+    print(f"{'all':12s} {description.total:6d} bytes")
+    print(f"Unicode {description.unicode_version}; {description.made_by}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["tokenizer", "output"])
+    app.run(_main)

@@ -1,0 +1,68 @@
+"""Builds the C tokenizer for the host and encodes texts with it; shared by the tokenizer's tests."""
+
+import os
+import pathlib
+import struct
+import subprocess
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "tflm_app" / "tokenizer"
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def data_folder() -> pathlib.Path:
+    """Where the real texts lie, if they are at hand."""
+    return pathlib.Path(os.environ.get("EMBBERT_DATA", ROOT.parent / "shared" / "data"))
+
+
+def build(output: pathlib.Path, compiler: str = "gcc", *options: str, sanitize: bool = True):
+    """Compiles the command-line encoder."""
+    command = [
+        compiler,
+        *WARNINGS,
+        "-O2",
+        *(SANITIZERS if sanitize else []),
+        *options,
+        f"-I{LIBRARY}",
+        str(LIBRARY / "embbert_tokenizer.c"),
+        str(LIBRARY / "tests" / "encode_cli.c"),
+        "-o",
+        str(output),
+    ]
+    subprocess.run(command, check=True)
+    return output
+
+
+def record(text: bytes, pair: bytes | None = None, max_length: int = 1 << 20) -> bytes:
+    """One request to the command-line encoder."""
+    return (
+        struct.pack("<III", len(text), 0xFFFFFFFF if pair is None else len(pair), max_length)
+        + text
+        + (pair or b"")
+    )
+
+
+def encode_all(binary, tables, requests: list[bytes], timeout: float = 300) -> list[list[int]]:
+    """Encodes records; fails on any status but success."""
+    done = subprocess.run(
+        [str(binary), str(tables)],
+        input=b"".join(requests),
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
+    out = done.stdout
+    results = []
+    at = 0
+    for _ in requests:
+        status, count = struct.unpack_from("<iI", out, at)
+        at += 8
+        assert status == 0, f"record {len(results)}: status {status}"
+        results.append(np.frombuffer(out, "<u2", count, at).tolist())
+        at += 2 * count
+    assert at == len(out)
+    return results
