@@ -1,1 +1,463 @@
+// Armv8.1-M MVE implementation (Cortex-M55, Cortex-M85).
+//
+// Everything is a dot product: VMLADAVA multiplies 16 pairs of int8, or 8 pairs of int16, and adds
+// the products up in a general register. Three rows meet two columns at a time: 5 loads for 6 dot
+// products, and no operand is prepared but the columns of xhat, which A.x and the convolution need
+// contiguous. Those, int8 weights beside int16 operands and short tails use loads that widen,
+// gather or are predicated.
+
 #include "embbert_internal.h"
+
+#ifdef EMBBERT_USE_MVE
+
+#include <arm_mve.h>
+#include <string.h>
+
+const char embbert_implementation[] = "mve";
+
+enum {
+  kRows = 3,     // rows and
+  kColumns = 2,  // columns of results at a time
+  kGroup = 2 * kRows,
+  kTapsRound = 16,  // the convolution's taps are padded to a multiple of this
+  kMaxInputs = 2 * EMBBERT_MAX_REDUCED,
+};
+
+typedef struct {
+  int32_t at[kRows][kColumns];
+} results_t;
+
+// A group of query rows on its way through a layer, with its scratch.
+typedef struct {
+  int32_t rows;         // 1..kGroup
+  int32_t padded_rows;  // kRows or kGroup: the others' scratch rows are computed and not used
+  int8_t* q;            // (padded_rows, D); then, in the same place,
+  int16_t* c;           // (padded_rows, D)
+  int16_t* weights;     // (padded_rows, padded_n) scores, then softmax weights; then,
+  int8_t* s;            //   in the same place, (padded_rows, E*D)
+  int32_t* sums;        // (n) sums of the rows of xhat
+  int8_t* columns;      // two columns of xhat; the convolution's window and taps
+  int32_t padded_n;     // n, rounded up to a multiple of 8
+} group_t;
+
+static inline int32_t round_up(int32_t value, int32_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+static inline int32_t at_least(int32_t value, int32_t least) {
+  return value > least ? value : least;
+}
+
+// Three int8 rows against two, `count` a multiple of 16.
+static inline results_t dot_int8(results_t results, const int8_t* row, const int8_t* row1,
+                                 const int8_t* row2, const int8_t* column0, const int8_t* column1,
+                                 int32_t count) {
+  int32_t s00 = results.at[0][0], s01 = results.at[0][1];
+  int32_t s10 = results.at[1][0], s11 = results.at[1][1];
+  int32_t s20 = results.at[2][0], s21 = results.at[2][1];
+  for (; count > 0; count -= 16) {
+    const int8x16_t b0 = vld1q_s8(column0);
+    const int8x16_t b1 = vld1q_s8(column1);
+    column0 += 16;
+    column1 += 16;
+    const int8x16_t a0 = vld1q_s8(row);
+    row += 16;
+    s00 = vmladavaq_s8(s00, a0, b0);
+    s01 = vmladavaq_s8(s01, a0, b1);
+    const int8x16_t a1 = vld1q_s8(row1);
+    row1 += 16;
+    s10 = vmladavaq_s8(s10, a1, b0);
+    s11 = vmladavaq_s8(s11, a1, b1);
+    const int8x16_t a2 = vld1q_s8(row2);
+    row2 += 16;
+    s20 = vmladavaq_s8(s20, a2, b0);
+    s21 = vmladavaq_s8(s21, a2, b1);
+  }
+  return (results_t){{{s00, s01}, {s10, s11}, {s20, s21}}};
+}
+
+// Three int16 rows against two int8 rows, `count` a multiple of 8.
+static inline results_t dot_int16(results_t results, const int16_t* row, const int16_t* row1,
+                                  const int16_t* row2, const int8_t* column0, const int8_t* column1,
+                                  int32_t count) {
+  int32_t s00 = results.at[0][0], s01 = results.at[0][1];
+  int32_t s10 = results.at[1][0], s11 = results.at[1][1];
+  int32_t s20 = results.at[2][0], s21 = results.at[2][1];
+  for (; count > 0; count -= 8) {
+    const int16x8_t b0 = vldrbq_s16(column0);
+    const int16x8_t b1 = vldrbq_s16(column1);
+    column0 += 8;
+    column1 += 8;
+    const int16x8_t a0 = vld1q_s16(row);
+    row += 8;
+    s00 = vmladavaq_s16(s00, a0, b0);
+    s01 = vmladavaq_s16(s01, a0, b1);
+    const int16x8_t a1 = vld1q_s16(row1);
+    row1 += 8;
+    s10 = vmladavaq_s16(s10, a1, b0);
+    s11 = vmladavaq_s16(s11, a1, b1);
+    const int16x8_t a2 = vld1q_s16(row2);
+    row2 += 8;
+    s20 = vmladavaq_s16(s20, a2, b0);
+    s21 = vmladavaq_s16(s21, a2, b1);
+  }
+  return (results_t){{{s00, s01}, {s10, s11}, {s20, s21}}};
+}
+
+static inline results_t columns_of(int32_t column0, int32_t column1) {
+  return (results_t){{{column0, column1}, {column0, column1}, {column0, column1}}};
+}
+
+void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
+                        int32_t n, int8_t* out) {
+  const int32_t r = embed->reduced;
+  const int32_t d = embed->hidden;
+  const int32_t inputs = 2 * r;
+  const int32_t shift = embed->shift, zero = embed->zero;
+  const int32_t* const multipliers = embed->multipliers;
+  for (int32_t t = 0; t < n; t += kRows) {
+    const int32_t rows = n - t < kRows ? n - t : kRows;
+    int8_t input[kRows][kMaxInputs];
+    const int32_t* biases[kRows];
+    for (int32_t i = 0; i < kRows; i++) {
+      const int32_t row = t + (i < rows ? i : rows - 1);  // rows beyond the last repeat it
+      memcpy(input[i], embed->token + ids[row] * r, (size_t)r);
+      memcpy(input[i] + r, embed->position + row * r, (size_t)r);
+      biases[i] = embed->bias + (segments != NULL && segments[row] == 2 ? d : 0);
+    }
+    const int8_t* weight = embed->weight;  // (D, 2R)
+    int8_t* to = out + t * d;
+    for (int32_t c = 0; c < d; c += kColumns) {
+      results_t results = {{{biases[0][c], biases[0][c + 1]},
+                            {biases[1][c], biases[1][c + 1]},
+                            {biases[2][c], biases[2][c + 1]}}};
+      const int32_t whole = inputs & ~15;
+      results = dot_int8(results, input[0], input[1], input[2], weight, weight + inputs, whole);
+      if (whole != inputs) {
+        const mve_pred16_t tail = vctp8q((uint32_t)(inputs - whole));
+        for (int32_t i = 0; i < kColumns; i++) {
+          const int8x16_t w = vldrbq_z_s8(weight + i * inputs + whole, tail);
+          for (int32_t r2 = 0; r2 < kRows; r2++) {
+            results.at[r2][i] =
+                vmladavaq_p_s8(results.at[r2][i], vldrbq_z_s8(input[r2] + whole, tail), w, tail);
+          }
+        }
+      }
+      weight += kColumns * inputs;
+      for (int32_t i = 0; i < rows; i++) {
+        to[i * d] = embbert_requantize(results.at[i][0], shift, multipliers[c], zero);
+        to[i * d + 1] = embbert_requantize(results.at[i][1], shift, multipliers[c + 1], zero);
+      }
+      to += kColumns;
+    }
+  }
+}
+
+// x (n, D) in place; sums (n) of each row of the result.
+static void normalize(const embbert_block_t* block, int8_t* x, int32_t n, int32_t* sums) {
+  const int32_t d = block->hidden;
+  const int16_t zero = (int16_t)block->x_zero;
+  for (int32_t t = 0; t < n; t++) {
+    int32_t squares = 0;
+    for (int32_t i = 0; i < d; i += 8) {
+      const int16x8_t centred = vsubq_n_s16(vldrbq_s16(x + i), zero);
+      squares = vmladavaq_s16(squares, centred, centred);
+    }
+    const embbert_factor_t factor = embbert_norm_factor(block, (uint32_t)squares);
+    const int32x4_t multiplier = vdupq_n_s32(factor.multiplier);
+    int32_t sum = 0;
+    for (int32_t i = 0; i < d; i += 8) {
+      const int16x8_t centred = vsubq_n_s16(vldrbq_s16(x), zero);
+      const int32x4_t even =
+          vrmulhq_s32(vshlq_r_s32(vmovlbq_s16(centred), factor.shift), multiplier);
+      const int32x4_t odd =
+          vrmulhq_s32(vshlq_r_s32(vmovltq_s16(centred), factor.shift), multiplier);
+      int16x8_t xhat = vqmovntq_s32(vqmovnbq_s32(centred, even), odd);
+      xhat = vmaxq_s16(vminq_s16(xhat, vdupq_n_s16(127)), vdupq_n_s16(-128));
+      vstrbq_s16(x, xhat);
+      sum = vaddvaq_s16(sum, xhat);
+      x += 8;
+    }
+    *sums++ = sum;
+  }
+}
+
+// Rows of xhat from `xhat` on to q. Rows beyond the group's last repeat it.
+static void query(const embbert_block_t* block, const group_t* group, const int8_t* xhat) {
+  const int32_t d = block->hidden;
+  const int32_t shift = block->q_shift, multiplier = block->q_multiplier, zero = block->q_zero;
+  for (int32_t row = 0; row < group->padded_rows; row += kRows) {
+    const int8_t* rows[kRows];
+    for (int32_t i = 0; i < kRows; i++) {
+      rows[i] = xhat + (row + i < group->rows ? row + i : group->rows - 1) * d;
+    }
+    const int8_t* wq = block->wq;  // (D, D)
+    int8_t* to = group->q + row * d;
+    for (int32_t c = 0; c < d; c += kColumns) {
+      const results_t results = dot_int8(columns_of(block->bq[c], block->bq[c + 1]), rows[0],
+                                         rows[1], rows[2], wq, wq + d, d);
+      wq += kColumns * d;
+      for (int32_t r = 0; r < kRows; r++) {
+        to[r * d] = embbert_requantize(results.at[r][0], shift, multiplier, zero);
+        to[r * d + 1] = embbert_requantize(results.at[r][1], shift, multiplier, zero);
+      }
+      to += kColumns;
+    }
+  }
+}
+
+// q against xhat (n, D): scores in 1/256 octaves. q's zero point meets the sums of xhat's rows.
+static void score(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
+                  int32_t n) {
+  const int32_t d = block->hidden;
+  const int32_t shift = block->score_shift, multiplier = block->score_multiplier;
+  const int32_t zero = block->q_zero;
+  const int32_t stride = group->padded_n;
+  for (int32_t j = 0; j < n; j += kColumns) {
+    const int32_t next = j + 1 < n ? 1 : 0;  // an odd last key is computed twice
+    const results_t start = columns_of(-zero * group->sums[j], -zero * group->sums[j + next]);
+    for (int32_t row = 0; row < group->padded_rows; row += kRows) {
+      const int8_t* const q = group->q + row * d;
+      const results_t results = dot_int8(start, q, q + d, q + 2 * d, xhat, xhat + next * d, d);
+      int16_t* to = group->weights + row * stride + j;
+      for (int32_t r = 0; r < kRows; r++) {
+        for (int32_t i = 0; i < kColumns; i++) {
+          int32_t scaled =
+              embbert_multiply_high(embbert_shift_left(results.at[r][i], shift), multiplier);
+          __asm__("ssat %0, #16, %1" : "=r"(scaled) : "r"(scaled) : "cc");
+          to[i] = (int16_t)scaled;
+        }
+        to += stride;
+      }
+    }
+    xhat += kColumns * d;
+  }
+}
+
+// One row of scores (n) to weights in place, the padding to zero; returns their sum.
+static uint32_t exponentials(int16_t* row, int32_t n, int32_t padded_n) {
+  for (int32_t j = n; j < padded_n; j++) row[j] = -32768;
+  int16_t highest = -32768;
+  for (int32_t j = 0; j < padded_n; j += 8) highest = vmaxvq_s16(highest, vld1q_s16(row + j));
+  const uint16x8_t most = vdupq_n_u16((uint16_t)highest);
+  uint16_t* const weights = (uint16_t*)row;
+  uint32_t sum = 0;
+  for (int32_t j = 0; j < padded_n; j += 8) {
+    uint16x8_t below = vsubq_u16(most, vld1q_u16(weights + j));
+    below = vminq_u16(below, vdupq_n_u16(EMBBERT_SCORE_FLOOR));
+    const uint16x8_t fraction = vandq_u16(below, vdupq_n_u16(255));
+    const uint16x8_t one_octave = vldrhq_gather_shifted_offset_u16(embbert_exp2_table, fraction);
+    const int16x8_t octaves = vreinterpretq_s16_u16(vshrq_n_u16(below, 8));
+    const uint16x8_t weight = vrshlq_u16(one_octave, vnegq_s16(octaves));
+    vst1q_u16(weights + j, weight);
+    sum = vaddvaq_u16(sum, weight);
+  }
+  for (int32_t j = n; j < padded_n; j++) {
+    sum -= weights[j];
+    weights[j] = 0;
+  }
+  return sum;
+}
+
+// `count` int8, the `offsets` (0, stride, ... 7 * stride) apart, to neighbouring ones.
+static inline void gather(const int8_t* from, int32_t stride, uint16x8_t offsets, int32_t count,
+                          int8_t* to) {
+  for (; count >= 8; count -= 8) {
+    vstrbq_s16(to, vldrbq_gather_offset_s16(from, offsets));
+    from += 8 * stride;
+    to += 8;
+  }
+  if (count > 0) {
+    const mve_pred16_t tail = vctp16q((uint32_t)count);
+    vstrbq_p_s16(to, vldrbq_gather_offset_z_s16(from, offsets, tail), tail);
+  }
+}
+
+static inline uint16x8_t multiples_of(int32_t stride) {
+  return vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)stride);
+}
+
+// c = 256 * weights . xhat / sums, for xhat (n, D).
+static void context(const group_t* group, const embbert_factor_t* factors, const int8_t* xhat,
+                    int32_t n, int32_t d) {
+  const int32_t stride = group->padded_n;
+  const uint16x8_t offsets = multiples_of(d);
+  int8_t* const column0 = group->columns;
+  int8_t* const column1 = column0 + stride;
+  memset(column0, 0, (size_t)(kColumns * stride));  // the padding meets weights of zero
+  for (int32_t c = 0; c < d; c += kColumns) {
+    gather(xhat + c, d, offsets, n, column0);
+    gather(xhat + c + 1, d, offsets, n, column1);
+    for (int32_t row = 0; row < group->padded_rows; row += kRows) {
+      const int16_t* const weights = group->weights + row * stride;
+      const results_t results = dot_int16(columns_of(0, 0), weights, weights + stride,
+                                          weights + 2 * stride, column0, column1, stride);
+      int16_t* to = group->c + row * d + c;
+      for (int32_t r = 0; r < kRows; r++) {
+        const embbert_factor_t factor = factors[row + r];
+        for (int32_t i = 0; i < kColumns; i++) {
+          to[i] = (int16_t)embbert_multiply_high(embbert_shift_left(results.at[r][i], factor.shift),
+                                                 factor.multiplier);
+        }
+        to += d;
+      }
+    }
+  }
+}
+
+// Taps that the convolution of rows up to `last` computes with, padded.
+static int32_t padded_taps(const embbert_block_t* block, int32_t last) {
+  return round_up(block->taps < last + 1 ? block->taps : last + 1, kTapsRound);
+}
+
+// Rows t.. of SiLU(causal depthwise convolution of xhat (n, D)), to s (rows, E*D).
+static void convolve(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
+                     int32_t t) {
+  const int32_t d = block->hidden;
+  const int32_t e = block->expansion;
+  const int32_t inner = e * d;
+  const int32_t shift = block->conv_shift, zero = block->y_zero;
+  const int8_t* const silu = block->silu + 128;
+  // Padding taps are zero, and they come first; so do the rows before the sentence.
+  const int32_t taps = padded_taps(block, t + group->rows - 1);
+  const int32_t absent_taps = at_least(taps - block->taps, 0);
+  const int32_t first = t - taps + 1;
+  const int32_t absent_rows = at_least(-first, 0);
+  const int32_t present_rows = t + group->rows - first - absent_rows;
+  const int8_t* taps_from = block->conv + (block->taps - taps + absent_taps) * inner;
+  const uint16x8_t row_offsets = multiples_of(d);
+  const uint16x8_t tap_offsets = multiples_of(inner);
+  int8_t* const w = group->columns;
+  int8_t* const x = w + taps;  // (taps + kGroup)
+  memset(w, 0, (size_t)(2 * taps + kGroup));
+  xhat += (first + absent_rows) * d;
+  int8_t* to = group->s;
+  const int32_t* multipliers = block->conv_multipliers;
+  const int32_t* biases = block->conv_bias;
+  for (int32_t c = 0; c < d; c++) {
+    gather(xhat++, d, row_offsets, present_rows, x + absent_rows);
+    for (int32_t i = 0; i < e; i++) {
+      gather(taps_from++, inner, tap_offsets, taps - absent_taps, w + absent_taps);
+      const int32_t bias = *biases++;
+      int32_t s0 = bias, s1 = bias, s2 = bias, s3 = bias, s4 = bias, s5 = bias;
+      const int8_t* window = x;
+      for (int32_t k = 0; k < taps; k += kTapsRound) {
+        const int8x16_t weight = vld1q_s8(w + k);
+        s0 = vmladavaq_s8(s0, vld1q_s8(window), weight);
+        s1 = vmladavaq_s8(s1, vld1q_s8(window + 1), weight);
+        s2 = vmladavaq_s8(s2, vld1q_s8(window + 2), weight);
+        s3 = vmladavaq_s8(s3, vld1q_s8(window + 3), weight);
+        s4 = vmladavaq_s8(s4, vld1q_s8(window + 4), weight);
+        s5 = vmladavaq_s8(s5, vld1q_s8(window + 5), weight);
+        window += kTapsRound;
+      }
+      const int32_t multiplier = *multipliers++;
+      int8_t* row = to++;
+      row[0] = silu[embbert_requantize(s0, shift, multiplier, zero)];
+      row[inner] = silu[embbert_requantize(s1, shift, multiplier, zero)];
+      row[2 * inner] = silu[embbert_requantize(s2, shift, multiplier, zero)];
+      if (group->padded_rows == kRows) continue;
+      row += 3 * inner;
+      row[0] = silu[embbert_requantize(s3, shift, multiplier, zero)];
+      row[inner] = silu[embbert_requantize(s4, shift, multiplier, zero)];
+      row[2 * inner] = silu[embbert_requantize(s5, shift, multiplier, zero)];
+    }
+  }
+}
+
+// c.Wv + s.Wz + bz: rows of out.
+static void project(const embbert_block_t* block, const group_t* group, int8_t* out) {
+  const int32_t d = block->hidden;
+  const int32_t inner = block->expansion * d;
+  const int32_t a_shift = block->a_shift, a_multiplier = block->a_multiplier;
+  const int32_t z_shift = block->z_shift, z_multiplier = block->z_multiplier;
+  const int32_t zero = block->out_zero * 256 + 128;
+  for (int32_t row = 0; row < group->rows; row += kRows) {
+    const int32_t rows = group->rows - row < kRows ? group->rows - row : kRows;
+    const int16_t* const c_rows = group->c + row * d;
+    const int8_t* const s_rows = group->s + row * inner;
+    const int8_t* wv = block->wv;  // (D, D)
+    const int8_t* wz = block->wz;  // (D, E*D)
+    int8_t* to = out + row * d;
+    for (int32_t c = 0; c < d; c += kColumns) {
+      const results_t a =
+          dot_int16(columns_of(0, 0), c_rows, c_rows + d, c_rows + 2 * d, wv, wv + d, d);
+      const results_t z = dot_int8(columns_of(block->bz[c], block->bz[c + 1]), s_rows,
+                                   s_rows + inner, s_rows + 2 * inner, wz, wz + inner, inner);
+      wv += kColumns * d;
+      wz += kColumns * inner;
+      for (int32_t r = 0; r < rows; r++) {
+        for (int32_t i = 0; i < kColumns; i++) {
+          int32_t sum = embbert_multiply_high_add(embbert_shift_left(a.at[r][i], a_shift),
+                                                  a_multiplier, zero);
+          sum =
+              embbert_multiply_high_add(embbert_shift_left(z.at[r][i], z_shift), z_multiplier, sum);
+          to[r * d + i] = embbert_saturate8(sum >> 8);
+        }
+      }
+      to += kColumns;
+    }
+  }
+}
+
+// Sizes in bytes of the parts of scratch, each a multiple of 8.
+typedef struct {
+  int32_t c, weights, sums, columns;
+} sizes_t;
+
+static sizes_t sizes_of(const embbert_block_t* block, int32_t n) {
+  const int32_t rows = n > kRows ? kGroup : kRows;
+  const int32_t d = block->hidden;
+  const int32_t padded_n = round_up(n, 8);
+  return (sizes_t){
+      .c = rows * d * 2,
+      .weights = rows * at_least(2 * padded_n, block->expansion * d),
+      .sums = round_up(n * 4, 8),
+      .columns = at_least(kColumns * padded_n, 2 * padded_taps(block, EMBBERT_MAX_TAPS) + 8)};
+}
+
+size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
+  const sizes_t sizes = sizes_of(block, n);
+  return (size_t)(sizes.c + sizes.weights + sizes.sums + sizes.columns);
+}
+
+void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
+                        int8_t* out, void* scratch) {
+  const int32_t d = block->hidden;
+  const sizes_t sizes = sizes_of(block, n);
+  uint8_t* const base = (uint8_t*)scratch;
+  group_t group;
+  group.q = (int8_t*)base;
+  group.c = (int16_t*)(void*)base;
+  group.weights = (int16_t*)(void*)(base + sizes.c);
+  group.s = (int8_t*)(base + sizes.c);
+  group.sums = (int32_t*)(void*)(base + sizes.c + sizes.weights);
+  group.columns = (int8_t*)(base + sizes.c + sizes.weights + sizes.sums);
+  group.padded_n = round_up(n, 8);
+
+  EMBBERT_PROFILE_START(mark);
+  normalize(block, x, n, group.sums);
+  EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
+  for (int32_t t = 0; t < rows; t += kGroup) {
+    group.rows = rows - t < kGroup ? rows - t : kGroup;
+    group.padded_rows = group.rows > kRows ? kGroup : kRows;
+    query(block, &group, x + t * d);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_QUERY);
+    score(block, &group, x, n);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SCORES);
+    embbert_factor_t factors[kGroup];
+    for (int32_t row = 0; row < group.padded_rows; row++) {
+      factors[row] = embbert_mean_factor(
+          exponentials(group.weights + row * group.padded_n, n, group.padded_n));
+    }
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SOFTMAX);
+    context(&group, factors, x, n, d);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONTEXT);
+    convolve(block, &group, x, t);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONV);
+    project(block, &group, out + t * d);
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_PROJECT);
+  }
+}
+
+#endif  // EMBBERT_USE_MVE
