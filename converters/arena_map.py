@@ -209,7 +209,7 @@ def build(
             key = id(tensor)
             label = printable(tensor.name)
             if label.startswith("#") and key in timeline.maker:
-                label = f"{label} of {operator_name(timeline.maker[key])}"
+                label = f"{label} {operator_name(timeline.maker[key])}"
             role = "input" if key in inputs else "output" if key in outputs else "activation"
             if planned >= 0:
                 fixed[len(found)] = planned
@@ -231,7 +231,10 @@ def build(
     )
     head = max((b.offset + b.size for b in blocks), default=0)
     in_use = _bytes_in_use(blocks, len(timeline.steps))
-    return ArenaMap(tuple(timeline.steps), blocks, head, in_use, int(np.argmax(in_use)))
+    # Of equals, an operator rather than the arrival of inputs.
+    steps = timeline.steps
+    peak = max(range(len(steps)), key=lambda i: (in_use[i], steps[i].op is not None))
+    return ArenaMap(tuple(timeline.steps), blocks, head, in_use, peak)
 
 
 def _bytes_in_use(blocks: tuple[Block, ...], steps: int) -> np.ndarray:

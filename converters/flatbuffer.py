@@ -205,8 +205,9 @@ def read(data: bytes, subgraph: int = 0) -> Graph:
         return _Reader(data).graph(subgraph)
     except FlatbufferError:
         raise
+    except struct.error as error:
+        raise FlatbufferError("damaged .tflite: an offset leads outside the file") from error
     except (
-        struct.error,
         IndexError,
         ValueError,
         TypeError,

@@ -1,0 +1,101 @@
+"""EmbBERT as `tf.lite.TFLiteConverter` makes it, with no care for TFLM's memory: the rival.
+
+The trained Keras weights in the model's own formulas, written down for one fixed length, then
+TensorFlow's full-int8 conversion with its defaults. (The training model itself does not get
+through: its mask of -1e9 would leave int8 scores no resolution, its test for rows of nothing but
+padding is an operator that TFLM lacks, and its convolution for short inputs is a product with
+(length, length) matrices.)
+"""
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+from converters import model_folder
+from embbert_tf import tokenizer as tokenizer_lib
+
+# Added to the score of a padding key: exp(-20) is nothing, yet int8 scores keep some resolution.
+_MASKED = 20.0
+
+
+def _forward(model, ids, segment_ids=None):
+    """Logits (1, L) of int32 ids (1, S), by the formulas of arXiv 2502.10001, section 4."""
+    import tensorflow as tf
+
+    from embbert_tf import convolution_branch, rms_norm
+
+    embedder, length = model.backbone.embedder, ids.shape[1]
+    mask = (tf.cast(tf.minimum(ids, 1), tf.float32) - 1.0) * _MASKED
+    x = tf.gather(embedder.token, ids) @ embedder.token_expander
+    x += embedder.position[:length] @ embedder.position_expander
+    if segment_ids is None:
+        x += embedder.segment[1]
+    else:
+        x += tf.gather(embedder.segment, segment_ids)
+    for block in model.backbone.blocks:
+        mean = tf.reduce_mean(x * x, axis=-1, keepdims=True)
+        x = x * tf.math.rsqrt(mean + rms_norm.EPSILON) * block.norm.gain
+        first = x[:, :1] if block.first_row_only else x
+
+        attention = block.attention
+        query = first @ attention.query_kernel + attention.query_bias
+        scores = tf.matmul(query, x, transpose_b=True) * (x.shape[-1] ** -0.5)
+        weights = tf.nn.softmax(scores + mask[:, tf.newaxis])
+        attended = (weights @ x) @ attention.output_kernel + attention.output_bias
+
+        branch = block.convolution
+        if block.first_row_only:
+            y = convolution_branch.causal_depthwise(first, branch.conv_kernel)
+        else:
+            padding = [[0, 0], [branch.kernel_size - 1, 0], [0, 0]]
+            y = tf.nn.depthwise_conv2d(
+                tf.pad(x, padding)[:, tf.newaxis],
+                branch.conv_kernel[tf.newaxis],
+                [1, 1, 1, 1],
+                "VALID",
+            )[:, 0]
+        y = tf.nn.silu(y + branch.conv_bias) @ branch.contract_kernel + branch.contract_bias
+        x = block.attention_factor() * attended - block.convolution_factor() * y
+    return x[:, 0] @ model.head.kernel + model.head.bias
+
+
+def convert(
+    model, sequences: Iterable[Sequence[int]], max_length: int, pair: bool = False
+) -> bytes:
+    """Returns the plain full-int8 `.tflite` of a Keras classifier.
+
+    Args:
+      model: `EmbBertClassifier`.
+      sequences: Representative token ids, each at most `max_length` long.
+      max_length: Tokens of the graph's input.
+      pair: Whether the graph takes segment ids as a second input.
+
+    Raises:
+      ValueError: `max_length` exceeds the model's positions, or the converter fails.
+    """
+    import tensorflow as tf
+
+    limit = model.config.max_length
+    if not 1 <= max_length <= limit:
+        raise ValueError(f"--max_length={max_length} is not within 1..{limit}, the model's own")
+    names = ["ids", "segment_ids"] if pair else ["ids"]
+    signature = [tf.TensorSpec([1, max_length], tf.int32, name) for name in names]
+    function = tf.function(lambda *inputs: _forward(model, *inputs), input_signature=signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function()], model
+    )
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_output_type = tf.int8
+
+    def representative():
+        for ids in sequences:
+            inputs = [model_folder.pad(list(ids), max_length)]
+            if pair:
+                inputs.append(model_folder.pad(tokenizer_lib.segment_ids(ids), max_length))
+            yield inputs
+
+    converter.representative_dataset = representative
+    with warnings.catch_warnings():
+        # "Statistics for quantized inputs were expected": ids are not quantized.
+        warnings.simplefilter("ignore")
+        return converter.convert()
