@@ -10,7 +10,7 @@
 
 #define MEMORY_BYTES                                                        \
   EMBBERT_ENGINE_MEMORY_BYTES(MODEL_BLOCKS, MODEL_LABELS, MODEL_MAX_LENGTH, \
-                              (MODEL_MAX_LENGTH * MODEL_HIDDEN), MODEL_SCRATCH_BYTES)
+                              ((size_t)MODEL_MAX_LENGTH * MODEL_HIDDEN), MODEL_SCRATCH_BYTES)
 
 static app_t app;
 static _Alignas(16) uint8_t engine_memory[MEMORY_BYTES];
@@ -122,7 +122,11 @@ void app_print_info(const app_t* context) {
   }
   print_field("target", platform_name());
   print_field("kernels", embbert_implementation);
+#ifdef __clang__
   print_field("compiler", __VERSION__);
+#else
+  print_field("compiler", "gcc " __VERSION__);
+#endif
   print_field("build", BUILD_ID);
 }
 
@@ -276,8 +280,9 @@ static int dispatch(void) {
     static char paths[2][512];
     for (int i = 0; i < 2; i++) {
       const char* const path = next_word(&rest);
-      if (strlen(path) >= sizeof(paths[i])) return app_fail(command, "a path is too long");
-      strcpy(paths[i], path);
+      const size_t bytes = strlen(path) + 1;
+      if (bytes > sizeof(paths[i])) return app_fail(command, "a path is too long");
+      memcpy(paths[i], path, bytes);
     }
     if (command[0] == 't') return tokenize_file(paths[0]);
     return command_eval(&app, paths[0], paths[1][0] != '\0' ? paths[1] : NULL);

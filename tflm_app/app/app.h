@@ -51,8 +51,4 @@ int command_bench(app_t* app);
 // Classifies every row of a CSV file; with `logits_path` not NULL writes their int8 logits there.
 int command_eval(app_t* app, const char* path, const char* logits_path);
 
-// Bench of one length: prints a table row and a JSON line. Used by the prompt's :bench too.
-void bench_print_header(void);
-int bench_length(app_t* app, int32_t n);
-
 #endif  // EMBBERT_TFLM_APP_APP_APP_H_

@@ -6,23 +6,10 @@
 #include "app.h"
 #include "print.h"
 
-static const int32_t kLengths[] = {8, 12, 16, 32, 64, 128, 256};
+enum { kCount = 7 };
+static const int32_t kLengths[kCount] = {8, 12, 16, 32, 64, 128, 256};
 
-// Multiply-accumulates of one inference, as ../shared/docs/embbert.md counts them, with the last
-// layer computing row 0 alone.
-static uint64_t multiply_accumulates(const embbert_engine_t* engine, uint64_t n) {
-  const uint64_t d = (uint64_t)engine->model.embed.hidden;
-  uint64_t total = 2 * n * (uint64_t)engine->model.embed.reduced * d;
-  for (int32_t i = 0; i < engine->model.num_blocks; i++) {
-    const embbert_block_t* block = &engine->model.blocks[i];
-    const uint64_t inner = d * (uint64_t)block->expansion;
-    const bool last = i == engine->model.num_blocks - 1;
-    const uint64_t rows = last ? 1 : n;
-    total += rows * (2 * d * d + d * inner + 2 * n * d);
-    total += rows * inner * (last ? 1 : (uint64_t)block->taps);
-  }
-  return total + d * (uint64_t)engine->model.head.labels;
-}
+static const char kNoCounter[] = "nothing counts instructions on this target";
 
 // [CLS] and then ids spread over the vocabulary, the same on every run.
 static const uint16_t* fill_ids(app_t* app, int32_t n) {
@@ -42,33 +29,21 @@ static void print_json_start(const char* implementation) {
   print_json_string(implementation);
 }
 
-void bench_print_header(void) { print_text("    n    instructions   a MAC\n"); }
-
-int bench_length(app_t* app, int32_t n) {
+// One inference of n tokens.
+static int infer(app_t* app, int32_t n, uint64_t* spent) {
   const uint16_t* const ids = fill_ids(app, n);
   embbert_result_t result;
   const uint64_t before = platform_instructions();
   const int status = embbert_engine_infer(&app->engine, ids, (size_t)n, &result);
-  const uint64_t spent = platform_instructions() - before;
-  if (status != kEngineOk) return app_fail("bench", embbert_engine_message(status));
-  const uint64_t macs = multiply_accumulates(&app->engine, (uint64_t)n);
-  print_column((uint64_t)n, 5);
-  print_column(spent, 16);
-  print_fixed_column((int64_t)((1000 * spent + macs / 2) / macs), 3, 8);
-  print_text("\n");
-#ifdef EMBBERT_PROFILE
-  (void)print_json_start;
-#else
-  print_json_start(embbert_implementation);
-  print_text(", \"n\": ");
-  print_number((uint64_t)n);
-  print_text(", \"instructions\": ");
-  print_number(spent);
-  print_text(", \"macs\": ");
-  print_number(macs);
-  print_text("}\n");
-#endif
-  return 0;
+  *spent = platform_instructions() - before;
+  return status == kEngineOk ? 0 : app_fail("bench", embbert_engine_message(status));
+}
+
+// How many of kLengths the model takes.
+static size_t usable_lengths(const app_t* app) {
+  size_t count = 0;
+  while (count < kCount && kLengths[count] <= app->engine.model.embed.max_length) count++;
+  return count;
 }
 
 #ifdef EMBBERT_PROFILE
@@ -77,97 +52,121 @@ int bench_length(app_t* app, int32_t n) {
 // little above the plain program's.
 uint32_t embbert_clock(void) { return platform_ticks(); }
 
-static int bench_steps(app_t* app, int32_t n) {
-  memset(embbert_profile, 0, sizeof(embbert_profile));
-  const uint16_t* const ids = fill_ids(app, n);
-  embbert_result_t result;
-  const int status = embbert_engine_infer(&app->engine, ids, (size_t)n, &result);
-  if (status != kEngineOk) return app_fail("bench", embbert_engine_message(status));
-  print_column((uint64_t)n, 5);
-  for (int step = 0; step < EMBBERT_STEPS; step++) {
-    print_column(platform_ticks_to_instructions(embbert_profile[step]), 12);
-  }
-  print_text("\n");
-  for (int step = 0; step < EMBBERT_STEPS; step++) {
-    print_json_start(embbert_implementation);
-    print_text(", \"n\": ");
-    print_number((uint64_t)n);
-    print_text(", \"step\": ");
-    print_json_string(embbert_step_names[step]);
-    print_text(", \"instructions\": ");
-    print_number(platform_ticks_to_instructions(embbert_profile[step]));
-    print_text("}\n");
-  }
-  return 0;
-}
-
 int command_bench(app_t* app) {
-  if (platform_instructions() == 0) {
-    return app_fail("bench", "nothing counts instructions on this target");
+  static uint32_t steps[kCount][EMBBERT_STEPS];  // instructions
+  if (platform_instructions() == 0) return app_fail("bench", kNoCounter);
+  const size_t count = usable_lengths(app);
+  for (size_t i = 0; i < count; i++) {
+    memset(embbert_profile, 0, sizeof(embbert_profile));
+    uint64_t spent;
+    if (infer(app, kLengths[i], &spent) != 0) return 1;
+    for (int step = 0; step < EMBBERT_STEPS; step++) {
+      steps[i][step] = (uint32_t)platform_ticks_to_instructions(embbert_profile[step]);
+    }
   }
-  print_text("instructions by step, clock reads included\n    n");
+  print_text("instructions by step, reading the counter included\n    n");
   for (int step = 0; step < EMBBERT_STEPS; step++) {
-    for (size_t i = strlen(embbert_step_names[step]); i < 12; i++) print_text(" ");
+    for (size_t i = strlen(embbert_step_names[step]); i < 11; i++) print_text(" ");
     print_text(embbert_step_names[step]);
   }
   print_text("\n");
-  for (size_t i = 0; i < sizeof(kLengths) / sizeof(kLengths[0]); i++) {
-    if (kLengths[i] > app->engine.model.embed.max_length) break;
-    if (bench_steps(app, kLengths[i]) != 0) return 1;
+  for (size_t i = 0; i < count; i++) {
+    print_column((uint64_t)kLengths[i], 5);
+    for (int step = 0; step < EMBBERT_STEPS; step++) print_column(steps[i][step], 11);
+    print_text("\n");
+  }
+  for (size_t i = 0; i < count; i++) {
+    for (int step = 0; step < EMBBERT_STEPS; step++) {
+      print_json_start(embbert_implementation);
+      print_text(", \"n\": ");
+      print_number((uint64_t)kLengths[i]);
+      print_text(", \"step\": ");
+      print_json_string(embbert_step_names[step]);
+      print_text(", \"instructions\": ");
+      print_number(steps[i][step]);
+      print_text("}\n");
+    }
   }
   return 0;
 }
 
 #else
 
-// Tokenizes `repeats` copies of a phrase and prints instructions a byte.
-static int bench_tokenizer(app_t* app, const char* name, const char* phrase, size_t repeats) {
-  const size_t phrase_length = strlen(phrase);
-  if (phrase_length * repeats + sizeof(uint16_t) > sizeof(app->text)) return 0;
-  size_t length = 0;
-  for (size_t i = 0; i < repeats; i++, length += phrase_length) {
-    memcpy(app->text + length, phrase, phrase_length);
+// Multiply-accumulates of one inference, as ../shared/docs/embbert.md counts them, with the last
+// layer computing row 0 alone.
+static uint64_t multiply_accumulates(const embbert_engine_t* engine, uint64_t n) {
+  const uint64_t d = (uint64_t)engine->model.embed.hidden;
+  uint64_t total = 2 * n * (uint64_t)engine->model.embed.reduced * d;
+  for (int32_t i = 0; i < engine->model.num_blocks; i++) {
+    const embbert_block_t* block = &engine->model.blocks[i];
+    const uint64_t inner = d * (uint64_t)block->expansion;
+    const bool last = i == engine->model.num_blocks - 1;
+    const uint64_t rows = last ? 1 : n;
+    total += rows * (2 * d * d + d * inner + 2 * n * d);
+    total += rows * inner * (last ? 1 : (uint64_t)block->taps);
   }
+  return total + d * (uint64_t)engine->model.head.labels;
+}
+
+// Tokenizes `repeats` copies of a phrase. False where the text or its ids do not fit the buffer.
+static bool tokenize(app_t* app, const char* phrase, size_t repeats, size_t* length, size_t* count,
+                     uint64_t* spent) {
+  const size_t phrase_length = strlen(phrase);
+  if (phrase_length * repeats + sizeof(uint16_t) > sizeof(app->text)) return false;
+  for (size_t i = 0; i < repeats; i++) memcpy(app->text + i * phrase_length, phrase, phrase_length);
+  *length = phrase_length * repeats;
   // Ids behind the text, so that the model's length does not cut it; the scratch is the engine's.
-  const size_t ids_at = (length + 1) / 2 * 2;
+  const size_t ids_at = (*length + 1) / 2 * 2;
   const size_t capacity = (sizeof(app->text) - ids_at) / sizeof(uint16_t);
-  size_t count;
   const uint64_t before = platform_instructions();
   const int status = embbert_tokenizer_encode(
-      &app->engine.tokenizer, app->text, length, NULL, 0, (uint16_t*)(void*)(app->text + ids_at),
-      capacity, &count, (embbert_tokenizer_scratch_t*)(void*)app->engine.buffer_a);
-  const uint64_t spent = platform_instructions() - before;
-  if (status != EMBBERT_TOKENIZER_OK) {
-    return app_fail("bench", embbert_tokenizer_strerror(status));
+      &app->engine.tokenizer, app->text, *length, NULL, 0, (uint16_t*)(void*)(app->text + ids_at),
+      capacity, count, (embbert_tokenizer_scratch_t*)(void*)app->engine.buffer_a);
+  *spent = platform_instructions() - before;
+  return status == EMBBERT_TOKENIZER_OK && *count < capacity;
+}
+
+static void bench_tokenizer(app_t* app) {
+  static const char kCommand[] = "turn on the kitchen light";
+  static const char kReview[] = "An uneven, overlong film, but its two leads are a delight. ";
+  for (int i = 0; i < 2; i++) {
+    size_t length;
+    size_t count;
+    uint64_t spent;
+    const bool done =
+        i == 0 ? tokenize(app, kCommand, 1, &length, &count, &spent)
+               : tokenize(app, kReview, 2000 / (sizeof(kReview) - 1), &length, &count, &spent);
+    if (!done) continue;
+    print_json_start("tokenizer");
+    print_text(i == 0 ? ", \"text\": \"command\"" : ", \"text\": \"review\"");
+    print_text(", \"bytes\": ");
+    print_number(length);
+    print_text(", \"tokens\": ");
+    print_number(count);
+    print_text(", \"instructions\": ");
+    print_number(spent);
+    print_text(", \"per_byte\": ");
+    print_fixed((int64_t)((10 * spent + length / 2) / length), 1);
+    print_text("}\n");
   }
-  if (count == capacity) return 0;  // a small board; the count is of a part only
-  print_json_start("tokenizer");
-  print_text(", \"text\": ");
-  print_json_string(name);
-  print_text(", \"bytes\": ");
-  print_number(length);
-  print_text(", \"tokens\": ");
-  print_number(count);
-  print_text(", \"instructions\": ");
-  print_number(spent);
-  print_text(", \"per_byte\": ");
-  print_fixed((int64_t)((10 * spent + length / 2) / length), 1);
-  print_text("}\n");
-  return 0;
 }
 
 int command_bench(app_t* app) {
-  if (platform_instructions() == 0) {
-    return app_fail("bench", "nothing counts instructions on this target");
+  static uint64_t spent[kCount];
+  if (platform_instructions() == 0) return app_fail("bench", kNoCounter);
+  const size_t count = usable_lengths(app);
+  for (size_t i = 0; i < count; i++) {
+    if (infer(app, kLengths[i], &spent[i]) != 0) return 1;
   }
-  bench_print_header();
-  for (size_t i = 0; i < sizeof(kLengths) / sizeof(kLengths[0]); i++) {
-    if (kLengths[i] > app->engine.model.embed.max_length) break;
-    if (bench_length(app, kLengths[i]) != 0) return 1;
+  print_text("    n    instructions            MACs   a MAC\n");
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t macs = multiply_accumulates(&app->engine, (uint64_t)kLengths[i]);
+    print_column((uint64_t)kLengths[i], 5);
+    print_column(spent[i], 16);
+    print_column(macs, 16);
+    print_fixed_column((int64_t)((1000 * spent[i] + macs / 2) / macs), 3, 8);
+    print_text("\n");
   }
-  if (bench_tokenizer(app, "command", "turn on the kitchen light", 1) != 0) return 1;
-  static const char kReview[] = "An uneven, overlong film, but its two leads are a delight. ";
-  if (bench_tokenizer(app, "review", kReview, 2000 / (sizeof(kReview) - 1)) != 0) return 1;
   print_text("RAM: static ");
   print_grouped(platform_static_ram());
   print_text(" bytes, of which the model's memory ");
@@ -177,6 +176,17 @@ int command_bench(app_t* app) {
   print_text(" of ");
   print_grouped(platform_stack_size());
   print_text("\n");
+  for (size_t i = 0; i < count; i++) {
+    print_json_start(embbert_implementation);
+    print_text(", \"n\": ");
+    print_number((uint64_t)kLengths[i]);
+    print_text(", \"instructions\": ");
+    print_number(spent[i]);
+    print_text(", \"macs\": ");
+    print_number(multiply_accumulates(&app->engine, (uint64_t)kLengths[i]));
+    print_text("}\n");
+  }
+  bench_tokenizer(app);
   return 0;
 }
 

@@ -164,9 +164,9 @@ int embbert_engine_tokenize(embbert_engine_t* engine, const char* text, size_t l
 
 // Softmax at the largest logit, whose own term is the table's first entry, 65536.
 static uint32_t confidence_at(const embbert_engine_t* engine, int32_t label) {
-  uint32_t sum = 0;
+  uint32_t sum = 65536;
   for (int32_t i = 0; i < engine->config.labels; i++) {
-    sum += engine->confidence[engine->logits[label] - engine->logits[i]];
+    if (i != label) sum += engine->confidence[engine->logits[label] - engine->logits[i]];
   }
   return (10000u * 65536u + sum / 2) / sum;
 }

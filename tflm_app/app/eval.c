@@ -72,7 +72,7 @@ typedef struct {
 
 // Reads a row into app->text: the label, the texts. Returns kCsvEnd after the last.
 static csv_status_t read_row(app_t* app, csv_reader_t* csv, const header_t* header, row_t* row) {
-  *row = (row_t){.line = csv->line};
+  *row = (row_t){.field = {app->text, app->text, app->text}, .line = csv->line};
   char* free_at = app->text;
   size_t free_bytes = sizeof(app->text);
   int index = 0;

@@ -122,6 +122,7 @@ def main() -> int:
     parser.add_argument("--target", required=True)
     parser.add_argument("--compiler", required=True)
     parser.add_argument("--measured", default="", help="the program's own line of JSON")
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file too")
     arguments = parser.parse_args()
 
     if arguments.target == "host":
@@ -177,6 +178,10 @@ def main() -> int:
         print(f"stack, measured: {measured['stack_used']} of {measured['stack_size']} bytes")
         report["stack_measured"] = measured["stack_used"]
     print(json.dumps(report))
+    if arguments.json is not None:
+        temporary = arguments.json.with_name(arguments.json.name + ".tmp")
+        temporary.write_text(json.dumps(report, indent=1) + "\n")
+        temporary.replace(arguments.json)
     return 0
 
 
