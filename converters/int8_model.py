@@ -112,6 +112,21 @@ class Int8Model:
     logits_zero: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A tensor of the graph that holds rows of a named activation.
+
+    Attributes:
+      tensor: The tensor; its last two axes are (rows, columns), or the other way round.
+      row: First row that it holds.
+      transposed: Whether its last axis is the rows.
+    """
+
+    tensor: flatbuffer.Tensor
+    row: int
+    transposed: bool = False
+
+
 class _Reader:
     """Walks the graph from its input to its output; every operator must have a part to play."""
 
@@ -124,6 +139,11 @@ class _Reader:
                 self.users.setdefault(id(tensor), []).append(op)
         self.index = {id(op): i for i, op in enumerate(graph.ops)}
         self.known: set[int] = set()
+        self.parts: dict[str, list[Part]] = {}
+
+    def found(self, name: str, tensor: flatbuffer.Tensor, row: int = 0, transposed: bool = False):
+        """Notes where a named activation lies."""
+        self.parts.setdefault(name, []).append(Part(tensor, row, transposed))
 
     def fail(self, what: str, op: flatbuffer.Op | None = None):
         where = "" if op is None else f" at operator {self.index[id(op)]} ({op.kind})"
@@ -193,6 +213,7 @@ class _Reader:
             self.fail("embedder's weights are too narrow", embed)
 
         x, blocks = embed.outputs[0], []
+        self.found("x0", x)
         while True:
             block, x, last = self.block(len(blocks), x, padding)
             blocks.append(block)
@@ -201,6 +222,7 @@ class _Reader:
         head = self.next(x, "FULLY_CONNECTED", "classifier head")
         head_w, head_scale, head_bias = self.dense(head, "classifier head")
         logits = self.take(head)
+        self.found("logits", logits)
         if logits is not graph.outputs[0]:
             self.fail("the head is not the graph's output", head)
         for op in graph.ops:
@@ -242,6 +264,11 @@ class _Reader:
         if xhat.zero_point != 0:
             self.fail(f"{name}: normalised input is not symmetric", normal)
 
+        self.found(f"sq{number}", square.outputs[0])
+        self.found(f"ms{number}", mean.outputs[0])
+        self.found(f"r{number}", inverse.outputs[0])
+        self.found(f"xhat{number}", xhat)
+
         # The convolution's filter tells the kernel; attention's last layer has one query row.
         products = [
             op
@@ -279,6 +306,7 @@ class _Reader:
             filter_of_context = transposed.outputs[0]
         else:
             filter_of_context = self.take(values[0])
+            self.found(f"v{number}", filter_of_context, transposed=True)
         rows_done = 0
         attended: dict[int, tuple[int, int]] = {}
         for op in sorted(scores, key=lambda op: self.index[id(op)]):
@@ -300,11 +328,15 @@ class _Reader:
             if context.inputs[1] is not filter_of_context:
                 self.fail(f"{name}: weighted sum of another tensor", context)
             out = self.take(context)
+            self.found(f"q{number}", query.outputs[0], start)
+            self.found(f"scores{number}", op.outputs[0], start)
             if last:
+                self.found(f"c{number}", out)
                 project = self.next(out, "FULLY_CONNECTED", f"{name}: output projection")
                 shared["values"] = project
                 out = self.take(project)
             attended[id(out)] = (start, rows)
+            self.found(f"a{number}", out, start)
         if rows_done != (1 if last else x.shape[0]):
             self.fail(f"{name}: {rows_done} query rows of {x.shape[0]}")
         if last:
@@ -349,6 +381,8 @@ class _Reader:
             if first != rows_done:
                 self.fail(f"{name}: convolution rows {first} follow row {rows_done}", op)
             rows_done += count
+            for part, made in (("y", op), ("s", silu), ("z", contract), ("x", add)):
+                self.found(f"{part}{number + (part == 'x')}", made.outputs[0], first)
             finished[id(self.take(add))] = (first, count)
             shared.setdefault("sum", add)
         if not finished or rows_done != (1 if last else x.shape[0]):
@@ -445,3 +479,21 @@ def extract(data: bytes) -> Int8Model:
       flatbuffer.FlatbufferError: `data` is no readable `.tflite`.
     """
     return _Reader(flatbuffer.read(data)).model()
+
+
+def activations(graph: flatbuffer.Graph) -> dict[str, list[Part]]:
+    """Finds the named activations (`embbert_tf.folding.activation_names`) in a portable graph.
+
+    Args:
+      graph: From `flatbuffer.read`.
+
+    Returns:
+      The tensors that hold each activation, in the order of their rows; together they hold all
+      rows that the graph computes.
+
+    Raises:
+      NotEmbBertError: The graph is another one.
+    """
+    reader = _Reader(graph)
+    reader.model()
+    return {name: sorted(parts, key=lambda p: p.row) for name, parts in reader.parts.items()}

@@ -44,7 +44,8 @@ def main(argv):
             for e in examples
         ]
         chosen = samples.pick(examples, [len(s) for s in sequences], _COUNT.value, _SEED.value)
-        tflite = plain_graph.convert(run.model, [sequences[i] for i in chosen], max_length, run.pair)
+        picked = [sequences[i] for i in chosen]
+        tflite = plain_graph.convert(run.model, picked, max_length, run.pair)
         output = pathlib.Path(_OUTPUT.value)
         output.parent.mkdir(parents=True, exist_ok=True)
         run_lib.write_atomic(output, lambda path: path.write_bytes(tflite))
