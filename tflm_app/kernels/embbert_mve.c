@@ -2,13 +2,17 @@
 //
 // Everything is a dot product: VMLADAVA multiplies 16 pairs of int8, or 8 pairs of int16, and adds
 // the products up in a general register. Three rows meet two columns at a time: 5 loads for 6 dot
-// products, and no operand is prepared but the columns of xhat, which A.x and the convolution need
-// contiguous. Those, int8 weights beside int16 operands and short tails use loads that widen,
-// gather or are predicated.
+// products, and no operand needs preparing but the convolution's, which slides along columns. Loads
+// widen int8 beside int16, gather the columns of xhat, and are predicated at the tails.
 
 #include "embbert_internal.h"
 
 #ifdef EMBBERT_USE_MVE
+
+#if defined(__GNUC__) && !defined(__clang__)
+// The six results of a dot product stay in registers; GCC would collect them in vectors.
+#pragma GCC optimize("no-tree-slp-vectorize")
+#endif
 
 #include <arm_mve.h>
 #include <string.h>
@@ -24,7 +28,9 @@ enum {
 };
 
 typedef struct {
-  int32_t at[kRows][kColumns];
+  int32_t r00, r01;  // row 0, columns 0 and 1
+  int32_t r10, r11;
+  int32_t r20, r21;
 } results_t;
 
 // A group of query rows on its way through a layer, with its scratch.
@@ -35,8 +41,8 @@ typedef struct {
   int16_t* c;           // (padded_rows, D)
   int16_t* weights;     // (padded_rows, padded_n) scores, then softmax weights; then,
   int8_t* s;            //   in the same place, (padded_rows, E*D)
-  int32_t* sums;        // (n) sums of the rows of xhat
-  int8_t* columns;      // two columns of xhat; the convolution's window and taps
+  int32_t* sums;        // (n) what the scores of each key begin with
+  int8_t* columns;      // the convolution's window and taps of one channel
   int32_t padded_n;     // n, rounded up to a multiple of 8
 } group_t;
 
@@ -48,64 +54,88 @@ static inline int32_t at_least(int32_t value, int32_t least) {
   return value > least ? value : least;
 }
 
-// Three int8 rows against two, `count` a multiple of 16.
-static inline results_t dot_int8(results_t results, const int8_t* row, const int8_t* row1,
+// One step of three rows of vectors a0, a1, a2 against two, b0 and b1.
+#define MULTIPLY(suffix)                           \
+  do {                                             \
+    acc.r00 = vmladavaq_##suffix(acc.r00, a0, b0); \
+    acc.r01 = vmladavaq_##suffix(acc.r01, a0, b1); \
+    acc.r10 = vmladavaq_##suffix(acc.r10, a1, b0); \
+    acc.r11 = vmladavaq_##suffix(acc.r11, a1, b1); \
+    acc.r20 = vmladavaq_##suffix(acc.r20, a2, b0); \
+    acc.r21 = vmladavaq_##suffix(acc.r21, a2, b1); \
+  } while (0)
+
+// acc + three int8 rows against two, `count` a multiple of 16.
+static inline results_t dot_int8(results_t acc, const int8_t* row0, const int8_t* row1,
                                  const int8_t* row2, const int8_t* column0, const int8_t* column1,
                                  int32_t count) {
-  int32_t s00 = results.at[0][0], s01 = results.at[0][1];
-  int32_t s10 = results.at[1][0], s11 = results.at[1][1];
-  int32_t s20 = results.at[2][0], s21 = results.at[2][1];
   for (; count > 0; count -= 16) {
-    const int8x16_t b0 = vld1q_s8(column0);
-    const int8x16_t b1 = vld1q_s8(column1);
-    column0 += 16;
-    column1 += 16;
-    const int8x16_t a0 = vld1q_s8(row);
-    row += 16;
-    s00 = vmladavaq_s8(s00, a0, b0);
-    s01 = vmladavaq_s8(s01, a0, b1);
-    const int8x16_t a1 = vld1q_s8(row1);
-    row1 += 16;
-    s10 = vmladavaq_s8(s10, a1, b0);
-    s11 = vmladavaq_s8(s11, a1, b1);
-    const int8x16_t a2 = vld1q_s8(row2);
-    row2 += 16;
-    s20 = vmladavaq_s8(s20, a2, b0);
-    s21 = vmladavaq_s8(s21, a2, b1);
+    const int8x16_t b0 = vld1q_s8(column0), b1 = vld1q_s8(column1);
+    const int8x16_t a0 = vld1q_s8(row0), a1 = vld1q_s8(row1), a2 = vld1q_s8(row2);
+    MULTIPLY(s8);
+    column0 += 16, column1 += 16;
+    row0 += 16, row1 += 16, row2 += 16;
   }
-  return (results_t){{{s00, s01}, {s10, s11}, {s20, s21}}};
+  return acc;
 }
 
-// Three int16 rows against two int8 rows, `count` a multiple of 8.
-static inline results_t dot_int16(results_t results, const int16_t* row, const int16_t* row1,
+// acc + three int16 rows against two int8 rows, `count` a multiple of 8.
+static inline results_t dot_int16(results_t acc, const int16_t* row0, const int16_t* row1,
                                   const int16_t* row2, const int8_t* column0, const int8_t* column1,
                                   int32_t count) {
-  int32_t s00 = results.at[0][0], s01 = results.at[0][1];
-  int32_t s10 = results.at[1][0], s11 = results.at[1][1];
-  int32_t s20 = results.at[2][0], s21 = results.at[2][1];
   for (; count > 0; count -= 8) {
-    const int16x8_t b0 = vldrbq_s16(column0);
-    const int16x8_t b1 = vldrbq_s16(column1);
-    column0 += 8;
-    column1 += 8;
-    const int16x8_t a0 = vld1q_s16(row);
-    row += 8;
-    s00 = vmladavaq_s16(s00, a0, b0);
-    s01 = vmladavaq_s16(s01, a0, b1);
-    const int16x8_t a1 = vld1q_s16(row1);
-    row1 += 8;
-    s10 = vmladavaq_s16(s10, a1, b0);
-    s11 = vmladavaq_s16(s11, a1, b1);
-    const int16x8_t a2 = vld1q_s16(row2);
-    row2 += 8;
-    s20 = vmladavaq_s16(s20, a2, b0);
-    s21 = vmladavaq_s16(s21, a2, b1);
+    const int16x8_t b0 = vldrbq_s16(column0), b1 = vldrbq_s16(column1);
+    const int16x8_t a0 = vld1q_s16(row0), a1 = vld1q_s16(row1), a2 = vld1q_s16(row2);
+    MULTIPLY(s16);
+    column0 += 8, column1 += 8;
+    row0 += 8, row1 += 8, row2 += 8;
   }
-  return (results_t){{{s00, s01}, {s10, s11}, {s20, s21}}};
+  return acc;
+}
+
+// Three int16 rows (count, padded with zeros to a multiple of 8) against the int8 columns 0 and 1
+// of x (count, stride), `offsets` being 0, stride, ... 7 * stride.
+static inline results_t dot_columns(const int16_t* row0, const int16_t* row1, const int16_t* row2,
+                                    const int8_t* x, int32_t stride, uint16x8_t offsets,
+                                    int32_t count) {
+  results_t acc = {0, 0, 0, 0, 0, 0};
+  const uint16x8_t next = vaddq_n_u16(offsets, 1);
+  for (; count >= 8; count -= 8) {
+    const int16x8_t b0 = vldrbq_gather_offset_s16(x, offsets);
+    const int16x8_t b1 = vldrbq_gather_offset_s16(x, next);
+    const int16x8_t a0 = vld1q_s16(row0), a1 = vld1q_s16(row1), a2 = vld1q_s16(row2);
+    MULTIPLY(s16);
+    x += 8 * stride;
+    row0 += 8, row1 += 8, row2 += 8;
+  }
+  if (count > 0) {
+    const mve_pred16_t tail = vctp16q((uint32_t)count);
+    const int16x8_t b0 = vldrbq_gather_offset_z_s16(x, offsets, tail);
+    const int16x8_t b1 = vldrbq_gather_offset_z_s16(x, next, tail);
+    const int16x8_t a0 = vld1q_s16(row0), a1 = vld1q_s16(row1), a2 = vld1q_s16(row2);
+    MULTIPLY(s16);
+  }
+  return acc;
 }
 
 static inline results_t columns_of(int32_t column0, int32_t column1) {
-  return (results_t){{{column0, column1}, {column0, column1}, {column0, column1}}};
+  return (results_t){column0, column1, column0, column1, column0, column1};
+}
+
+// To `rows` int8 rows.
+static inline void store_int8(results_t acc, int32_t shift, int32_t multiplier0,
+                              int32_t multiplier1, int32_t zero, int32_t rows, int8_t* to,
+                              int32_t stride) {
+  to[0] = embbert_requantize(acc.r00, shift, multiplier0, zero);
+  to[1] = embbert_requantize(acc.r01, shift, multiplier1, zero);
+  if (rows == 1) return;
+  to += stride;
+  to[0] = embbert_requantize(acc.r10, shift, multiplier0, zero);
+  to[1] = embbert_requantize(acc.r11, shift, multiplier1, zero);
+  if (rows == 2) return;
+  to += stride;
+  to[0] = embbert_requantize(acc.r20, shift, multiplier0, zero);
+  to[1] = embbert_requantize(acc.r21, shift, multiplier1, zero);
 }
 
 void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
@@ -113,8 +143,9 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
   const int32_t r = embed->reduced;
   const int32_t d = embed->hidden;
   const int32_t inputs = 2 * r;
+  const int32_t whole = inputs & ~15;
+  const mve_pred16_t tail = vctp8q((uint32_t)(inputs - whole));
   const int32_t shift = embed->shift, zero = embed->zero;
-  const int32_t* const multipliers = embed->multipliers;
   for (int32_t t = 0; t < n; t += kRows) {
     const int32_t rows = n - t < kRows ? n - t : kRows;
     int8_t input[kRows][kMaxInputs];
@@ -125,35 +156,30 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
       memcpy(input[i] + r, embed->position + row * r, (size_t)r);
       biases[i] = embed->bias + (segments != NULL && segments[row] == 2 ? d : 0);
     }
+    const int32_t* multipliers = embed->multipliers;
     const int8_t* weight = embed->weight;  // (D, 2R)
     int8_t* to = out + t * d;
     for (int32_t c = 0; c < d; c += kColumns) {
-      results_t results = {{{biases[0][c], biases[0][c + 1]},
-                            {biases[1][c], biases[1][c + 1]},
-                            {biases[2][c], biases[2][c + 1]}}};
-      const int32_t whole = inputs & ~15;
-      results = dot_int8(results, input[0], input[1], input[2], weight, weight + inputs, whole);
+      results_t acc = {biases[0][c],     biases[0][c + 1], biases[1][c],
+                       biases[1][c + 1], biases[2][c],     biases[2][c + 1]};
+      acc = dot_int8(acc, input[0], input[1], input[2], weight, weight + inputs, whole);
       if (whole != inputs) {
-        const mve_pred16_t tail = vctp8q((uint32_t)(inputs - whole));
-        for (int32_t i = 0; i < kColumns; i++) {
-          const int8x16_t w = vldrbq_z_s8(weight + i * inputs + whole, tail);
-          for (int32_t r2 = 0; r2 < kRows; r2++) {
-            results.at[r2][i] =
-                vmladavaq_p_s8(results.at[r2][i], vldrbq_z_s8(input[r2] + whole, tail), w, tail);
-          }
-        }
+        const int8x16_t b0 = vldrbq_z_s8(weight + whole, tail);
+        const int8x16_t b1 = vldrbq_z_s8(weight + inputs + whole, tail);
+        const int8x16_t a0 = vldrbq_z_s8(input[0] + whole, tail);
+        const int8x16_t a1 = vldrbq_z_s8(input[1] + whole, tail);
+        const int8x16_t a2 = vldrbq_z_s8(input[2] + whole, tail);
+        MULTIPLY(s8);
       }
       weight += kColumns * inputs;
-      for (int32_t i = 0; i < rows; i++) {
-        to[i * d] = embbert_requantize(results.at[i][0], shift, multipliers[c], zero);
-        to[i * d + 1] = embbert_requantize(results.at[i][1], shift, multipliers[c + 1], zero);
-      }
+      store_int8(acc, shift, multipliers[0], multipliers[1], zero, rows, to, d);
+      multipliers += kColumns;
       to += kColumns;
     }
   }
 }
 
-// x (n, D) in place; sums (n) of each row of the result.
+// x (n, D) in place; sums (n) of each row of the result, times -(zero point of the query).
 static void normalize(const embbert_block_t* block, int8_t* x, int32_t n, int32_t* sums) {
   const int32_t d = block->hidden;
   const int16_t zero = (int16_t)block->x_zero;
@@ -178,7 +204,7 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n, int32_
       sum = vaddvaq_s16(sum, xhat);
       x += 8;
     }
-    *sums++ = sum;
+    *sums++ = -block->q_zero * sum;
   }
 }
 
@@ -192,45 +218,54 @@ static void query(const embbert_block_t* block, const group_t* group, const int8
       rows[i] = xhat + (row + i < group->rows ? row + i : group->rows - 1) * d;
     }
     const int8_t* wq = block->wq;  // (D, D)
+    const int32_t* bq = block->bq;
     int8_t* to = group->q + row * d;
     for (int32_t c = 0; c < d; c += kColumns) {
-      const results_t results = dot_int8(columns_of(block->bq[c], block->bq[c + 1]), rows[0],
-                                         rows[1], rows[2], wq, wq + d, d);
+      const results_t acc =
+          dot_int8(columns_of(bq[0], bq[1]), rows[0], rows[1], rows[2], wq, wq + d, d);
+      store_int8(acc, shift, multiplier, multiplier, zero, kRows, to, d);
       wq += kColumns * d;
-      for (int32_t r = 0; r < kRows; r++) {
-        to[r * d] = embbert_requantize(results.at[r][0], shift, multiplier, zero);
-        to[r * d + 1] = embbert_requantize(results.at[r][1], shift, multiplier, zero);
-      }
+      bq += kColumns;
       to += kColumns;
     }
   }
 }
 
-// q against xhat (n, D): scores in 1/256 octaves. q's zero point meets the sums of xhat's rows.
+static inline int16_t score_of(int32_t acc, int32_t shift, int32_t multiplier) {
+  int32_t scaled = embbert_multiply_high(embbert_shift_left(acc, shift), multiplier);
+  __asm__("ssat %0, #16, %1" : "=r"(scaled) : "r"(scaled) : "cc");
+  return (int16_t)scaled;
+}
+
+// q against xhat (n, D): scores in 1/256 octaves. q's zero point is in `sums`.
 static void score(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
                   int32_t n) {
   const int32_t d = block->hidden;
   const int32_t shift = block->score_shift, multiplier = block->score_multiplier;
-  const int32_t zero = block->q_zero;
   const int32_t stride = group->padded_n;
-  for (int32_t j = 0; j < n; j += kColumns) {
-    const int32_t next = j + 1 < n ? 1 : 0;  // an odd last key is computed twice
-    const results_t start = columns_of(-zero * group->sums[j], -zero * group->sums[j + next]);
-    for (int32_t row = 0; row < group->padded_rows; row += kRows) {
-      const int8_t* const q = group->q + row * d;
-      const results_t results = dot_int8(start, q, q + d, q + 2 * d, xhat, xhat + next * d, d);
-      int16_t* to = group->weights + row * stride + j;
-      for (int32_t r = 0; r < kRows; r++) {
-        for (int32_t i = 0; i < kColumns; i++) {
-          int32_t scaled =
-              embbert_multiply_high(embbert_shift_left(results.at[r][i], shift), multiplier);
-          __asm__("ssat %0, #16, %1" : "=r"(scaled) : "r"(scaled) : "cc");
-          to[i] = (int16_t)scaled;
-        }
-        to += stride;
-      }
+  for (int32_t row = 0; row < group->padded_rows; row += kRows) {
+    const int8_t* const q0 = group->q + row * d;
+    const int8_t* const q1 = q0 + d;
+    const int8_t* const q2 = q1 + d;
+    const int8_t* key = xhat;
+    const int32_t* sums = group->sums;
+    int16_t* to0 = group->weights + row * stride;
+    int16_t* to1 = to0 + stride;
+    int16_t* to2 = to1 + stride;
+    for (int32_t j = 0; j < n; j += kColumns) {
+      const int32_t next = j + 1 < n ? 1 : 0;  // an odd last key is computed twice
+      const results_t acc =
+          dot_int8(columns_of(sums[0], sums[next]), q0, q1, q2, key, key + next * d, d);
+      to0[0] = score_of(acc.r00, shift, multiplier);
+      to0[1] = score_of(acc.r01, shift, multiplier);
+      to1[0] = score_of(acc.r10, shift, multiplier);
+      to1[1] = score_of(acc.r11, shift, multiplier);
+      to2[0] = score_of(acc.r20, shift, multiplier);
+      to2[1] = score_of(acc.r21, shift, multiplier);
+      key += kColumns * d;
+      sums += kColumns;
+      to0 += kColumns, to1 += kColumns, to2 += kColumns;
     }
-    xhat += kColumns * d;
   }
 }
 
@@ -277,30 +312,32 @@ static inline uint16x8_t multiples_of(int32_t stride) {
   return vmulq_n_u16(vidupq_n_u16(0, 1), (uint16_t)stride);
 }
 
+static inline int16_t mean_of(int32_t acc, embbert_factor_t factor) {
+  return (int16_t)embbert_multiply_high(embbert_shift_left(acc, factor.shift), factor.multiplier);
+}
+
 // c = 256 * weights . xhat / sums, for xhat (n, D).
 static void context(const group_t* group, const embbert_factor_t* factors, const int8_t* xhat,
                     int32_t n, int32_t d) {
   const int32_t stride = group->padded_n;
   const uint16x8_t offsets = multiples_of(d);
-  int8_t* const column0 = group->columns;
-  int8_t* const column1 = column0 + stride;
-  memset(column0, 0, (size_t)(kColumns * stride));  // the padding meets weights of zero
-  for (int32_t c = 0; c < d; c += kColumns) {
-    gather(xhat + c, d, offsets, n, column0);
-    gather(xhat + c + 1, d, offsets, n, column1);
-    for (int32_t row = 0; row < group->padded_rows; row += kRows) {
-      const int16_t* const weights = group->weights + row * stride;
-      const results_t results = dot_int16(columns_of(0, 0), weights, weights + stride,
-                                          weights + 2 * stride, column0, column1, stride);
-      int16_t* to = group->c + row * d + c;
-      for (int32_t r = 0; r < kRows; r++) {
-        const embbert_factor_t factor = factors[row + r];
-        for (int32_t i = 0; i < kColumns; i++) {
-          to[i] = (int16_t)embbert_multiply_high(embbert_shift_left(results.at[r][i], factor.shift),
-                                                 factor.multiplier);
-        }
-        to += d;
-      }
+  for (int32_t row = 0; row < group->padded_rows; row += kRows) {
+    const int16_t* const weights0 = group->weights + row * stride;
+    const int16_t* const weights1 = weights0 + stride;
+    const int16_t* const weights2 = weights1 + stride;
+    const embbert_factor_t factor0 = factors[row];
+    const embbert_factor_t factor1 = factors[row + 1];
+    const embbert_factor_t factor2 = factors[row + 2];
+    int16_t* to = group->c + row * d;
+    for (int32_t c = 0; c < d; c += kColumns) {
+      const results_t acc = dot_columns(weights0, weights1, weights2, xhat + c, d, offsets, n);
+      to[0] = mean_of(acc.r00, factor0);
+      to[1] = mean_of(acc.r01, factor0);
+      to[d] = mean_of(acc.r10, factor1);
+      to[d + 1] = mean_of(acc.r11, factor1);
+      to[2 * d] = mean_of(acc.r20, factor2);
+      to[2 * d + 1] = mean_of(acc.r21, factor2);
+      to += kColumns;
     }
   }
 }
@@ -365,35 +402,47 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
   }
 }
 
+typedef struct {
+  int32_t a_shift, a_multiplier, z_shift, z_multiplier, zero;
+} difference_t;
+
+static inline int8_t difference_of(int32_t a, int32_t z, const difference_t* by) {
+  int32_t sum =
+      embbert_multiply_high_add(embbert_shift_left(a, by->a_shift), by->a_multiplier, by->zero);
+  sum = embbert_multiply_high_add(embbert_shift_left(z, by->z_shift), by->z_multiplier, sum);
+  return embbert_saturate8(sum >> 8);
+}
+
 // c.Wv + s.Wz + bz: rows of out.
 static void project(const embbert_block_t* block, const group_t* group, int8_t* out) {
   const int32_t d = block->hidden;
   const int32_t inner = block->expansion * d;
-  const int32_t a_shift = block->a_shift, a_multiplier = block->a_multiplier;
-  const int32_t z_shift = block->z_shift, z_multiplier = block->z_multiplier;
-  const int32_t zero = block->out_zero * 256 + 128;
+  const difference_t by = {block->a_shift, block->a_multiplier, block->z_shift, block->z_multiplier,
+                           block->out_zero * 256 + 128};
   for (int32_t row = 0; row < group->rows; row += kRows) {
-    const int32_t rows = group->rows - row < kRows ? group->rows - row : kRows;
-    const int16_t* const c_rows = group->c + row * d;
-    const int8_t* const s_rows = group->s + row * inner;
+    const int32_t rows = group->rows - row;
+    const int16_t* const c0 = group->c + row * d;
+    const int8_t* const s0 = group->s + row * inner;
     const int8_t* wv = block->wv;  // (D, D)
     const int8_t* wz = block->wz;  // (D, E*D)
+    const int32_t* bz = block->bz;
     int8_t* to = out + row * d;
     for (int32_t c = 0; c < d; c += kColumns) {
-      const results_t a =
-          dot_int16(columns_of(0, 0), c_rows, c_rows + d, c_rows + 2 * d, wv, wv + d, d);
-      const results_t z = dot_int8(columns_of(block->bz[c], block->bz[c + 1]), s_rows,
-                                   s_rows + inner, s_rows + 2 * inner, wz, wz + inner, inner);
+      const results_t a = dot_int16(columns_of(0, 0), c0, c0 + d, c0 + 2 * d, wv, wv + d, d);
+      const results_t z =
+          dot_int8(columns_of(bz[0], bz[1]), s0, s0 + inner, s0 + 2 * inner, wz, wz + inner, inner);
       wv += kColumns * d;
       wz += kColumns * inner;
-      for (int32_t r = 0; r < rows; r++) {
-        for (int32_t i = 0; i < kColumns; i++) {
-          int32_t sum = embbert_multiply_high_add(embbert_shift_left(a.at[r][i], a_shift),
-                                                  a_multiplier, zero);
-          sum =
-              embbert_multiply_high_add(embbert_shift_left(z.at[r][i], z_shift), z_multiplier, sum);
-          to[r * d + i] = embbert_saturate8(sum >> 8);
-        }
+      bz += kColumns;
+      to[0] = difference_of(a.r00, z.r00, &by);
+      to[1] = difference_of(a.r01, z.r01, &by);
+      if (rows > 1) {
+        to[d] = difference_of(a.r10, z.r10, &by);
+        to[d + 1] = difference_of(a.r11, z.r11, &by);
+      }
+      if (rows > 2) {
+        to[2 * d] = difference_of(a.r20, z.r20, &by);
+        to[2 * d + 1] = difference_of(a.r21, z.r21, &by);
       }
       to += kColumns;
     }

@@ -161,15 +161,18 @@ static void run(const embbert_model_t* model, const uint16_t* ids, const uint8_t
 #ifdef EMBBERT_PROFILE
   memset(embbert_profile, 0, sizeof(embbert_profile));
 #endif
-  const uint64_t begin = platform_instructions();
+  const uint64_t begin = platform_counter();
   const int32_t status =
       (int32_t)embbert_infer(model, ids, segments, n, a, b, scratch, scratch_size, logits);
-  const uint32_t instructions = (uint32_t)(platform_instructions() - begin);
+  const uint32_t instructions = (uint32_t)platform_instructions_since(begin);
   write_all(&status, sizeof(status));
   write_all(&instructions, sizeof(instructions));
   write_all(logits, labels);
 #ifdef EMBBERT_PROFILE
-  write_all(embbert_profile, sizeof(embbert_profile));
+  for (int i = 0; i < EMBBERT_STEPS; i++) {
+    const uint32_t step = (uint32_t)platform_ticks_to_instructions(embbert_profile[i]);
+    write_all(&step, sizeof(step));
+  }
 #endif
 
   check(embbert_embed(&model->embed, ids, segments, n, a), "embbert_embed");
@@ -193,7 +196,7 @@ static void run(const embbert_model_t* model, const uint16_t* ids, const uint8_t
 }
 
 #ifdef EMBBERT_PROFILE
-uint32_t embbert_clock(void) { return (uint32_t)platform_instructions(); }
+uint32_t embbert_clock(void) { return platform_ticks(); }
 #endif
 
 int app_main(void);
