@@ -13,7 +13,7 @@ Layout, little-endian, each table at a multiple of 4 (twin: tflm_app/tokenizer/e
 | 8 | u32 | bytes in all |
 | 12 | u16 x 8 | vocabulary, first merge's id, merges, buckets, slots, exceptions, expansion symbols, \
 added tokens |
-| 28 | u8 x 4 | longest token in characters, most tokens ending at one character, fuse unknown, 0 |
+| 28 | u8 x 4 | longest token in characters, most tokens ending at one character, fuse unknown, id bits |
 | 32 | u8 x 4 | Unicode version of the word class: major, minor, patch, 0 |
 | 36 | u16 x 4 | rows of "middle", pages, runs, bytes of the added-token list |
 | 44 | u32 x 12 | offsets of the tables, in the order of `_SECTIONS` |
@@ -44,7 +44,7 @@ VERSION = 1
 HEADER_BYTES = 160
 # Limits of the C code; see embbert_tokenizer.h.
 MAX_TOKEN_LENGTH = 63
-MAX_CANDIDATES = 384
+MAX_CANDIDATES = 256
 MAX_VOCABULARY = 0x7F00
 
 _SECTIONS = (
@@ -291,20 +291,21 @@ def _encode_characters(model: _Model, pairs: dict[tuple[int, int], int], text: s
     return ids
 
 
-def _perfect_hash(merges: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Finds seeds that give every pair a slot of its own ("hash, displace, compress").
+def _perfect_hash(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds seeds that give every key a slot of its own ("hash, displace, compress").
+
+    Args:
+        keys: (merges,) uint32, distinct.
 
     Returns:
-        seeds (buckets,) uint16 and slots (slots,) uint16: index of the merge, 0 where empty.
+        seeds (buckets,) uint16 and slots (slots,) uint16: index of the key, 0 where empty.
 
     Raises:
         TokenizerTableError: if no table is found, which other sizes would mend.
     """
-    keys = np.array([left | right << 16 for left, right in merges], np.uint32)
-    one = np.uint32(1)
-    for spare in (32, 16, 8, 4, 2):
+    for spare in (128, 64, 32, 16, 8, 4, 2):
         num_slots = max(2, len(keys) + len(keys) // spare)
-        num_buckets = max(1, len(keys) // 4)
+        num_buckets = max(1, len(keys) // 5)
         bucket = ((keys * np.uint32(0x9E3779B1)) >> np.uint32(16)) * np.uint32(num_buckets)
         bucket >>= np.uint32(16)
         order = np.argsort(bucket, kind="stable")
@@ -313,7 +314,7 @@ def _perfect_hash(merges: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray
         seeds = np.zeros(num_buckets, np.uint16)
         slots = np.zeros(num_slots, np.uint16)
         used = np.zeros(num_slots, bool)
-        all_seeds = np.arange(65536, dtype=np.uint32) * one
+        all_seeds = np.arange(65536, dtype=np.uint32)
         found = True
         for group in groups:
             found = False
@@ -459,7 +460,13 @@ def build_tables(path: str) -> bytes:
         "memory than the C tokenizer has",
     )
 
-    seeds, slots = _perfect_hash(model.merges)
+    # A pair must be readable with one 32-bit load at a byte: 2 * 13 bits + 6 bits of offset, or 32.
+    id_bits = max(1, (len(model.vocab) - 1).bit_length())
+    id_bits = id_bits if id_bits <= 13 else 16
+    keys = np.array([left | right << id_bits for left, right in model.merges], np.uint32)
+    seeds, slots = _perfect_hash(keys)
+    bits = (keys[:, None] >> np.arange(2 * id_bits, dtype=np.uint32) & 1).astype(np.uint8)
+    packed_pairs = np.packbits(bits, bitorder="little").tobytes() + bytes(3)
     added = b"".join(struct.pack("<HB", index, len(e)) + e for e, index in model.added)
     u16 = lambda values: np.asarray(values, "<u2").tobytes()  # noqa: E731
     sections = {
@@ -471,7 +478,7 @@ def build_tables(path: str) -> bytes:
         "exceptions": np.asarray(list(exceptions), "<u4").tobytes(),
         "starts": u16(starts),
         "symbols": u16(symbols),
-        "pairs": u16(model.merges),
+        "pairs": packed_pairs,
         "seeds": u16(seeds),
         "slots": u16(slots),
         "added": added,
@@ -501,7 +508,7 @@ def build_tables(path: str) -> bytes:
         longest,
         most_suffixes,
         model.fuse_unknown,
-        0,
+        id_bits,
         *facts.unicode_version,
         0,
         len(middle) // 16,

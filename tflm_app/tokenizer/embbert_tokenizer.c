@@ -34,7 +34,7 @@ enum {
   kExceptions,  // uint32 (num_exceptions): code points, ascending
   kStarts,      // uint16 (15 + num_exceptions + 1): where an expansion starts in kSymbols
   kSymbols,     // uint16 (num_expansions): symbols
-  kPairs,       // uint16 (num_merges, 2): left and right token of a merge, in order of rank
+  kPairs,       // id_bits + id_bits bits each, (num_merges): left and right token, by rank
   kSeeds,       // uint16 (num_buckets): perfect hash, first level
   kSlots,       // uint16 (num_slots): perfect hash, second level: index of a merge
   kAddedList,   // (num_added) records: uint16 id, uint8 length, bytes; longest first
@@ -66,8 +66,34 @@ static inline uint32_t table32(const uint8_t* table, uint32_t index) {
 }
 #endif
 
+// Anywhere: one load where the processor allows it, bytes on a Cortex-M0+.
+static inline uint32_t unaligned32(const uint8_t* p) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  uint32_t value;
+  memcpy(&value, p, sizeof(value));
+  return value;
+#else
+  return read32(p);
+#endif
+}
+
 static inline const uint8_t* section(const embbert_tokenizer_t* t, int index) {
   return t->blob + t->section[index];
+}
+
+// The parts of a merge: left in the low id_bits bits, right above. A part has at most 13 bits or
+// exactly 16, so a pair never spans more than four bytes.
+static inline uint32_t pair_at(const embbert_tokenizer_t* t, uint32_t merge) {
+  const uint32_t bit = 2u * t->id_bits * merge;
+  return unaligned32(section(t, kPairs) + (bit >> 3)) >> (bit & 7) & t->pair_mask;
+}
+
+static inline uint32_t left_part(const embbert_tokenizer_t* t, uint32_t id) {
+  return pair_at(t, id - t->first_merge) & (t->pair_mask >> t->id_bits);
+}
+
+static inline uint32_t right_part(const embbert_tokenizer_t* t, uint32_t id) {
+  return pair_at(t, id - t->first_merge) >> t->id_bits;
 }
 
 int embbert_tokenizer_init(embbert_tokenizer_t* tokenizer, const uint8_t* blob, size_t size) {
@@ -95,6 +121,9 @@ int embbert_tokenizer_init(embbert_tokenizer_t* tokenizer, const uint8_t* blob, 
   t.max_token_length = blob[28];
   t.max_suffixes = blob[29];
   t.fuse_unknown = blob[30];
+  t.id_bits = blob[31];
+  if (t.id_bits < 1 || (t.id_bits > 13 && t.id_bits != 16)) return EMBBERT_TOKENIZER_ERROR_CORRUPT;
+  t.pair_mask = t.id_bits == 16 ? 0xFFFFFFFFu : (1u << 2 * t.id_bits) - 1;
   memcpy(t.unicode_version, blob + 32, 3);
 
   const uint32_t middle_rows = table16(blob, 18);
@@ -110,7 +139,7 @@ int embbert_tokenizer_init(embbert_tokenizer_t* tokenizer, const uint8_t* blob, 
       [kExceptions] = 4 * (uint32_t)t.num_exceptions,
       [kStarts] = 2 * (kNumClasses + (uint32_t)t.num_exceptions + 1),
       [kSymbols] = 2 * (uint32_t)t.num_expansions,
-      [kPairs] = 4 * (uint32_t)t.num_merges,
+      [kPairs] = (2u * t.id_bits * t.num_merges + 7) / 8 + 3,  // Read four bytes at a time.
       [kSeeds] = 2 * (uint32_t)t.num_buckets,
       [kSlots] = 2 * (uint32_t)t.num_slots,
       [kAddedList] = added_bytes,
@@ -155,11 +184,8 @@ int embbert_tokenizer_init(embbert_tokenizer_t* tokenizer, const uint8_t* blob, 
     const uint16_t symbol = table16(section(&t, kSymbols), i);
     bad |= symbol != kSpace && (symbol & kIdMask) >= t.vocab_size;
   }
-  const uint8_t* pairs = section(&t, kPairs);
-  for (uint32_t i = 0; i < t.num_merges; ++i) {
-    // Parts older than the whole: taking a token apart ends.
-    const uint32_t id = t.first_merge + i;
-    bad |= table16(pairs, 2 * i) >= id || table16(pairs, 2 * i + 1) >= id;
+  for (uint32_t id = t.first_merge; id < (uint32_t)t.first_merge + t.num_merges; ++id) {
+    bad |= left_part(&t, id) >= id || right_part(&t, id) >= id;  // So taking a token apart ends.
   }
   for (uint32_t i = 0; i < t.num_slots; ++i) {
     const uint16_t merge = table16(section(&t, kSlots), i);
@@ -198,8 +224,9 @@ static void scanner_start(scanner_t* s, const char* text, size_t length) {
   s->end = s->text + length;
 }
 
-// Reads one character that is not ASCII. Malformed input gives U+FFFD and is skipped up to the first
-// byte that cannot continue it, as Unicode's "maximal subpart" rule and Python's decoder have it.
+// Reads one character that is not ASCII. Malformed input gives U+FFFD and is skipped up to the
+// first byte that cannot continue it, as Unicode's "maximal subpart" rule and Python's decoder have
+// it.
 static uint32_t read_utf8(scanner_t* s) {
   const uint8_t* p = s->text;
   const uint32_t lead = *p++;
@@ -356,14 +383,14 @@ static inline int ends_run(uint16_t symbol, uint32_t word) {
 // Returns the token that `left` and `right` merge to, or kNone. A lower id merges earlier.
 static inline uint32_t merged(const embbert_tokenizer_t* t, uint32_t left, uint32_t right) {
   // A perfect hash: every known pair has a slot of its own, so one comparison decides.
-  const uint32_t key = left | right << 16;
+  const uint32_t key = left | right << t->id_bits;
   const uint32_t bucket = ((key * 0x9E3779B1u) >> 16) * t->num_buckets >> 16;
   const uint32_t seed = table16(section(t, kSeeds), bucket);
   uint32_t hash = (key ^ seed * 0x85EBCA6Bu) * 0xC2B2AE35u;
   hash ^= hash >> 15;
   const uint32_t slot = ((hash * 0x27D4EB2Fu) >> 16) * t->num_slots >> 16;
   const uint32_t merge = table16(section(t, kSlots), slot);
-  return table32(section(t, kPairs), merge) == key ? t->first_merge + merge : kNone;
+  return pair_at(t, merge) == key ? t->first_merge + merge : kNone;
 }
 
 // Where ids go. Counts on beyond `room` so that a pair's truncation can be computed.
@@ -440,14 +467,11 @@ _Static_assert(sizeof(short_run_t) <= sizeof(embbert_tokenizer_scratch_t), "scra
 _Static_assert((EMBBERT_TOKENIZER_WINDOW & (EMBBERT_TOKENIZER_WINDOW - 1)) == 0, "power of two");
 _Static_assert(EMBBERT_TOKENIZER_WINDOW > EMBBERT_TOKENIZER_MAX_TOKEN_LENGTH, "window too small");
 
-static inline uint32_t ring(uint32_t position) {
-  return position & (EMBBERT_TOKENIZER_WINDOW - 1);
-}
+static inline uint32_t ring(uint32_t position) { return position & (EMBBERT_TOKENIZER_WINDOW - 1); }
 
 // Whether `left` followed by `right` is the encoding of their joint text. Undoes the merges of both
 // from the last one on, looking for one across the boundary that would have come first.
 static int may_follow(const embbert_tokenizer_t* t, uint32_t left, uint32_t right) {
-  const uint8_t* pairs = section(t, kPairs);
   uint32_t limit = kNone;
   for (;;) {
     if (merged(t, left, right) < limit) return 0;
@@ -456,10 +480,10 @@ static int may_follow(const embbert_tokenizer_t* t, uint32_t left, uint32_t righ
     // An id is a rank: the younger of the two was made last. Of equals the left one is made first.
     if (left_splits && (left > right || !right_splits)) {
       limit = left;
-      left = table16(pairs, 2 * (left - t->first_merge) + 1);
+      left = right_part(t, left);
     } else if (right_splits) {
       limit = right + 1;
-      right = table16(pairs, 2 * (right - t->first_merge));
+      right = left_part(t, right);
     } else {
       return 1;
     }
@@ -476,7 +500,8 @@ static int add_candidates(const embbert_tokenizer_t* t, long_run_t* run, uint32_
   uint32_t n = 1;
   ids[0] = (uint16_t)character;
   lengths[0] = 1;
-  for (uint32_t r = 0; r < n; ++r) {  // n grows: a longer token has a shorter one as its right part.
+  for (uint32_t r = 0; r < n;
+       ++r) {  // n grows: a longer token has a shorter one as its right part.
     if (lengths[r] >= position) break;
     const uint32_t before = (position - lengths[r]) % rows;
     const uint32_t base = before * t->max_suffixes;
@@ -591,8 +616,8 @@ static int merge_long_run(const embbert_tokenizer_t* t, const scanner_t* start, 
   scanner_t origin = *start;  // Of position 0.
   uint32_t previous = kNone;  // Token before position 0.
 
-  // Once round, unless the vocabulary is so odd that a decision waits for more than the window. Then
-  // only the first token of each path is remembered until it is certain, and all behind it is
+  // Once round, unless the vocabulary is so odd that a decision waits for more than the window.
+  // Then only the first token of each path is remembered until it is certain, and all behind it is
   // computed again.
   for (;;) {
     uint32_t base = 0;  // Tokens up to here are emitted.
@@ -714,9 +739,8 @@ static int count_ids(const embbert_tokenizer_t* t, const char* text, size_t leng
 }
 
 int embbert_tokenizer_encode(const embbert_tokenizer_t* tokenizer, const char* text, size_t length,
-                             const char* pair, size_t pair_length, uint16_t* ids,
-                             size_t max_length, size_t* count,
-                             embbert_tokenizer_scratch_t* scratch) {
+                             const char* pair, size_t pair_length, uint16_t* ids, size_t max_length,
+                             size_t* count, embbert_tokenizer_scratch_t* scratch) {
   const size_t special = pair != NULL ? 2 : 1;
   if (tokenizer == NULL || tokenizer->blob == NULL || (text == NULL && length > 0) || ids == NULL ||
       count == NULL || scratch == NULL || max_length < special) {

@@ -33,7 +33,7 @@ extern "C" {
 // Status of every function. Zero is success, failures are negative.
 enum {
   EMBBERT_TOKENIZER_OK = 0,
-  EMBBERT_TOKENIZER_ERROR_ARGUMENT = -1,  // A null pointer, or max_length below 1 (pair: 2).
+  EMBBERT_TOKENIZER_ERROR_ARGUMENT = -1,   // A null pointer, or max_length below 1 (pair: 2).
   EMBBERT_TOKENIZER_ERROR_ALIGNMENT = -2,  // The blob does not start at a multiple of 4.
   EMBBERT_TOKENIZER_ERROR_MAGIC = -3,      // Not a tokenizer blob.
   EMBBERT_TOKENIZER_ERROR_VERSION = -4,    // A blob of another layout version.
@@ -53,18 +53,19 @@ enum {
 // Limits of the vocabularies this library takes; the table generator names the offending token.
 // Tests lower the first two to reach the code for long words with short ones.
 #ifndef EMBBERT_TOKENIZER_SHORT_RUN
-#define EMBBERT_TOKENIZER_SHORT_RUN 64  // Longest word, in characters, that is merged directly.
+#define EMBBERT_TOKENIZER_SHORT_RUN 128  // Longest word, in characters, that is merged directly.
 #endif
 #ifndef EMBBERT_TOKENIZER_WINDOW
 #define EMBBERT_TOKENIZER_WINDOW 128  // Characters of a longer word in view; a power of two.
 #endif
 #define EMBBERT_TOKENIZER_MAX_TOKEN_LENGTH 63  // In characters.
-#define EMBBERT_TOKENIZER_MAX_CANDIDATES 384   // (max_token_length + 1) * max_suffixes at most.
+#define EMBBERT_TOKENIZER_MAX_CANDIDATES 256   // (max_token_length + 1) * max_suffixes at most.
 
 // A validated blob. The fields are private: offsets and sizes read once by init.
 typedef struct {
   const uint8_t* blob;
   uint32_t section[12];  // Byte offset of each table.
+  uint32_t pair_mask;
   uint16_t vocab_size;
   uint16_t first_merge;  // Id of the token that the first merge makes.
   uint16_t num_merges;
@@ -76,11 +77,12 @@ typedef struct {
   uint8_t max_token_length;  // In characters.
   uint8_t max_suffixes;      // Most tokens that end at one character.
   uint8_t fuse_unknown;
+  uint8_t id_bits;             // Width of a token id in the table of merges.
   uint8_t unicode_version[3];  // Of the tables: major, minor, patch.
 } embbert_tokenizer_t;
 
 // Working memory of one encode call. Contents do not matter before or after.
-#define EMBBERT_TOKENIZER_SCRATCH_BYTES 1792
+#define EMBBERT_TOKENIZER_SCRATCH_BYTES 1408
 typedef struct {
   uint32_t words[EMBBERT_TOKENIZER_SCRATCH_BYTES / 4];
 } embbert_tokenizer_scratch_t;
@@ -100,9 +102,8 @@ int embbert_tokenizer_init(embbert_tokenizer_t* tokenizer, const uint8_t* blob, 
 // times). Returns EMBBERT_TOKENIZER_OK or _ERROR_ARGUMENT; _ERROR_CORRUPT only with a blob that
 // converters/tokenizer_tables.py did not make.
 int embbert_tokenizer_encode(const embbert_tokenizer_t* tokenizer, const char* text, size_t length,
-                             const char* pair, size_t pair_length, uint16_t* ids,
-                             size_t max_length, size_t* count,
-                             embbert_tokenizer_scratch_t* scratch);
+                             const char* pair, size_t pair_length, uint16_t* ids, size_t max_length,
+                             size_t* count, embbert_tokenizer_scratch_t* scratch);
 
 // One line of English for a status; never NULL.
 const char* embbert_tokenizer_strerror(int status);
