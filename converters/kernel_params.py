@@ -114,7 +114,7 @@ class BlockParams:
     wq: np.ndarray  # (D, D) int8, out x in
     bq: np.ndarray  # (D,) int32
     wv: np.ndarray  # (D, D) int8, out x in
-    conv: np.ndarray  # (K, E*D) int8
+    conv: np.ndarray  # (E*D, K) int8
     conv_bias: np.ndarray  # (E*D,) int32
     wz: np.ndarray  # (D, E*D) int8, out x in
     bz: np.ndarray  # (D,) int32
@@ -286,7 +286,7 @@ def block_params(block: Int8Block, where: str = "block") -> BlockParams:
         wq=_int8(block.wq, (d, d)),
         bq=_int32(block.bq, (d,)),
         wv=_int8(block.wv, (d, d)),
-        conv=_int8(block.conv, (taps, e * d)),
+        conv=_int8(block.conv.T, (e * d, taps)),
         conv_bias=_int32(block.conv_bias, (e * d,)),
         wz=_int8(block.wz, (d, e * d)),
         bz=_int32(bz, (d,)),

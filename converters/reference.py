@@ -80,7 +80,7 @@ class _Block:
         self.wz = np.ascontiguousarray(
             params.wz.T, np.float32 if params.wz.shape[1] < 1024 else float
         )
-        self.conv = params.conv.astype(np.float32)
+        self.conv = np.ascontiguousarray(params.conv.T, np.float32)  # (K, E*D)
 
     def __call__(self, x: np.ndarray, rows: int, tap=None) -> np.ndarray:
         p = self.params

@@ -125,7 +125,7 @@ def test_logits_follow_the_real_network(n):
         ids, segments = random_input(model, n, rng)
         got = (Reference(model).infer(ids, segments) - float(model.logits_zero)) * 0.5
         want = dequantized_forward(model, ids, segments)
-        assert np.abs(got - want).max() < 0.08 * np.abs(want).max(), (got, want)
+        assert np.abs(got - want).max() < 0.15 * np.abs(want).max(), (got, want)
 
 
 def test_first_row_alone_equals_first_row_of_all():

@@ -173,7 +173,8 @@ embbert_status_t embbert_head(const embbert_head_t* head, const int8_t* x, int8_
   for (int32_t label = 0; label < head->labels; label++) {
     int32_t acc = head->bias[label];
     for (int32_t i = 0; i < head->hidden; i++) acc += x[i] * weight[i];
-    logits[label] = embbert_requantize(acc, head->shift, head->multipliers[label], head->zero);
+    logits[label] =
+        (int8_t)embbert_requantize(acc, head->shift, head->multipliers[label], head->zero);
     weight += head->hidden;
   }
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_HEAD);

@@ -61,6 +61,12 @@ static inline uint32_t low_halves(uint32_t low, uint32_t high) {
   return pair;
 }
 
+static inline uint32_t high_halves(uint32_t low, uint32_t high) {
+  uint32_t pair;
+  __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(high), "r"(low));
+  return pair;
+}
+
 static inline int32_t saturate16(int32_t value) {
   int32_t low;
   __asm__("ssat %0, #16, %1" : "=r"(low) : "r"(value) : "cc");
@@ -295,9 +301,10 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
       weight += 2 * kColumns * r;
       for (int32_t i = 0; i < rows; i++) {
         int8_t* const to = out + (t + i) * d + c;
-        to[0] = embbert_requantize(results[i][0], embed->shift, embed->multipliers[c], embed->zero);
-        to[1] =
-            embbert_requantize(results[i][1], embed->shift, embed->multipliers[c + 1], embed->zero);
+        to[0] = (int8_t)embbert_requantize(results[i][0], embed->shift, embed->multipliers[c],
+                                           embed->zero);
+        to[1] = (int8_t)embbert_requantize(results[i][1], embed->shift, embed->multipliers[c + 1],
+                                           embed->zero);
       }
     }
   }
@@ -320,7 +327,7 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
     }
     const embbert_factor_t factor = embbert_norm_factor(block, (uint32_t)squares);
     for (const int8_t* const end = x + block->hidden; x != end; x++) {
-      *x = embbert_requantize(*x - zero, factor.shift, factor.multiplier, 0);
+      *x = (int8_t)embbert_requantize(*x - zero, factor.shift, factor.multiplier, 0);
     }
   }
 }
@@ -470,6 +477,22 @@ static void copy_columns(const int8_t* columns, int32_t stride, int32_t zeros, i
   }
 }
 
+// The last `count` (a multiple of 4) of a channel's taps as int16; zeros before the first.
+static void copy_taps(const int8_t* taps, int32_t present, int32_t count, int16_t* w) {
+  taps += present - count;
+  int32_t k = 0;
+  for (; k < count - present; k++) w[k] = 0;
+  if (k == 0) {
+    for (; k < count; k += 4) {
+      const uint32_t word = load_word(taps + k);
+      const uint32_t even = bytes_0_2(word);
+      const uint32_t odd = bytes_1_3(word);
+      store_pair((uint32_t*)(void*)(w + k), low_halves(even, odd), high_halves(even, odd));
+    }
+  }
+  for (; k < count; k++) w[k] = taps[k];
+}
+
 // acc[i] += sum_k x[2 * i + k] * w[k] over `taps` (a multiple of kConvRound) taps.
 static void slide(const int16_t* x, const int16_t* w, int32_t taps, int32_t acc[4]) {
   int32_t s0 = acc[0], s1 = acc[1], s2 = acc[2], s3 = acc[3];
@@ -511,27 +534,25 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
   const int32_t end = t + group->rows;
   // Padding taps are zero, and they come first; so do the rows before the sentence.
   const int32_t taps = padded_taps(block, end - 1);
-  const int32_t absent_taps = at_least(taps - block->taps, 0);
   const int32_t first = t - taps + 1;
   const int32_t absent_rows = at_least(-first, 0);
-  const int8_t* const taps_from = block->conv + (block->taps - taps + absent_taps) * d * e;
   const int32_t window = taps + kGroup;              // the last one is not used
-  int16_t* const w = (int16_t*)(void*)group->panel;  // two columns of taps
-  int16_t* const x = w + 2 * taps;                   // two columns of window
+  int16_t* const w = (int16_t*)(void*)group->panel;  // taps of one channel
+  int16_t* const x = w + taps;                       // windows of two columns
   memset(x, 0, 4 * (size_t)window);
   for (int32_t c = 0; c < d; c += 2) {
     copy_columns(xhat + (first + absent_rows) * d + c, d, absent_rows, end - first - absent_rows, x,
                  x + window);
-    for (int32_t channel = c * e; channel < (c + 2) * e; channel += 2) {
-      copy_columns(taps_from + channel, d * e, absent_taps, taps - absent_taps, w, w + taps);
-      for (int32_t i = 0; i < 2; i++) {
-        const int16_t* const column = channel + i < (c + 1) * e ? x : x + window;
-        const int32_t multiplier = block->conv_multipliers[channel + i];
-        const int32_t bias = block->conv_bias[channel + i];
-        int16_t* to = (int16_t*)(void*)group->work + zipped(channel + i);
+    for (int32_t i = 0; i < 2; i++) {
+      const int16_t* const column = x + i * window;
+      for (int32_t channel = (c + i) * e; channel < (c + i + 1) * e; channel++) {
+        copy_taps(block->conv + channel * block->taps, block->taps, taps, w);
+        const int32_t multiplier = block->conv_multipliers[channel];
+        const int32_t bias = block->conv_bias[channel];
+        int16_t* to = (int16_t*)(void*)group->work + zipped(channel);
         for (int32_t odd = 0; odd < 2 && odd < group->rows; odd++) {  // rows t, t+2, ...; t+1, ...
           int32_t acc[4] = {bias, bias, bias, bias};
-          slide(column + odd, w + i * taps, taps, acc);
+          slide(column + odd, w, taps, acc);
           for (int32_t b = 0; b < group->blocks; b++) {
             for (int32_t k = 0; k < 2; k++) {
               const int32_t y =
@@ -571,7 +592,7 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
         sum = embbert_multiply_high_add(
             embbert_shift_left(z[row / kRows][row % kRows][i], block->z_shift), block->z_multiplier,
             sum);
-        to[i] = embbert_saturate8(sum >> 8);
+        to[i] = (int8_t)embbert_saturate8_of_256ths(sum);
       }
       to += d;
     }
@@ -585,8 +606,8 @@ static int32_t work_words(const embbert_block_t* block, int32_t n) {
 
 size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
   const int32_t blocks = n > kRows ? kBlocks : 1;
-  const int32_t panel = kChunk / 2 * kColumns;                                // words
-  const int32_t columns = 2 * padded_taps(block, EMBBERT_MAX_TAPS) + kGroup;  // words
+  const int32_t panel = kChunk / 2 * kColumns;                                    // words
+  const int32_t columns = 3 * padded_taps(block, EMBBERT_MAX_TAPS) / 2 + kGroup;  // words
   const int32_t words =
       blocks * (block_words(block->hidden) + work_words(block, n)) + at_least(panel, columns);
   return (size_t)words * sizeof(uint32_t);

@@ -82,19 +82,31 @@ static inline int32_t embbert_clamp(int32_t value, int32_t low, int32_t high) {
   return value < low ? low : (value > high ? high : value);
 }
 
-static inline int8_t embbert_saturate8(int32_t value) {
+// The result is an int32_t: narrowing it costs an instruction wherever it is used as an index.
+static inline int32_t embbert_saturate8(int32_t value) {
 #if defined(__ARM_FEATURE_SAT) && !defined(EMBBERT_FORCE_PORTABLE)
   int32_t low;
   __asm__("ssat %0, #8, %1" : "=r"(low) : "r"(value) : "cc");  // "cc": the sticky Q flag
-  return (int8_t)low;
+  return low;
 #else
-  return (int8_t)embbert_clamp(value, -128, 127);
+  return embbert_clamp(value, -128, 127);
+#endif
+}
+
+// value / 256, rounded down, to int8.
+static inline int32_t embbert_saturate8_of_256ths(int32_t value) {
+#if defined(__ARM_FEATURE_SAT) && !defined(EMBBERT_FORCE_PORTABLE)
+  int32_t low;
+  __asm__("ssat %0, #8, %1, asr #8" : "=r"(low) : "r"(value) : "cc");
+  return low;
+#else
+  return embbert_clamp(value >> 8, -128, 127);
 #endif
 }
 
 // Accumulator to int8.
-static inline int8_t embbert_requantize(int32_t acc, int32_t shift, int32_t multiplier,
-                                        int32_t zero) {
+static inline int32_t embbert_requantize(int32_t acc, int32_t shift, int32_t multiplier,
+                                         int32_t zero) {
   return embbert_saturate8(
       embbert_multiply_high_add(embbert_shift_left(acc, shift), multiplier, zero));
 }

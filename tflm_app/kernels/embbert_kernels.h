@@ -59,29 +59,29 @@ typedef struct {
 
 // One layer. Call embbert_block_init, then fill in the seven pointers.
 typedef struct {
-  int32_t hidden;                 // D
-  int32_t expansion;              // E
-  int32_t taps;                   // K rows of `conv`; fewer than the model's where none is reached
-  int32_t x_zero;                 // zero point of the input
-  int32_t norm_epsilon;           // RMSNorm's epsilon in units of a sum of squares
-  int32_t norm_multiplier;        // sqrt(D) / scale of xhat, mantissa in 2^30..2^31
-  int32_t norm_exponent;          //   and exponent: mantissa * 2^(exponent - 31)
-  int32_t q_shift, q_multiplier;  // query accumulator to int8
-  int32_t q_zero;                 //
-  int32_t score_shift;            // score accumulator to 1/256 octaves
-  int32_t score_multiplier;       //
-  int32_t conv_shift;             // convolution accumulator to int8 (conv_multipliers)
-  int32_t y_zero;                 //
-  int32_t a_shift, a_multiplier;  // attention accumulator to 1/256 output steps
-  int32_t z_shift, z_multiplier;  // contraction accumulator to 1/256 output steps
-  int32_t out_zero;               // zero point of the output
+  int32_t hidden;                   // D
+  int32_t expansion;                // E
+  int32_t taps;                     // K columns of `conv`: the last of the model's taps
+  int32_t x_zero;                   // zero point of the input
+  int32_t norm_epsilon;             // RMSNorm's epsilon in units of a sum of squares
+  int32_t norm_multiplier;          // sqrt(D) / scale of xhat, mantissa in 2^30..2^31
+  int32_t norm_exponent;            //   and exponent: mantissa * 2^(exponent - 31)
+  int32_t q_shift, q_multiplier;    // query accumulator to int8
+  int32_t q_zero;                   //
+  int32_t score_shift;              // score accumulator to 1/256 octaves
+  int32_t score_multiplier;         //
+  int32_t conv_shift;               // convolution accumulator to int8 (conv_multipliers)
+  int32_t y_zero;                   //
+  int32_t a_shift, a_multiplier;    // attention accumulator to 1/256 output steps
+  int32_t z_shift, z_multiplier;    // contraction accumulator to 1/256 output steps
+  int32_t out_zero;                 // zero point of the output
   const int32_t* conv_multipliers;  // (E*D), inside the options blob
   const int8_t* silu;               // (256) for y = -128..127, inside the options blob
   // Weights:
   const int8_t* wq;          // (D, D), out x in
   const int32_t* bq;         // (D)
   const int8_t* wv;          // (D, D), out x in
-  const int8_t* conv;        // (K, E*D): row K-1 meets the current position
+  const int8_t* conv;        // (E*D, K): tap K-1 meets the current position
   const int32_t* conv_bias;  // (E*D)
   const int8_t* wz;          // (D, E*D), out x in
   const int32_t* bz;         // (D), zero point of SiLU's output folded in

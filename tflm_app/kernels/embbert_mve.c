@@ -126,16 +126,16 @@ static inline results_t columns_of(int32_t column0, int32_t column1) {
 static inline void store_int8(results_t acc, int32_t shift, int32_t multiplier0,
                               int32_t multiplier1, int32_t zero, int32_t rows, int8_t* to,
                               int32_t stride) {
-  to[0] = embbert_requantize(acc.r00, shift, multiplier0, zero);
-  to[1] = embbert_requantize(acc.r01, shift, multiplier1, zero);
+  to[0] = (int8_t)embbert_requantize(acc.r00, shift, multiplier0, zero);
+  to[1] = (int8_t)embbert_requantize(acc.r01, shift, multiplier1, zero);
   if (rows == 1) return;
   to += stride;
-  to[0] = embbert_requantize(acc.r10, shift, multiplier0, zero);
-  to[1] = embbert_requantize(acc.r11, shift, multiplier1, zero);
+  to[0] = (int8_t)embbert_requantize(acc.r10, shift, multiplier0, zero);
+  to[1] = (int8_t)embbert_requantize(acc.r11, shift, multiplier1, zero);
   if (rows == 2) return;
   to += stride;
-  to[0] = embbert_requantize(acc.r20, shift, multiplier0, zero);
-  to[1] = embbert_requantize(acc.r21, shift, multiplier1, zero);
+  to[0] = (int8_t)embbert_requantize(acc.r20, shift, multiplier0, zero);
+  to[1] = (int8_t)embbert_requantize(acc.r21, shift, multiplier1, zero);
 }
 
 void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
@@ -361,20 +361,24 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
   const int32_t first = t - taps + 1;
   const int32_t absent_rows = at_least(-first, 0);
   const int32_t present_rows = t + group->rows - first - absent_rows;
-  const int8_t* taps_from = block->conv + (block->taps - taps + absent_taps) * inner;
-  const uint16x8_t row_offsets = multiples_of(d);
-  const uint16x8_t tap_offsets = multiples_of(inner);
-  int8_t* const w = group->columns;
-  int8_t* const x = w + taps;  // (taps + kGroup)
-  memset(w, 0, (size_t)(2 * taps + kGroup));
+  const uint16x8_t offsets = multiples_of(d);
+  int8_t* const padded = group->columns;  // taps, where some are absent
+  int8_t* const x = padded + taps;        // (taps + kGroup)
+  memset(padded, 0, (size_t)(2 * taps + kGroup));
+  const int8_t* channel_taps = block->conv;
   xhat += (first + absent_rows) * d;
   int8_t* to = group->s;
   const int32_t* multipliers = block->conv_multipliers;
   const int32_t* biases = block->conv_bias;
   for (int32_t c = 0; c < d; c++) {
-    gather(xhat++, d, row_offsets, present_rows, x + absent_rows);
+    gather(xhat++, d, offsets, present_rows, x + absent_rows);
     for (int32_t i = 0; i < e; i++) {
-      gather(taps_from++, inner, tap_offsets, taps - absent_taps, w + absent_taps);
+      const int8_t* w = channel_taps + block->taps - taps;
+      if (absent_taps > 0) {
+        memcpy(padded + absent_taps, channel_taps, (size_t)block->taps);
+        w = padded;
+      }
+      channel_taps += block->taps;
       const int32_t bias = *biases++;
       int32_t s0 = bias, s1 = bias, s2 = bias, s3 = bias, s4 = bias, s5 = bias;
       const int8_t* window = x;
@@ -410,7 +414,7 @@ static inline int8_t difference_of(int32_t a, int32_t z, const difference_t* by)
   int32_t sum =
       embbert_multiply_high_add(embbert_shift_left(a, by->a_shift), by->a_multiplier, by->zero);
   sum = embbert_multiply_high_add(embbert_shift_left(z, by->z_shift), by->z_multiplier, sum);
-  return embbert_saturate8(sum >> 8);
+  return (int8_t)embbert_saturate8_of_256ths(sum);
 }
 
 // c.Wv + s.Wz + bz: rows of out.

@@ -53,7 +53,7 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
     const int8_t* weight = embed->weight;  // (D, 2R)
     for (int32_t d = 0; d < embed->hidden; d++) {
       const int32_t acc = bias[d] + dot_int8(token, weight, r) + dot_int8(position, weight + r, r);
-      *out++ = embbert_requantize(acc, embed->shift, embed->multipliers[d], embed->zero);
+      *out++ = (int8_t)embbert_requantize(acc, embed->shift, embed->multipliers[d], embed->zero);
       weight += 2 * r;
     }
   }
@@ -69,7 +69,7 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
     }
     const embbert_factor_t factor = embbert_norm_factor(block, squares);
     for (int32_t d = 0; d < block->hidden; d++) {
-      x[d] = embbert_requantize(x[d] - block->x_zero, factor.shift, factor.multiplier, 0);
+      x[d] = (int8_t)embbert_requantize(x[d] - block->x_zero, factor.shift, factor.multiplier, 0);
     }
     x += block->hidden;
   }
@@ -136,16 +136,15 @@ static void context(const int16_t* weights, uint32_t sum, const int8_t* xhat, in
 
 // Row t of SiLU(causal depthwise convolution): s (E*D).
 static void convolve(const embbert_block_t* block, const int8_t* xhat, int32_t t, int8_t* s) {
-  const int32_t inner = block->expansion * block->hidden;
   const int32_t taps = block->taps < t + 1 ? block->taps : t + 1;  // those that meet a row
   for (int32_t d = 0; d < block->hidden; d++) {
     for (int32_t e = 0; e < block->expansion; e++) {
       const int32_t channel = d * block->expansion + e;
-      const int8_t* weight = block->conv + (block->taps - 1) * inner + channel;
+      const int8_t* weight = block->conv + channel * block->taps + block->taps - 1;
       const int8_t* row = xhat + t * block->hidden + d;
       int32_t acc = block->conv_bias[channel];
       for (int32_t tap = 0; tap < taps; tap++) {
-        acc += weight[-tap * inner] * row[-tap * block->hidden];
+        acc += weight[-tap] * row[-tap * block->hidden];
       }
       const int32_t y = embbert_requantize(acc, block->conv_shift, block->conv_multipliers[channel],
                                            block->y_zero);
@@ -167,7 +166,7 @@ static void project(const embbert_block_t* block, const int16_t* c, const int8_t
         embbert_multiply_high_add(embbert_shift_left(a, block->a_shift), block->a_multiplier, sum);
     sum =
         embbert_multiply_high_add(embbert_shift_left(z, block->z_shift), block->z_multiplier, sum);
-    out[d] = embbert_saturate8(sum >> 8);
+    out[d] = (int8_t)embbert_saturate8_of_256ths(sum);
     wv += block->hidden;
     wz += inner;
   }
