@@ -35,6 +35,7 @@ MASK_DEPTH = 10.0
 
 _TRIES = 100  # orders of placing that are tried for each finalist
 _FINALISTS = 6  # cuts that are placed for real
+_MOST_PARTS = 10  # kMaxInputNum of TFLM's CONCATENATION
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -130,6 +131,8 @@ class PortableGraph:
             )
         if groups is not None and sum(map(sum, groups)) != max_length:
             raise ValueError(f"groups {groups} do not sum to max_length {max_length}")
+        if groups is not None and max(len(groups), *map(len, groups)) > _MOST_PARTS:
+            raise ValueError(f"groups {groups}: TFLM joins at most {_MOST_PARTS} parts")
         self._model, self._ranges, self._length = model, ranges, max_length
         self._pair, self._per_channel, self._offline = pair, per_channel, offline
         self._quantize_weights()
