@@ -63,6 +63,9 @@ class Kind(enum.IntEnum):
     HEAD_OPTIONS = 48
     HEAD_WEIGHT = 49
     HEAD_BIAS = 50
+    # Of converters/generate_tflm.py, in place of all from EMBED_OPTIONS on.
+    TFLITE = 64
+    TFLM_SHAPE = 65
 
 
 @dataclasses.dataclass(frozen=True)

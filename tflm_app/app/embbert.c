@@ -2,12 +2,18 @@
 
 #include <string.h>
 
+#ifdef EMBBERT_RUNTIME_TFLM
+#include "../tflm/embbert_tflm.h"
+#endif
+
 static const void* section_of(const embbert_engine_t* engine, section_kind_t kind, uint32_t index,
                               size_t expected) {
   size_t size;
   const void* section = model_image_section(&engine->image, kind, index, &size);
   return size == expected ? section : NULL;
 }
+
+#ifndef EMBBERT_RUNTIME_TFLM
 
 static int open_embed(embbert_engine_t* engine) {
   embbert_embed_t* const embed = &engine->model.embed;
@@ -64,6 +70,8 @@ static int open_head(embbert_engine_t* engine) {
   return head->weight != NULL && head->bias != NULL ? kEngineOk : kEngineSection;
 }
 
+#endif  // EMBBERT_RUNTIME_TFLM
+
 // As many strings as labels, the last one terminated.
 static bool labels_are_complete(const char* labels, size_t size, int32_t count) {
   int32_t found = 0;
@@ -99,9 +107,13 @@ int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t imag
   }
   if (engine->confidence[0] != 65536u) return kEngineShapes;
 
+#ifdef EMBBERT_RUNTIME_TFLM
+  int status = embbert_tflm_shape(engine);
+#else
   int status = open_embed(engine);
   if (status != kEngineOk) return status;
   status = open_head(engine);
+#endif
   if (status != kEngineOk) return status;
   if (embbert_tokenizer_init(&engine->tokenizer, blob, blob_size) != EMBBERT_TOKENIZER_OK) {
     return kEngineTokenizerTables;
@@ -111,6 +123,9 @@ int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t imag
   const size_t max_length = (size_t)engine->model.embed.max_length;
   if (max_length < 2) return kEngineShapes;
 
+#ifdef EMBBERT_RUNTIME_TFLM
+  return embbert_tflm_open(engine, memory, memory_size);
+#else
   // The memory: block descriptions, ids, segments, logits, then what a tokenization and an
   // inference need in turn.
   const size_t blocks_bytes =
@@ -146,6 +161,7 @@ int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t imag
   next += EMBBERT_ENGINE_ROUND8(buffer_size);
   engine->scratch = next;
   return kEngineOk;
+#endif
 }
 
 int embbert_engine_tokenize(embbert_engine_t* engine, const char* text, size_t length,
@@ -180,11 +196,16 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
     if (ids[i] == EMBBERT_TOKENIZER_SEP) segment = 2;
     engine->segments[i] = segment;
   }
+#ifdef EMBBERT_RUNTIME_TFLM
+  const int status = embbert_tflm_infer(engine, ids, count);
+  if (status != kEngineOk) return status;
+#else
   const embbert_status_t status =
       embbert_infer(&engine->model, ids, engine->segments, (int32_t)count, engine->buffer_a,
                     engine->buffer_b, engine->scratch, engine->scratch_size, engine->logits);
   if (status == EMBBERT_ERROR_ID) return kEngineTokens;
   if (status != EMBBERT_OK) return kEngineShapes;
+#endif
 
   memset(result, 0, sizeof(*result));
   result->tokens = (int32_t)count;
@@ -214,6 +235,9 @@ int embbert_engine_classify(embbert_engine_t* engine, const char* text, size_t l
 }
 
 const char* embbert_engine_message(int status) {
+#ifdef EMBBERT_RUNTIME_TFLM
+  if (status == kEngineMemory || status == kEngineRuntime) return embbert_tflm_message(status);
+#endif
   switch (status) {
     case kEngineOk:
       return "no error";

@@ -48,6 +48,7 @@ enum {
   kEngineTokenizerTables = 20,  // the tokenizer's tables are not valid
   kEngineTokens = 21,           // infer: no token, too many, or an id outside the vocabulary
   kEngineArgument = 22,         // a pointer is NULL, or a pair for a model without pairs
+  kEngineRuntime = 23,          // RUNTIME=tflm: TFLM refused; the message is its own
 };
 
 // Read `model`, `config`, `image` and `memory_needed` as you like; the rest is private.

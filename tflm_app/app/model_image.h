@@ -46,6 +46,8 @@ typedef enum {
   kSectionHeadOptions = 48,
   kSectionHeadWeight = 49,
   kSectionHeadBias = 50,
+  kSectionTflite = 64,     // RUNTIME=tflm: the graph, in place of all from kSectionEmbedOptions on
+  kSectionTflmShape = 65,  // tflm_shape_t
 } section_kind_t;
 
 // What the image says of the model as a whole.

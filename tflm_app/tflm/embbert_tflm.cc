@@ -1,0 +1,209 @@
+#include "embbert_tflm.h"
+
+#include <cstring>
+#include <new>
+
+#define _Noreturn [[noreturn]]
+#include "../boards/platform.h"
+#include "arena_size.h"      // made by converters/size_arena.py
+#include "model_resolver.h"  // made by converters/generate_tflm.py
+#include "model_shape.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+// Only TFLM's cortex_m_generic target has it; elsewhere TFLM's words go to its standard error.
+extern "C" __attribute__((weak)) void RegisterDebugLogCallback(void (*callback)(const char*));
+
+const char embbert_tflm_implementation[] = EMBBERT_TFLM_NAME;
+
+namespace {
+
+// What TFLM said, from its first message on: as many as fit. TFLM's callback has no context, so
+// that this is the one thing that engines share.
+char words[192];
+size_t words_length = 0;
+
+void append(const char* text) {
+  while (*text != '\0' && words_length + 1 < sizeof(words)) {
+    words[words_length++] = *text == '\n' ? ' ' : *text;
+    text++;
+  }
+  words[words_length] = '\0';
+}
+
+void append_number(size_t value) {
+  char digits[24];
+  size_t at = sizeof(digits);
+  digits[--at] = '\0';
+  do {
+    digits[--at] = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value > 0);
+  append(digits + at);
+}
+
+void forget() {
+  words_length = 0;
+  words[0] = '\0';
+}
+
+// TFLM announces a failed check with "HALTED" and then spins for ever; end the program instead.
+void on_log(const char* text) {
+  if (std::strncmp(text, "HALTED", 6) == 0) {
+    static const char kPrefix[] = "embbert: TFLM halted: ";
+    platform_write(kPrefix, sizeof(kPrefix) - 1);
+    if (words_length == 0) append("a check of its own failed");
+    platform_write(words, words_length);
+    platform_write("\n", 1);
+    platform_exit(1);
+  }
+  if (text[0] == '\0' || (text[0] == '\n' && text[1] == '\0')) return;
+  if (words_length > 0) append("; ");
+  append(text);
+  while (words_length > 0 && words[words_length - 1] == ' ') words[--words_length] = '\0';
+}
+
+struct State {
+  embbert::ModelResolver resolver;
+  alignas(tflite::MicroInterpreter) uint8_t interpreter[sizeof(tflite::MicroInterpreter)];
+};
+static_assert(sizeof(State) <= EMBBERT_TFLM_STATE_BYTES(MODEL_OPERATORS),
+              "EMBBERT_TFLM_STATE_BYTES is too small");
+
+tflite::MicroInterpreter* interpreter_of(const embbert_engine_t* engine) {
+  return reinterpret_cast<tflite::MicroInterpreter*>(
+      static_cast<State*>(engine->scratch)->interpreter);
+}
+
+size_t elements(const TfLiteTensor* tensor) {
+  size_t count = 1;
+  for (int i = 0; i < tensor->dims->size; i++) count *= static_cast<size_t>(tensor->dims->data[i]);
+  return count;
+}
+
+bool has(const TfLiteTensor* tensor, TfLiteType type, int32_t count) {
+  return tensor != nullptr && tensor->type == type &&
+         elements(tensor) == static_cast<size_t>(count);
+}
+
+}  // namespace
+
+int embbert_tflm_shape(embbert_engine_t* engine) {
+  size_t size;
+  const auto* shape = static_cast<const tflm_shape_t*>(
+      model_image_section(&engine->image, kSectionTflmShape, 0, &size));
+  if (shape == nullptr || size != sizeof(*shape)) return kEngineSection;
+  if (shape->vocab_size < 1 || shape->max_length != MODEL_MAX_LENGTH || shape->reduced < 1 ||
+      shape->hidden != MODEL_HIDDEN || shape->expansion < 1 || shape->taps < 1 ||
+      engine->config.blocks != MODEL_BLOCKS || engine->config.labels != MODEL_LABELS) {
+    return kEngineShapes;
+  }
+  engine->model.embed.vocab_size = shape->vocab_size;
+  engine->model.embed.max_length = shape->max_length;
+  engine->model.embed.reduced = shape->reduced;
+  engine->model.embed.hidden = shape->hidden;
+  engine->model.head.hidden = shape->hidden;
+  engine->model.head.labels = engine->config.labels;
+  return kEngineOk;
+}
+
+int embbert_tflm_open(embbert_engine_t* engine, void* memory, size_t memory_size) {
+  constexpr size_t kOverhead =
+      EMBBERT_TFLM_OVERHEAD(MODEL_OPERATORS, MODEL_BLOCKS, MODEL_LABELS, MODEL_MAX_LENGTH);
+  forget();
+  engine->memory_needed = kOverhead + MODEL_ARENA_BYTES;
+  if (memory == nullptr || reinterpret_cast<uintptr_t>(memory) % 16 != 0 ||
+      memory_size < engine->memory_needed) {
+    append("the arena has ");
+    append_number(memory_size < kOverhead ? 0 : memory_size - kOverhead);
+    append(" bytes, the model needs ");
+    append_number(MODEL_ARENA_BYTES);
+    append(" at a multiple of 16");
+    return kEngineMemory;
+  }
+  size_t size;
+  const void* tflite_file = model_image_section(&engine->image, kSectionTflite, 0, &size);
+  if (tflite_file == nullptr) return kEngineSection;
+
+  auto* next = static_cast<uint8_t*>(memory);
+  auto* state = new (next) State;
+  next += EMBBERT_TFLM_STATE_BYTES(MODEL_OPERATORS);
+  auto* blocks = reinterpret_cast<embbert_block_t*>(next);
+  next += EMBBERT_TFLM_ROUND16(MODEL_BLOCKS * sizeof(embbert_block_t));
+  engine->ids = reinterpret_cast<uint16_t*>(next);
+  next += EMBBERT_TFLM_ROUND16(2u * MODEL_MAX_LENGTH);
+  engine->segments = next;
+  next += EMBBERT_TFLM_ROUND16(MODEL_MAX_LENGTH);
+  engine->logits = reinterpret_cast<int8_t*>(next);
+  next += EMBBERT_TFLM_ROUND16(MODEL_LABELS);
+  engine->buffer_a = reinterpret_cast<int8_t*>(next);  // the tokenizer's
+  next += EMBBERT_TFLM_ROUND16(sizeof(embbert_tokenizer_scratch_t));
+  uint8_t* arena = next;
+  engine->scratch = state;
+
+  // The benchmark counts multiply-accumulates from these; the weights are TFLM's business.
+  const auto* shape = static_cast<const tflm_shape_t*>(
+      model_image_section(&engine->image, kSectionTflmShape, 0, &size));
+  std::memset(blocks, 0, MODEL_BLOCKS * sizeof(embbert_block_t));
+  for (int32_t i = 0; i < engine->config.blocks; i++) {
+    blocks[i].hidden = shape->hidden;
+    blocks[i].expansion = shape->expansion;
+    blocks[i].taps = shape->taps;
+  }
+  engine->model.blocks = blocks;
+  engine->model.num_blocks = engine->config.blocks;
+
+  if (RegisterDebugLogCallback != nullptr) RegisterDebugLogCallback(on_log);
+  const tflite::Model* model = tflite::GetModel(tflite_file);
+  if (model->version() != TFLITE_SCHEMA_VERSION) {
+    append("the .tflite has a schema that this TFLM does not know");
+    return kEngineRuntime;
+  }
+  if (embbert::AddModelOperators(state->resolver) != kTfLiteOk) return kEngineRuntime;
+  auto* interpreter = new (state->interpreter)
+      tflite::MicroInterpreter(model, state->resolver, arena, memory_size - kOverhead);
+  if (interpreter->initialization_status() != kTfLiteOk ||
+      interpreter->AllocateTensors() != kTfLiteOk) {
+    return kEngineRuntime;
+  }
+  const int32_t length = engine->model.embed.max_length;
+  const bool inputs_fit =
+      interpreter->inputs_size() >= 1 && interpreter->inputs_size() <= 2 &&
+      has(interpreter->input(0), kTfLiteInt32, length) &&
+      (interpreter->inputs_size() == 1 || has(interpreter->input(1), kTfLiteInt32, length));
+  if (!inputs_fit || interpreter->outputs_size() != 1 ||
+      !has(interpreter->output(0), kTfLiteInt8, engine->config.labels)) {
+    append("inputs or outputs of the graph are not int32 ids, int32 segments and int8 logits");
+    return kEngineRuntime;
+  }
+  return kEngineOk;
+}
+
+int embbert_tflm_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count) {
+  forget();
+  tflite::MicroInterpreter* interpreter = interpreter_of(engine);
+  const auto length = static_cast<size_t>(engine->model.embed.max_length);
+  for (size_t t = 0; t < count; t++) {
+    if (ids[t] >= engine->model.embed.vocab_size) return kEngineTokens;
+  }
+  int32_t* ids_in = interpreter->input(0)->data.i32;  // (S)
+  for (size_t t = 0; t < length; t++) ids_in[t] = t < count ? ids[t] : 0;
+  if (interpreter->inputs_size() == 2) {
+    int32_t* segments_in = interpreter->input(1)->data.i32;  // (S)
+    for (size_t t = 0; t < length; t++) segments_in[t] = t < count ? engine->segments[t] : 0;
+  }
+  if (interpreter->Invoke() != kTfLiteOk) return kEngineRuntime;
+  std::memcpy(engine->logits, interpreter->output(0)->data.int8,
+              static_cast<size_t>(engine->config.labels));
+  return kEngineOk;
+}
+
+const char* embbert_tflm_message(int status) {
+  if (words_length > 0) return words;
+  return status == kEngineMemory ? "the arena is too small"
+                                 : "TFLM refused and gave no reason: its messages are compiled out";
+}
+
+size_t embbert_tflm_arena_used(const embbert_engine_t* engine) {
+  return interpreter_of(engine)->arena_used_bytes();
+}

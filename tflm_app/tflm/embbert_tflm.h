@@ -1,0 +1,58 @@
+// TensorFlow Lite Micro as the engine's backend: what app/embbert.c calls instead of the kernels
+// when the program is built with RUNTIME=tflm.
+#ifndef EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
+#define EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../app/embbert.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// What kSectionTflmShape says of the model: converters/generate_tflm.py writes it.
+typedef struct {
+  int32_t vocab_size;
+  int32_t max_length;
+  int32_t reduced;
+  int32_t hidden;
+  int32_t expansion;
+  int32_t taps;
+} tflm_shape_t;
+
+// Bytes of the engine's memory before the arena: interpreter and operator table, ids, segments,
+// logits, the tokenizer's scratch. A multiple of 16.
+#define EMBBERT_TFLM_ROUND16(bytes) (((bytes) + 15u) / 16u * 16u)
+#define EMBBERT_TFLM_STATE_BYTES(operators) EMBBERT_TFLM_ROUND16(512u + 48u * (operators))
+#define EMBBERT_TFLM_OVERHEAD(operators, blocks, labels, max_length)            \
+  (EMBBERT_TFLM_STATE_BYTES(operators) +                                        \
+   EMBBERT_TFLM_ROUND16((blocks) * sizeof(embbert_block_t)) +                   \
+   EMBBERT_TFLM_ROUND16(2u * (max_length)) + EMBBERT_TFLM_ROUND16(max_length) + \
+   EMBBERT_TFLM_ROUND16(labels) + EMBBERT_TFLM_ROUND16(sizeof(embbert_tokenizer_scratch_t)))
+
+// Fills the engine's shape from the image.
+int embbert_tflm_shape(embbert_engine_t* engine);
+
+// Prepares the interpreter in `memory`, at a multiple of 16: kEngineMemory when the arena in it is
+// smaller than arena_size.h says, before TFLM sees it; kEngineRuntime when TFLM refuses.
+int embbert_tflm_open(embbert_engine_t* engine, void* memory, size_t memory_size);
+
+// ids (count); engine->segments (count) are set. Leaves the logits in engine->logits.
+int embbert_tflm_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count);
+
+// Puts the engine's last kEngineMemory or kEngineRuntime into words.
+const char* embbert_tflm_message(int status);
+
+// arena_used_bytes() of an open engine.
+size_t embbert_tflm_arena_used(const embbert_engine_t* engine);
+
+// Which graph and kernels: shown where the firmware without TFLM shows embbert_implementation.
+extern const char embbert_tflm_implementation[];
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif
+
+#endif  // EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_

@@ -1,0 +1,130 @@
+# RUNTIME=tflm: the app on TensorFlow Lite Micro, which the user brings along (docs/tflm.md):
+#   TFLM_DIR=<headers: TFLM's source tree, or one made by its create_tflm_tree.py>
+#   TFLM_LIB=<libtensorflow-microlite.a for the target>
+#   GRAPH=portable | fused | <file.tflite>
+#   ARENA_BYTES=<bytes>  an arena of another size than arena_size.h says
+# The Makefile includes this once the model's variables are set.
+
+ifeq ($(MACHINE),)
+  $(error RUNTIME=tflm is for boards: TARGET=mps2-an386, mps2-an500 or mps3-an547)
+endif
+ifneq ($(IMAGE),)
+  $(error RUNTIME=tflm takes MODEL=<folder>, not IMAGE)
+endif
+TFLM_ROOT := $(abspath $(call find_path,$(TFLM_DIR)))
+TFLM_ARCHIVE := $(abspath $(call find_path,$(TFLM_LIB)))
+ifeq ($(and $(TFLM_DIR),$(TFLM_LIB)),)
+  $(error RUNTIME=tflm needs TFLM_DIR=<headers> and TFLM_LIB=<libtensorflow-microlite.a>: docs/tflm.md)
+endif
+ifeq ($(wildcard $(TFLM_ROOT)/tensorflow/lite/micro/micro_interpreter.h),)
+  $(error TFLM_DIR=$(TFLM_DIR): there is no tensorflow/lite/micro/micro_interpreter.h in it)
+endif
+ifeq ($(wildcard $(TFLM_ARCHIVE)),)
+  $(error TFLM_LIB=$(TFLM_LIB): no such file)
+endif
+
+GRAPH ?= portable
+ifneq ($(filter portable fused,$(GRAPH)),)
+  GRAPH_ID := $(GRAPH)
+  TFLM_GRAPH := $(GRAPH)
+else
+  TFLM_GRAPH := $(abspath $(call find_path,$(GRAPH)))
+  ifeq ($(wildcard $(TFLM_GRAPH)),)
+    $(error GRAPH=$(GRAPH): portable, fused or the path of a .tflite)
+  endif
+  GRAPH_ID := $(basename $(notdir $(TFLM_GRAPH)))
+  ORIGIN_FILES += $(TFLM_GRAPH)
+endif
+
+# What the library was built as: calling convention, kernels, with or without its messages.
+TFLM_SYMBOLS := $(shell arm-none-eabi-nm -g $(TFLM_ARCHIVE) 2>/dev/null | \
+  grep -o ' T \(arm_fully_connected_s8\|_Z11MicroPrintfPKcz\)$$' | sort -u)
+TFLM_KERNELS := $(if $(filter arm_fully_connected_s8,$(TFLM_SYMBOLS)),CMSIS-NN,reference)
+TFLM_FLOAT_ABI := $(if $(shell arm-none-eabi-readelf -A $(TFLM_ARCHIVE) 2>/dev/null | \
+  grep -m 1 Tag_ABI_VFP_args),hard,soft)
+CPU := $(patsubst -mfloat-abi=%,-mfloat-abi=$(TFLM_FLOAT_ABI),$(CPU)) \
+  $(if $(filter hard,$(TFLM_FLOAT_ABI)),-mfpu=auto)
+TFLM_INCLUDES := $(addprefix -isystem ,$(TFLM_ROOT) $(wildcard $(foreach at,third_party \
+  tensorflow/lite/micro/tools/make/downloads,$(TFLM_ROOT)/$(at)/flatbuffers/include \
+  $(TFLM_ROOT)/$(at)/gemmlowp $(TFLM_ROOT)/$(at)/ruy)))
+TFLM_DEFINES := -DTF_LITE_STATIC_MEMORY -DTF_LITE_MCU_DEBUG_LOG \
+  $(if $(filter CMSIS-NN,$(TFLM_KERNELS)),-DCMSIS_NN) \
+  $(if $(filter _Z11MicroPrintfPKcz,$(TFLM_SYMBOLS)),,-DTF_LITE_STRIP_ERROR_STRINGS -DNDEBUG)
+
+# One folder a library, so that changing it compiles and sizes anew.
+TFLM_ID := $(firstword $(shell printf '%s' '$(TFLM_ARCHIVE)' | cksum))
+COMMON := build/$(VARIANT)-tflm-$(TFLM_ID)
+GENERATED := build/models/$(MODEL_ID)-tflm-$(GRAPH_ID)
+OUT := $(COMMON)/$(MODEL_ID)-$(GRAPH_ID)
+PROGRAM := $(OUT)/embbert.elf
+TRIAL := $(OUT)/trial/trial.elf
+
+GENERATE := converters.generate_tflm --model_folder=$(ORIGIN) --graph=$(TFLM_GRAPH)
+DEFINES += -DEMBBERT_RUNTIME_TFLM
+$(COMMON)/app/%.o $(OUT)/app/%.o: DEFINES += -Dembbert_implementation=embbert_tflm_implementation
+
+LINKER := arm-none-eabi-g++
+TFLM_NAME := TFLM $(TFLM_KERNELS), $(GRAPH_ID)$(if $(filter fused,$(GRAPH)), $(IMPLEMENTATION))
+# newlib and g++ must not bring exceptions and the like along.
+TFLM_CXX = $(LINKER) -std=c++17 -Wall -Wextra -Werror -Os $(CFLAGS) $(CPU) -ffunction-sections \
+  -fdata-sections -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit \
+  -fstack-usage -MMD -MP -ffile-prefix-map=$(CURDIR)=tflm_app $(TFLM_DEFINES) $(TFLM_INCLUDES) \
+  -DEMBBERT_TFLM_NAME='"$(TFLM_NAME)"' -I$(GENERATED) -Itflm
+TFLM_OPS := $(if $(filter fused,$(GRAPH)),$(OUT)/tflm/embbert_ops.o)
+RUNTIME_OBJECTS := $(OUT)/tflm/embbert_tflm.o $(TFLM_OPS) $(COMMON)/tflm/libc_stubs.o
+RUNTIME_LIBRARIES := $(TFLM_ARCHIVE)
+$(PROGRAM) $(TRIAL): $(TFLM_ARCHIVE)
+
+$(addprefix $(GENERATED)/,model_resolver.h graph.tflite): $(GENERATED)/stamp ;
+$(GENERATED)/stamp: $(addprefix ../converters/,generate_tflm.py fuse.py)
+
+$(OUT)/flags_tflm: FORCE
+	@mkdir -p $(@D)
+	@echo '$(TFLM_CXX)' | cmp -s - $@ || echo '$(TFLM_CXX)' >$@
+
+$(OUT)/tflm/embbert_tflm.o: tflm/embbert_tflm.cc $(OUT)/arena_size.h $(OUT)/flags_tflm
+	@mkdir -p $(@D)
+	$(TFLM_CXX) -I$(OUT) -c $< -o $@
+
+$(OUT)/tflm/embbert_ops.o: tflm/embbert_ops.cc $(GENERATED)/stamp $(OUT)/flags_tflm
+	@mkdir -p $(@D)
+	$(TFLM_CXX) -c $< -o $@
+
+# Bytes of the app's static memory: what comes before the arena, and the arena.
+$(OUT)/model_sizes.h: $(OUT)/arena_size.h FORCE
+	@{ echo '// Made by tflm_app/tflm/tflm.mk; do not edit.'; \
+	  echo '#include "arena_size.h"'; \
+	  echo '#include "$(CURDIR)/tflm/embbert_tflm.h"'; \
+	  echo '#define MEMORY_BYTES (EMBBERT_TFLM_OVERHEAD(MODEL_OPERATORS, MODEL_BLOCKS, \'; \
+	  echo '    MODEL_LABELS, MODEL_MAX_LENGTH) + ($(or $(ARENA_BYTES),MODEL_ARENA_BYTES)))'; \
+	} >$@.tmp; cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+
+# ---- How large an arena? ----------------------------------------------------------------------
+
+$(OUT)/trial/arena_size.h:
+	@mkdir -p $(@D)
+	@echo '#define MODEL_ARENA_BYTES 0u  // let TFLM see every size' >$@
+
+$(OUT)/trial/embbert_tflm.o: tflm/embbert_tflm.cc $(OUT)/trial/arena_size.h $(GENERATED)/stamp \
+    $(OUT)/flags_tflm
+	$(TFLM_CXX) -I$(OUT)/trial -c $< -o $@
+
+$(OUT)/trial/arena_trial.o: tflm/arena_trial.c $(GENERATED)/stamp $(COMMON)/flags
+	@mkdir -p $(@D)
+	$(compile) -Os -I$(GENERATED) -c $< -o $@
+
+TRIAL_OBJECTS := $(patsubst %.c,$(COMMON)/%.o,$(KERNELS) $(TOKENIZER) $(ENGINE) app/print.c $(BOARD)) \
+  $(OUT)/trial/embbert_tflm.o $(OUT)/trial/arena_trial.o $(OUT)/model_image.o $(TFLM_OPS) \
+  $(COMMON)/tflm/libc_stubs.o
+
+$(TRIAL): $(TRIAL_OBJECTS)
+	$(LINKER) $(CPU) $(CFLAGS) $(LINK_FLAGS) -Wl,--gc-sections -Wl,-Map,$@.map -o $@ $(TRIAL_OBJECTS) \
+	  $(RUNTIME_LIBRARIES)
+
+$(OUT)/arena_size.h: $(TRIAL) ../converters/size_arena.py
+	@cd .. && $(abspath $(PYTHON)) -m converters.size_arena --program=tflm_app/$(TRIAL) \
+	  --machine=$(MACHINE) --output=tflm_app/$@
+
+.PHONY: arena
+arena: $(OUT)/arena_size.h
+	@cat $<
