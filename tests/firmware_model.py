@@ -1,7 +1,11 @@
 """A small random model for the firmware's tests: an image, and the reference that it must equal."""
 
+import functools
 import json
+import os
 import pathlib
+import subprocess
+import tempfile
 
 import numpy as np
 
@@ -9,6 +13,8 @@ from converters import model_image, reference, tokenizer_tables
 from converters.int8_model import Int8Block, Int8Model
 from embbert_tf import tokenizer as tokenizer_lib
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FIRMWARE = ROOT / "tflm_app"
 LABELS = ["light on", "light off", 'say "hi"', "größer"]
 SENTENCES = [
     "turn on the kitchen light",
@@ -93,37 +99,67 @@ def random_model(
     )
 
 
+@functools.cache
+def tiny_tokenizer():
+    """The tokenizer of all these models, its tokenizer.json as text, and its tables."""
+    tokenizer = tokenizer_lib.train_tokenizer(SENTENCES * 4, 300)
+    text = tokenizer.to_str()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "tokenizer.json"
+        path.write_text(text, encoding="utf-8")
+        return tokenizer, text, tokenizer_tables.build_tables(str(path))
+
+
 class TinyModel:
     """An image on disk, with the tokenizer and the NumPy reference that say what it answers."""
 
     def __init__(self, folder: pathlib.Path, *, threshold: float = 0.0, **shape):
-        self.tokenizer = tokenizer_lib.train_tokenizer(SENTENCES * 4, 300)
-        text = self.tokenizer.to_str()
-        tokenizer_path = folder / "tokenizer.json"
-        tokenizer_path.write_text(text, encoding="utf-8")
+        self.tokenizer, text, tables = tiny_tokenizer()
         self.model = random_model(self.tokenizer, **shape)
         self.reference = reference.Reference(self.model)
         self.labels = LABELS[: self.model.labels]
         self.threshold = threshold
         self.image = model_image.build(
             self.model,
-            tokenizer_tables.build_tables(str(tokenizer_path)),
+            tables,
             self.labels,
             model_image.ImageSource.of("tests/tiny", json.dumps(shape).encode(), text.encode()),
             threshold=threshold,
         )
+        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "tiny.bin"
         self.path.write_bytes(self.image)
 
+    def ids(self, text: str, pair: str | None = None) -> list[int]:
+        """The token ids of a text."""
+        return tokenizer_lib.encode(self.tokenizer, text, pair, self.model.max_length)
+
     def logits(self, text: str, pair: str | None = None) -> np.ndarray:
         """The int8 logits that every implementation must give for a text."""
-        ids = tokenizer_lib.encode(self.tokenizer, text, pair, self.model.max_length)
+        ids = self.ids(text, pair)
         return self.reference.infer(ids, tokenizer_lib.segment_ids(ids))
 
     def answer(self, text: str, pair: str | None = None) -> tuple[str, float]:
         """Label and confidence in percent."""
         logits = self.logits(text, pair).astype(int)
-        table = model_image.confidence_table(self.model.logits_scale)
+        table = model_image.confidence_table(self.model.logits_scale).astype(int)
         label = int(np.argmax(logits))
         total = int(table[logits[label] - logits].sum())
         return self.labels[label], (10000 * 65536 + total // 2) // total / 100
+
+
+def make(*arguments, timeout=300, **variables) -> subprocess.CompletedProcess:
+    """Runs the firmware's Makefile; stdout and stderr as text."""
+    command = ["make", "--no-print-directory", "-j2", "-C", str(FIRMWARE)]
+    command += [f"{name}={value}" for name, value in variables.items()]
+    environment = dict(os.environ, PWD=str(ROOT))
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # of a `make test` around this
+        environment.pop(name, None)
+    return subprocess.run(
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )

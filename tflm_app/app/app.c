@@ -8,9 +8,11 @@
 #include "model_sizes.h"
 #include "print.h"
 
+#ifndef MEMORY_BYTES  // RUNTIME=tflm: model_sizes.h has it
 #define MEMORY_BYTES                                                        \
   EMBBERT_ENGINE_MEMORY_BYTES(MODEL_BLOCKS, MODEL_LABELS, MODEL_MAX_LENGTH, \
                               ((size_t)MODEL_MAX_LENGTH * MODEL_HIDDEN), MODEL_SCRATCH_BYTES)
+#endif
 
 static app_t app;
 static _Alignas(16) uint8_t engine_memory[MEMORY_BYTES];
@@ -138,10 +140,10 @@ static int classify(const char* text, size_t length) {
     app_split_pair(text, length, &first, &second, &second_length);
   }
   embbert_result_t result;
-  const uint64_t before = platform_instructions();
+  const uint64_t before = platform_counter();
   const int status =
       embbert_engine_classify(&app.engine, text, first, second, second_length, &result);
-  const uint64_t spent = platform_instructions() - before;
+  const uint64_t spent = platform_instructions_since(before);
   if (status != kEngineOk) return app_fail("run", embbert_engine_message(status));
   app_print_answer(&app, &result);
   print_text("\ntokens ");
@@ -228,6 +230,7 @@ static int open_engine(void) {
   const int status = embbert_engine_open(&app.engine, model_image_data, model_image_size,
                                          engine_memory, sizeof(engine_memory));
   if (status == kEngineOk) return 0;
+#ifndef EMBBERT_RUNTIME_TFLM  // whose message has the arena's figures
   if (status == kEngineMemory) {
     print_text("embbert: the model needs ");
     print_number(app.engine.memory_needed);
@@ -235,6 +238,7 @@ static int open_engine(void) {
     print_number(sizeof(engine_memory));
     print_text("\n");
   }
+#endif
   return app_fail("model image", embbert_engine_message(status));
 }
 

@@ -58,11 +58,13 @@ static void append(csv_reader_t* reader, char* buffer, size_t capacity, int byte
 csv_status_t csv_reader_next(csv_reader_t* reader, char* buffer, size_t capacity) {
   reader->length = 0;
   reader->last = false;
+  reader->begins = reader->line;
   if (reader->row_begins) {
     while (peek(reader) == '\n' || peek(reader) == '\r') take(reader);
     if (peek(reader) == kEndOfFile) return kCsvEnd;
     reader->row_begins = false;
   }
+  reader->begins = reader->line;
   csv_status_t status;
   int byte = take(reader);
   if (byte != '"') {

@@ -25,6 +25,7 @@ typedef struct {
   csv_source_t source;
   void* context;
   uint32_t line;    // number of the line that is being read, from 1
+  uint32_t begins;  // number of the line that the field just read begins at
   bool last;        // the field just read is its row's last
   size_t length;    // of the field, all of it
   bool row_begins;  // private from here

@@ -7,6 +7,8 @@
 #include "csv_reader.h"
 #include "print.h"
 
+static const char kTooLong[] = "the text is longer than this board's text buffer";
+
 static int32_t read_file(void* context, void* buffer, size_t capacity) {
   return platform_read(*(const int32_t*)context, buffer, capacity);
 }
@@ -88,7 +90,7 @@ static csv_status_t read_row(app_t* app, csv_reader_t* csv, const header_t* head
       capacity = free_bytes > 128 ? free_bytes - 128 : 0;
     }
     const csv_status_t status = csv_reader_next(csv, free_at, capacity);
-    if (index == 0) row->line = csv->line;
+    if (index == 0) row->line = csv->begins;
     if (status != kCsvField) {
       if (status == kCsvMalformed) row->problem = "not valid CSV";
       if (status == kCsvFailed) row->problem = "cannot be read";
@@ -100,6 +102,7 @@ static csv_status_t read_row(app_t* app, csv_reader_t* csv, const header_t* head
         if (column == kLabel) row->problem = "a label that long is not among the model's";
         row->cut = true;
         kept = app_whole_words(free_at, capacity);
+        if (kept == 0 && row->problem == NULL) row->problem = kTooLong;
       }
       row->field[column] = free_at;
       row->length[column] = kept;
@@ -183,15 +186,15 @@ static const char* evaluate_row(app_t* app, const row_t* row, int32_t logits_fil
   }
   embbert_result_t result;
   const char* const pair = engine->config.pair != 0 ? row->field[kPair] : NULL;
-  const uint64_t before = platform_instructions();
+  const uint64_t before = platform_counter();
   const int status = embbert_engine_classify(engine, row->field[kText], row->length[kText], pair,
                                              row->length[kPair], &result);
-  const uint64_t spent = platform_instructions() - before;
+  const uint64_t spent = platform_instructions_since(before);
   if (status != kEngineOk) return embbert_engine_message(status);
   // What a cut text lost lay behind the last token, or it would have changed the ids. Of a pair,
   // the lengths of both decide what is cut off.
   if (row->cut && (pair != NULL || result.tokens < engine->model.embed.max_length)) {
-    return "the text is longer than this board's text buffer";
+    return kTooLong;
   }
   totals->rows++;
   totals->right += !regression && result.label == expected;

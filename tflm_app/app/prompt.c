@@ -20,10 +20,10 @@ static void print_help(void) {
 static void answer(app_t* app, const char* text, size_t length, const char* pair,
                    size_t pair_length) {
   embbert_result_t result;
-  const uint64_t before = platform_instructions();
+  const uint64_t before = platform_counter();
   const int status =
       embbert_engine_classify(&app->engine, text, length, pair, pair_length, &result);
-  const uint64_t spent = platform_instructions() - before;
+  const uint64_t spent = platform_instructions_since(before);
   if (status != kEngineOk) {
     app_fail("prompt", embbert_engine_message(status));
     return;

@@ -21,8 +21,9 @@ command=${command%.}
 
 # -icount shift=7: one instruction takes 128 ns of the board's clock, so its counter counts
 # instructions (boards/common/platform_cortexm.c).
+# --foreground: a program in the background could not read the terminal.
 # shellcheck disable=SC2086
-timeout -k 5 "$seconds" qemu-system-arm -machine "$machine" -display none -monitor none \
+timeout --foreground -k 5 "$seconds" qemu-system-arm -machine "$machine" -display none -monitor none \
   -serial "${QEMU_SERIAL:-null}" -icount shift=7 ${QEMU_EXTRA:-} \
   -semihosting-config "enable=on,target=native,arg=embbert,arg=$command" \
   -kernel "$program"

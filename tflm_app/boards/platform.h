@@ -41,10 +41,13 @@ int32_t platform_read(int32_t handle, void* buffer, size_t capacity);
 int32_t platform_write_file(int32_t handle, const void* bytes, size_t count);
 int32_t platform_close(int32_t handle);
 
-// Instructions since start, or 0 where nothing counts them (the host).
-uint64_t platform_instructions(void);
+// A counter that never wraps, and how many instructions have been executed since a reading of it,
+// exactly: a constant few for the call, then what lay between. Both 0 where nothing counts
+// instructions (the host).
+uint64_t platform_counter(void);
+uint64_t platform_instructions_since(uint64_t counter);
 
-// The counter behind it, which wraps, and what a difference of two readings means.
+// The low half of the counter, the fastest to read, and what a sum of its differences means.
 uint32_t platform_ticks(void);
 uint64_t platform_ticks_to_instructions(uint64_t ticks);
 

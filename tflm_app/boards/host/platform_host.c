@@ -90,7 +90,9 @@ int32_t platform_write_file(int32_t handle, const void* bytes, size_t count) {
 
 int32_t platform_close(int32_t handle) { return close(handle); }
 
-uint64_t platform_instructions(void) { return 0; }
+uint64_t platform_counter(void) { return 0; }
+
+uint64_t platform_instructions_since(uint64_t counter) { return counter; }
 
 uint32_t platform_ticks(void) { return 0; }
 
