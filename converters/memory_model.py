@@ -79,9 +79,7 @@ def lifetimes(graph: flatbuffer.Graph) -> list[tuple[flatbuffer.Tensor, int, int
     ]
 
 
-def greedy(
-    wanted: list[tuple[int, int, int]], fixed: dict[int, int] | None = None
-) -> list[int]:
+def greedy(wanted: list[tuple[int, int, int]], fixed: dict[int, int] | None = None) -> list[int]:
     """Places buffers as TFLM's greedy planner does.
 
     Args:
@@ -174,8 +172,7 @@ def tail_bytes(graph: flatbuffer.Graph) -> int:
     for op in graph.ops:
         total += _NODE + _OP_DATA.get(op.kind, 64)
         if op.kind == "DEPTHWISE_CONV_2D" or (
-            op.kind in ("FULLY_CONNECTED", "CONV_2D")
-            and hasattr(op.inputs[1].scale, "__len__")
+            op.kind in ("FULLY_CONNECTED", "CONV_2D") and hasattr(op.inputs[1].scale, "__len__")
         ):
             total += 2 * 4 * op.outputs[0].shape[-1]  # a multiplier and a shift a channel
     return total

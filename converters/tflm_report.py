@@ -198,9 +198,7 @@ def _summary(path: str, data: bytes, graphs: list[flatbuffer.Graph]) -> list[str
     for role, group in (("input", graphs[0].inputs), ("output", graphs[0].outputs)):
         for tensor in group:
             shape = "×".join(map(str, tensor.shape)) or "scalar"
-            result.append(
-                f"{role}: {arena_map.printable(tensor.name)}, {tensor.type_name} {shape}"
-            )
+            result.append(f"{role}: {arena_map.printable(tensor.name)}, {tensor.type_name} {shape}")
     result.append("")
     for (name, types), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         result.append(f"{count:>5} × {name} -> {types}")
@@ -352,8 +350,7 @@ def main(argv):
         sys.exit(f"tflm_report: {path}: given up after --timeout={_TIMEOUT.value:g} seconds")
     if os.WIFSIGNALED(status):
         sys.exit(
-            f"tflm_report: {path}: damaged .tflite: reading it died of signal "
-            f"{os.WTERMSIG(status)}"
+            f"tflm_report: {path}: damaged .tflite: reading it died of signal {os.WTERMSIG(status)}"
         )
     sys.exit(os.WEXITSTATUS(status))
 

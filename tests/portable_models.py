@@ -62,7 +62,7 @@ def random_folded(config: EmbBertConfig, labels: int = 5, seed: int = 0) -> fold
 def random_sequences(config: EmbBertConfig, length: int, count: int = 8, seed: int = 0, pair=False):
     """Token ids without padding: one id alone, the full length, and lengths between."""
     rng = np.random.default_rng(seed)
-    lengths = [1, length, *rng.integers(2, length + 1, max(count - 2, 0)).tolist()]
+    lengths = [1, length, *rng.integers(1, length + 1, max(count - 2, 0)).tolist()]
     result = []
     for n in lengths:
         ids = [tokenizer.CLS, *rng.integers(tokenizer.SEP + 1, config.vocab_size, n - 1).tolist()]
