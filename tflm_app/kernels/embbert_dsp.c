@@ -36,6 +36,9 @@ enum {
 
 typedef int32_t results_t[kRows][kColumns];
 
+// Words of int8 matrices, which are 4-byte aligned.
+typedef uint32_t __attribute__((may_alias)) word_t;
+
 // One instruction each; arm_acle.h lacks the rotation of SXTB16 and some compilers the rest.
 static inline int32_t smlad(uint32_t a, uint32_t b, int32_t acc) {
   int32_t sum;
@@ -188,25 +191,28 @@ static void expand_block(const int8_t* const rows[kRows], int32_t count, uint32_
   }
 }
 
+// `to` is 8-byte aligned, as panels are.
 static inline void store_pair(uint32_t* to, uint32_t word0, uint32_t word1) {
-  __asm__("strd %1, %2, [%3]"
-          : "=m"(*(uint32_t(*)[kColumns])(void*)to)
-          : "r"(word0), "r"(word1), "r"(to));
+  typedef uint64_t __attribute__((may_alias)) pair_t;
+  *(pair_t*)(void*)to = word0 | (uint64_t)word1 << 32;
 }
 
 // Two int8 rows of `count` (a multiple of 8) elements to a panel, zipped.
 static inline void expand_rows(const int8_t* row0, const int8_t* row1, int32_t count,
                                uint32_t* panel) {
-  for (const int8_t* const end = row0 + count; row0 != end; row0 += 8) {
-    uint32_t word0 = load_word(row0);
-    uint32_t word1 = load_word(row1);
-    store_pair(panel, bytes_0_2(word0), bytes_0_2(word1));
-    store_pair(panel + 2, bytes_1_3(word0), bytes_1_3(word1));
-    word0 = load_word(row0 + 4);
-    word1 = load_word(row1 + 4);
-    store_pair(panel + 4, bytes_0_2(word0), bytes_0_2(word1));
-    store_pair(panel + 6, bytes_1_3(word0), bytes_1_3(word1));
-    row1 += 8;
+  const word_t* words0 = (const word_t*)(const void*)row0;
+  const word_t* words1 = (const word_t*)(const void*)row1;
+  const word_t* const end = words0 + count / 4;
+#pragma GCC unroll 2
+  while (words0 != end) {
+    const uint32_t a0 = words0[0], a1 = words0[1];
+    const uint32_t b0 = words1[0], b1 = words1[1];
+    store_pair(panel, bytes_0_2(a0), bytes_0_2(b0));
+    store_pair(panel + 2, bytes_1_3(a0), bytes_1_3(b0));
+    store_pair(panel + 4, bytes_0_2(a1), bytes_0_2(b1));
+    store_pair(panel + 6, bytes_1_3(a1), bytes_1_3(b1));
+    words0 += 2;
+    words1 += 2;
     panel += 8;
   }
 }
@@ -312,11 +318,12 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
 
 // x (n, D) in place.
 static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
+  const int32_t hidden = block->hidden;
   const int32_t zero = block->x_zero;
   const uint32_t zeros = low_halves((uint32_t)zero, (uint32_t)zero);
   for (int32_t t = 0; t < n; t++) {
     int32_t squares = 0;
-    for (int32_t d = 0; d < block->hidden; d += 4) {
+    for (int32_t d = 0; d < hidden; d += 4) {
       const uint32_t word = load_word(x + d);
       uint32_t even;
       uint32_t odd;
@@ -326,8 +333,11 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
       squares = smlad(odd, odd, squares);
     }
     const embbert_factor_t factor = embbert_norm_factor(block, (uint32_t)squares);
-    for (const int8_t* const end = x + block->hidden; x != end; x++) {
-      *x = (int8_t)embbert_requantize(*x - zero, factor.shift, factor.multiplier, 0);
+    for (const int8_t* const end = x + hidden; x != end; x += 4) {
+#pragma GCC unroll 4
+      for (int32_t i = 0; i < 4; i++) {
+        x[i] = (int8_t)embbert_requantize(x[i] - zero, factor.shift, factor.multiplier, 0);
+      }
     }
   }
 }
@@ -335,6 +345,7 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
 // Rows of xhat from `xhat` on to q, zero point taken off.
 static void query(const embbert_block_t* block, const group_t* group, const int8_t* xhat) {
   const int32_t d = block->hidden;
+  const int32_t shift = block->q_shift, multiplier = block->q_multiplier, zero = block->q_zero;
   for (int32_t b = 0; b < group->blocks; b++) {
     const int8_t* rows[kRows];
     for (int32_t r = 0; r < kRows; r++) {  // rows beyond the last repeat it
@@ -349,15 +360,16 @@ static void query(const embbert_block_t* block, const group_t* group, const int8
     set_results(group, block->bq[c], block->bq[c + 1], results);
     multiply_rows(group, group->work, group->work_words, wq, wq + d, d, results);
     wq += kColumns * d;
+    int16_t* to = (int16_t*)(void*)group->qc + zipped(c);
     for (int32_t b = 0; b < group->blocks; b++) {
-      int16_t* to = (int16_t*)(void*)(group->qc + b * group->qc_words) + zipped(c);
+#pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
-        for (int32_t i = 0; i < kColumns; i++) {
-          const int32_t q = embbert_requantize(results[b][r][i], block->q_shift,
-                                               block->q_multiplier, block->q_zero);
-          to[2 * r + 2 * kRows * i] = (int16_t)(q - block->q_zero);
-        }
+        const int32_t q0 = embbert_requantize(results[b][r][0], shift, multiplier, zero);
+        const int32_t q1 = embbert_requantize(results[b][r][1], shift, multiplier, zero);
+        to[2 * r] = (int16_t)(q0 - zero);
+        to[2 * r + 2 * kRows] = (int16_t)(q1 - zero);
       }
+      to += 2 * group->qc_words;
     }
   }
 }
@@ -367,22 +379,24 @@ static void query(const embbert_block_t* block, const group_t* group, const int8
 static void score(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
                   int32_t n) {
   const int32_t d = block->hidden;
+  const int32_t shift = block->score_shift, multiplier = block->score_multiplier;
   uint32_t* to = group->work;
   for (int32_t j = 0; j < n; j += 2) {
     results_t results[kBlocks];
     set_results(group, 0, 0, results);
     multiply_rows(group, group->qc, group->qc_words, xhat, j + 1 < n ? xhat + d : xhat, d, results);
     xhat += 2 * d;
+    uint32_t* words = to;
     for (int32_t b = 0; b < group->blocks; b++) {
-      uint32_t* const words = to + b * group->work_words;
+#pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
-        const int32_t* const pair = results[b][r];
-        const int32_t score0 = saturate16(embbert_multiply_high(
-            embbert_shift_left(pair[0], block->score_shift), block->score_multiplier));
-        const int32_t score1 = saturate16(embbert_multiply_high(
-            embbert_shift_left(pair[1], block->score_shift), block->score_multiplier));
+        const int32_t score0 = saturate16(
+            embbert_multiply_high(embbert_shift_left(results[b][r][0], shift), multiplier));
+        const int32_t score1 = saturate16(
+            embbert_multiply_high(embbert_shift_left(results[b][r][1], shift), multiplier));
         words[r] = low_halves((uint32_t)score0, (uint32_t)score1);
       }
+      words += group->work_words;
     }
     to += kRows;
   }
@@ -435,15 +449,19 @@ static void context(const group_t* group, const embbert_factor_t* factors, const
         weights += group->work_words;
       }
     }
+    int16_t* to = (int16_t*)(void*)group->qc + zipped(c);
+    const embbert_factor_t* factor = factors;
     for (int32_t b = 0; b < group->blocks; b++) {
-      int16_t* const to = (int16_t*)(void*)(group->qc + b * group->qc_words) + zipped(c);
+#pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
-        const embbert_factor_t factor = factors[b * kRows + r];
-        for (int32_t i = 0; i < kColumns; i++) {
-          to[2 * r + 2 * kRows * i] = (int16_t)embbert_multiply_high(
-              embbert_shift_left(results[b][r][i], factor.shift), factor.multiplier);
-        }
+        const int32_t shift = factor[r].shift, multiplier = factor[r].multiplier;
+        to[2 * r] =
+            (int16_t)embbert_multiply_high(embbert_shift_left(results[b][r][0], shift), multiplier);
+        to[2 * r + 2 * kRows] =
+            (int16_t)embbert_multiply_high(embbert_shift_left(results[b][r][1], shift), multiplier);
       }
+      to += 2 * group->qc_words;
+      factor += kRows;
     }
   }
 }
@@ -573,6 +591,9 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
   const int32_t inner = block->expansion * d;
   const int8_t* wv = block->wv;  // (D, D)
   const int8_t* wz = block->wz;  // (D, E*D)
+  const int32_t a_shift = block->a_shift, a_multiplier = block->a_multiplier;
+  const int32_t z_shift = block->z_shift, z_multiplier = block->z_multiplier;
+  const int32_t zero = block->out_zero * 256 + 128;
   for (int32_t c = 0; c < d; c += kColumns) {
     results_t a[kBlocks];
     results_t z[kBlocks];
@@ -583,18 +604,20 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
     wv += kColumns * d;
     wz += kColumns * inner;
     int8_t* to = out + c;
+    const int32_t(*a_row)[kColumns] = a[0];
+    const int32_t(*z_row)[kColumns] = z[0];
     for (int32_t row = 0; row < group->rows; row++) {
+#pragma GCC unroll 2
       for (int32_t i = 0; i < kColumns; i++) {
-        int32_t sum = block->out_zero * 256 + 128;
-        sum = embbert_multiply_high_add(
-            embbert_shift_left(a[row / kRows][row % kRows][i], block->a_shift), block->a_multiplier,
-            sum);
-        sum = embbert_multiply_high_add(
-            embbert_shift_left(z[row / kRows][row % kRows][i], block->z_shift), block->z_multiplier,
-            sum);
+        int32_t sum =
+            embbert_multiply_high_add(embbert_shift_left((*a_row)[i], a_shift), a_multiplier, zero);
+        sum =
+            embbert_multiply_high_add(embbert_shift_left((*z_row)[i], z_shift), z_multiplier, sum);
         to[i] = (int8_t)embbert_saturate8_of_256ths(sum);
       }
       to += d;
+      a_row++;
+      z_row++;
     }
   }
 }
