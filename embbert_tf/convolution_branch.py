@@ -3,6 +3,8 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from embbert_tf import initializers
+
 # Up to this many rows a product with the convolution's Toeplitz matrices is faster than
 # TensorFlow's depthwise convolution, above all backwards (3 ms against 13 ms for 64 x 14 rows).
 _TOEPLITZ_ROWS = 64
@@ -81,13 +83,12 @@ class ConvolutionBranch(keras.layers.Layer):
         self.conv_kernel = self.add_weight(
             name="conv_kernel",
             shape=(self.kernel_size, size, self.expansion),
-            # PyTorch's bound for a depthwise kernel, 1/sqrt(K).
-            initializer=keras.initializers.RandomUniform(
-                -(self.kernel_size**-0.5), self.kernel_size**-0.5
-            ),
+            initializer=initializers.RecentTaps(),
         )
         self.conv_bias = self.add_weight(name="conv_bias", shape=(inner,), initializer="zeros")
-        self.contract_kernel = self.add_weight(name="contract_kernel", shape=(inner, size))
+        self.contract_kernel = self.add_weight(
+            name="contract_kernel", shape=(inner, size), initializer="orthogonal"
+        )
         self.contract_bias = self.add_weight(
             name="contract_bias", shape=(size,), initializer="zeros"
         )

@@ -46,7 +46,9 @@ class EfficientAttention(keras.layers.Layer):
         size = input_shape[-1]
         self.query_kernel = self.add_weight(name="query_kernel", shape=(size, size))
         self.query_bias = self.add_weight(name="query_bias", shape=(size,), initializer="zeros")
-        self.output_kernel = self.add_weight(name="output_kernel", shape=(size, size))
+        self.output_kernel = self.add_weight(
+            name="output_kernel", shape=(size, size), initializer="orthogonal"
+        )
         self.output_bias = self.add_weight(name="output_bias", shape=(size,), initializer="zeros")
         super().build(input_shape)
 

@@ -1,0 +1,138 @@
+"""Fine-tunes a trained run with the device's int8 in its forward pass.
+
+Example:
+  python -m embbert_tf.qat --run=build/demo/run
+
+Writes `qat.keras` and `ranges.json` into the run folder and adds the QAT model's accuracy to
+`metrics.json`. Resumes when it was killed; leaves a finished run as it is.
+"""
+
+import pathlib
+import random
+import sys
+
+from absl import app, flags
+
+from embbert_tf import data as data_lib
+from embbert_tf import run as run_lib
+from embbert_tf import tasks
+from embbert_tf import tokenizer as tokenizer_lib
+
+_RUN = flags.DEFINE_string(
+    "run", None, "Run folder of `python -m embbert_tf.train`.", required=True
+)
+_TRAIN = flags.DEFINE_string("train", None, "The training CSV of that run.", required=True)
+_TEST = flags.DEFINE_string("test", None, "Test CSV; only measured.")
+_EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of fine-tuning.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts a step.", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-4, "Peak learning rate.", lower_bound=0)
+_TOKEN_DROPOUT = flags.DEFINE_float(
+    "token_dropout", 0.1, "Share of training tokens that are replaced.", 0, 0.9
+)
+_SAMPLES = flags.DEFINE_integer(
+    "samples", 256, "Training texts from which the ranges start.", lower_bound=1
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of order and samples.", lower_bound=0)
+CHECKPOINT = "qat_checkpoint.npz"
+_SETTINGS = "qat.json"
+_SAME_RUN = ["epochs", "batch_size", "learning_rate", "token_dropout", "samples", "seed"]
+
+
+def _qat() -> None:
+    path = pathlib.Path(_RUN.value)
+    settings = {"qat": {name: flags.FLAGS[name].value for name in _SAME_RUN}}
+    if (path / _SETTINGS).exists() and run_lib.read_json(path / _SETTINGS) != settings:
+        raise run_lib.RunError(
+            f"{path}: holds a quantization-aware training with other flags; delete "
+            f"{path / _SETTINGS} and {path / run_lib.RANGES} to do it anew"
+        )
+    if (path / run_lib.RANGES).exists() and (path / _SETTINGS).exists():
+        print(f"{path}: this quantization-aware training has finished already; nothing to do")
+        return
+    run = run_lib.load_run(path)
+    run_lib.write_json(path / _SETTINGS, settings)
+    # The run's own validation rows must stay unseen.
+    valid = list(data_lib.read_examples(path / tasks.VALID_CSV))
+    held = {(e.text, e.text_pair, e.label) for e in valid}
+    examples = [
+        e
+        for e in data_lib.read_examples(_TRAIN.value)
+        if (e.text, e.text_pair, e.label) not in held
+    ]
+    if not examples:
+        raise data_lib.DataError(f"{_TRAIN.value}: no rows beside those of {tasks.VALID_CSV}")
+
+    def encoded(rows, origin):
+        return (
+            tasks.encode_all(run.tokenizer, rows, run.pair, run.config.max_length),
+            tasks.targets_of(rows, run.labels, origin),
+        )
+
+    train = encoded(examples, _TRAIN.value)
+    held_out = encoded(valid, path / tasks.VALID_CSV)
+    import numpy as np
+    from tensorflow import keras
+
+    from embbert_tf import fitting, quantization
+
+    keras.utils.set_random_seed(_SEED.value)
+    model = quantization.QuantizedClassifier(run.config, max(len(run.labels), 1))
+    model(np.full((1, 2), tokenizer_lib.CLS, np.int32))
+    rng = random.Random(_SEED.value)
+    sample = rng.sample(train[0], min(_SAMPLES.value, len(train[0])))
+    model.start_from(run.model, sample)
+    history = fitting.fit(
+        model,
+        train,
+        held_out,
+        checkpoint=path / CHECKPOINT,
+        label="qat",
+        epochs=_EPOCHS.value,
+        batch_size=_BATCH_SIZE.value,
+        learning_rate=_LEARNING_RATE.value,
+        weight_decay=0.0,
+        max_length=run.config.max_length,
+        labels=run.labels,
+        token_dropout=_TOKEN_DROPOUT.value,
+        vocab_size=run.config.vocab_size,
+        patience=_EPOCHS.value,
+        seed=_SEED.value,
+    )
+
+    def measured(data):
+        return tasks.measure(model, data, run.labels, run.config.max_length)
+
+    result = {"history": history, "valid": measured(held_out)}
+    if _TEST.value:
+        rows = list(data_lib.read_examples(_TEST.value))
+        result["test"] = measured(encoded(rows, _TEST.value))
+    run_lib.write_atomic(path / run_lib.QAT, lambda temporary: model.save(temporary))
+    run_lib.write_json(path / run_lib.METRICS, run.metrics | {"qat": result})
+    # Last: a run counts as quantization-aware once its ranges are there.
+    run_lib.write_json(
+        path / run_lib.RANGES, {name: list(value) for name, value in model.ranges().items()}
+    )
+    (path / CHECKPOINT).unlink(missing_ok=True)
+    for key, value in result.get("test", result["valid"]).items():
+        if isinstance(value, float):
+            print(f"{'test' if _TEST.value else 'validation'} {key} {value:.4f}")
+
+
+def main(argv):
+    """Entry point."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument '{argv[1]}'")
+    try:
+        _qat()
+    except (
+        data_lib.DataError,
+        run_lib.RunError,
+        tokenizer_lib.TokenizerError,
+        ValueError,
+        OSError,
+    ) as error:
+        sys.exit(f"qat: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

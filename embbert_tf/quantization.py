@@ -1,0 +1,294 @@
+"""Quantization-aware training: the folded classifier with every int8 tensor of the device in it.
+
+The forward pass is that of `embbert_tf.folding`, and each activation named there goes through a
+fake quantizer of tensorflow-model-optimization, in the same place and with the same granularity as
+on the device. The weights stay those of the fp32 classifier: they are folded anew in every step,
+and the folded value is quantized (straight-through), as it is the folded value that ships.
+"""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+from tensorflow import keras
+
+from embbert_tf import classifier as classifier_lib
+from embbert_tf import convolution_branch, efficient_attention, folding, rms_norm, tokenizer
+from embbert_tf.config import EmbBertConfig
+
+_quantizers = tfmot.quantization.keras.quantizers
+
+# A score this far below its row's largest has a softmax weight of exp(-10), nothing in 8 bits: what
+# lies lower must not widen the range.
+SCORE_DEPTH = 10.0
+
+
+@keras.utils.register_keras_serializable(package="embbert_tf")
+class ActivationQuantizer(keras.layers.Layer):
+    """Fakes the int8 of one activation; the range follows a moving average while training.
+
+    Args:
+        symmetric: Zero point 0, for tensors that serve as a filter on the device.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Call arguments:
+        x: float32, any shape; 0 where a value must not count (padding).
+
+    Returns:
+        `x`, rounded to 256 levels.
+    """
+
+    def __init__(self, symmetric=False, **kwargs):
+        super().__init__(**kwargs)
+        self.symmetric = symmetric
+        self._quantizer = _quantizers.MovingAverageQuantizer(
+            num_bits=8, per_axis=False, symmetric=symmetric, narrow_range=symmetric
+        )
+        self._weights_of_quantizer = self._quantizer.build(None, "range", self)
+
+    def call(self, x, training=None):
+        """Quantizes; in training, moves the range first."""
+        return self._quantizer(x, bool(training), self._weights_of_quantizer)
+
+    def set_range(self, low: float, high: float):
+        """Sets the range, which always holds 0."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        if self.symmetric:
+            low, high = -max(-low, high), max(-low, high)
+        self._weights_of_quantizer["min_var"].assign(low)
+        self._weights_of_quantizer["max_var"].assign(high)
+
+    def range(self) -> tuple[float, float]:
+        """Returns (low, high)."""
+        weights = self._weights_of_quantizer
+        return float(weights["min_var"].numpy()), float(weights["max_var"].numpy())
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "symmetric": self.symmetric}
+
+
+@keras.utils.register_keras_serializable(package="embbert_tf")
+class WeightQuantizer(keras.layers.Layer):
+    """Fakes the int8 (-127..127) of a weight that is computed, by its present largest value.
+
+    Args:
+        channels: One scale for each index of the last axis if not None, else one in all.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Call arguments:
+        w: float32, with `channels` as its last dimension.
+
+    Returns:
+        `w`, rounded to 255 levels.
+    """
+
+    def __init__(self, channels=None, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self._quantizer = _quantizers.LastValueQuantizer(
+            num_bits=8, per_axis=channels is not None, symmetric=True, narrow_range=True
+        )
+        shape = None if channels is None else tf.TensorShape([None, channels])
+        self._weights_of_quantizer = self._quantizer.build(shape, "range", self)
+
+    def call(self, w):
+        """Quantizes to the range of `w` itself, also outside training: so does conversion."""
+        return self._quantizer(w, True, self._weights_of_quantizer)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "channels": self.channels}
+
+
+@keras.utils.register_keras_serializable(package="embbert_tf")
+class QuantizedClassifier(keras.Model):
+    """A classifier as the device computes it, for fine-tuning.
+
+    Example:
+    ```python
+    model = QuantizedClassifier(run.model.config, run.model.num_labels)
+    model.start_from(run.model, calibration_sequences)
+    model.compile(optimizer="adam", loss=...)
+    model.fit(dataset)
+    model.ranges()  # {"x0": (-3.1, 2.9), ...}
+    ```
+
+    Args:
+        config: An `EmbBertConfig`, or the dictionary of one.
+        num_labels: Number of logits, L.
+        **kwargs: Of `keras.Model`.
+
+    Call arguments:
+        ids: int32 (batch, n), `[PAD]` = 0 at the end.
+
+    Returns:
+        float32 (batch, num_labels), logits on the device's grid.
+    """
+
+    def __init__(self, config, num_labels, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(config, dict):
+            config = EmbBertConfig.from_dict(config)
+        self.config = config
+        self.num_labels = num_labels
+        self.classifier = classifier_lib.EmbBertClassifier(
+            config, num_labels, dropout=0.0, name="classifier"
+        )
+        self.activation_quantizers = {
+            name: ActivationQuantizer(name.rstrip("0123456789") in folding.SYMMETRIC, name=name)
+            for name in folding.activation_names(config)
+        }
+        channels = {"token": config.reduced_size, "position": config.reduced_size}
+        names = ["embed", "head"]
+        for layer in range(config.num_layers):
+            names += [f"wq{layer}", f"wv{layer}", f"wz{layer}"]
+            channels[f"conv{layer}"] = config.hidden_size * config.expansion
+        self.weight_quantizers = {
+            name: WeightQuantizer(channels.get(name), name=f"weight_{name}")
+            for name in [*channels, *names]
+        }
+
+    def start_from(self, classifier, sequences, coverage: float = 0.99):
+        """Takes over trained weights, and ranges that cover a sample of data.
+
+        Args:
+            classifier: A trained `EmbBertClassifier` of the same sizes.
+            sequences: Lists of token ids, without padding.
+            coverage: Share of the sequences whose extremes a range holds.
+        """
+        self.classifier.set_weights(classifier.get_weights())
+        extremes: dict[str, list[tuple[float, float]]] = {}
+
+        def tap(name, array):
+            if name.startswith("scores"):
+                array = np.maximum(array, array.max(axis=-1, keepdims=True) - SCORE_DEPTH)
+            extremes.setdefault(name, []).append((float(array.min()), float(array.max())))
+
+        folded = folding.fold(self.classifier)
+        for ids in sequences:
+            folding.forward(folded, ids, tap)
+        for name, seen in extremes.items():
+            lows, highs = np.array(seen).T
+            self.activation_quantizers[name].set_range(
+                float(np.quantile(lows, 1 - coverage)), float(np.quantile(highs, coverage))
+            )
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Returns activation name to (low, high)."""
+        return {name: layer.range() for name, layer in self.activation_quantizers.items()}
+
+    def call(self, ids, training=None):
+        """Computes the logits, fake-quantized."""
+        ids = tf.cast(ids, tf.int32)
+        mask = tf.cast(ids != tokenizer.PAD, tf.float32)
+        x = self._embed(ids, mask, training)
+        blocks = self.classifier.backbone.blocks
+        for layer, block in enumerate(blocks):
+            x = self._block(layer, block, x, mask, layer == len(blocks) - 1, training)
+        head = self.classifier.head
+        logits = x[:, 0] @ self._weight("head", head.kernel) + head.bias
+        return self._activation("logits", logits, training)
+
+    def _activation(self, name, x, training):
+        return self.activation_quantizers[name](x, training=training)
+
+    def _weight(self, name, w):
+        return self.weight_quantizers[name](w)
+
+    def _embed(self, ids, mask, training):
+        embedder = self.classifier.backbone.embedder
+        n = tf.shape(ids)[1]
+        # Table scales go into the rows of the expansion, so both tables count in plain int8.
+        tables, rows = [], []
+        for name, expander in (
+            ("token", embedder.token_expander),
+            ("position", embedder.position_expander),
+        ):
+            table = getattr(embedder, name)
+            scale = tf.maximum(tf.reduce_max(tf.abs(table), axis=0), 1e-9) / 127.0
+            tables.append(self._weight(name, table) / tf.stop_gradient(scale))
+            rows.append(tf.stop_gradient(scale)[:, tf.newaxis] * expander)
+        weight = self._weight("embed", tf.concat(rows, axis=0))
+        reduced = self.config.reduced_size
+        x = tf.gather(tables[0], ids) @ weight[:reduced]
+        x += tables[1][:n] @ weight[reduced:]
+        separators = tf.cumsum(tf.cast(ids == tokenizer.SEP, tf.int32), axis=1)
+        x += tf.gather(embedder.segment, tf.where(separators > 0, 2, 1))
+        return self._activation("x0", x * mask[:, :, tf.newaxis], training)
+
+    def _block(self, layer, block, x, mask, last, training):
+        real = mask[:, :, tf.newaxis]
+
+        def quantize(name, value, rows=None):
+            if rows is None:
+                rows = 1.0 if last else real
+            return self._activation(f"{name}{layer}", value * rows, training)
+
+        square = quantize("sq", x * x, real)
+        mean = quantize("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
+        inverse = quantize("r", tf.math.rsqrt(tf.maximum(mean, rms_norm.EPSILON)), real)
+        xhat = quantize("xhat", x * inverse, real)
+
+        gain = block.norm.gain
+        attention, convolution = block.attention, block.convolution
+        key = gain * float(self.config.hidden_size) ** -0.5
+        wq = self._weight(f"wq{layer}", gain[:, tf.newaxis] * attention.query_kernel * key)
+        wv = self._weight(
+            f"wv{layer}",
+            block.attention_factor() * gain[:, tf.newaxis] * attention.output_kernel,
+        )
+        queries = (xhat[:, :1] if last else xhat) @ wq + attention.query_bias * key
+        queries = quantize("q", queries)
+        scores = tf.matmul(queries, xhat, transpose_b=True)
+        # Padding keys, then what softmax cannot show, must not widen the range.
+        hidden = efficient_attention.MASKED * (1.0 - mask)[:, tf.newaxis]
+        peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
+        scores = tf.maximum(scores, tf.stop_gradient(peak) - SCORE_DEPTH)
+        scores = scores * mask[:, tf.newaxis]
+        if not last:
+            scores *= real
+        scores = self._activation(f"scores{layer}", scores, training)
+        weights = tf.nn.softmax(scores + hidden)
+        weights = tf.quantization.fake_quant_with_min_max_args(weights, 0.0, 255 / 256)
+        if last:
+            context = quantize("c", weights @ xhat)
+            attended = quantize("a", context @ wv)
+        else:
+            values = quantize("v", xhat @ wv)
+            attended = quantize("a", weights @ values)
+
+        kernel = convolution.conv_kernel * gain[:, tf.newaxis]
+        shape = (self.config.kernel_size, -1)
+        source = xhat
+        if last:
+            # Row 0 sees the last tap alone, and conversion keeps that tap alone.
+            kernel, source, shape = kernel[-1:], xhat[:, :1], (1, -1)
+        flat = self._weight(f"conv{layer}", tf.reshape(kernel, shape))
+        kernel = tf.reshape(flat, tf.shape(kernel))
+        kernel.set_shape((shape[0], self.config.hidden_size, self.config.expansion))
+        y = convolution_branch.causal_depthwise(source, kernel) + convolution.conv_bias
+        y = quantize("y", y)
+        gate = tf.quantization.fake_quant_with_min_max_args(tf.sigmoid(y), 0.0, 255 / 256)
+        s = quantize("s", y * gate)
+        beta = block.convolution_factor()
+        wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
+        bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
+        z = quantize("z", s @ wz + bias)
+        rows = 1.0 if last else real
+        return self._activation(f"x{layer + 1}", (attended + z) * rows, training)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            "name": self.name,
+            "config": self.config.to_dict(),
+            "num_labels": self.num_labels,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Builds the model from `get_config`'s dictionary."""
+        del custom_objects
+        model = cls(**config)
+        model(np.full((1, 2), tokenizer.CLS, np.int32))
+        return model

@@ -1,0 +1,201 @@
+"""The run folder: everything a training leaves behind.
+
+| file | content |
+| --- | --- |
+| `config.json` | sizes, task, pair, number of labels, training flags |
+| `tokenizer.json` | the tokenizer |
+| `labels.txt` | one label a line, in the order of the logits; absent for regression |
+| `fp32.keras` | the trained classifier |
+| `qat.keras`, `ranges.json` | after quantization-aware training: the fine-tuned classifier with its quantizers, and `{activation: [min, max]}` |
+| `metrics.json` | test and validation figures under `fp32` and `qat` |
+| `checkpoint.npz` | state to resume from; removed when a stage ends |
+| `train.log`, `qat.log` | one JSON line an epoch |
+"""  # noqa: E501
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import tokenizers
+
+from embbert_tf import tokenizer as tokenizer_lib
+from embbert_tf.config import EmbBertConfig
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+LABELS = "labels.txt"
+FP32 = "fp32.keras"
+QAT = "qat.keras"
+RANGES = "ranges.json"
+METRICS = "metrics.json"
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used; the message says what is wrong and how to mend it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        path: The folder.
+        config: Sizes of the model.
+        task: "classification" or "regression".
+        pair: True if the model was trained on pairs of texts.
+        labels: Names in the order of the logits; empty for regression.
+        tokenizer: Hugging Face tokenizer; use `embbert_tf.tokenizer.encode`.
+        model: fp32 `EmbBertClassifier`.
+        qat_model: `QuantizedClassifier`, or None before quantization-aware training.
+        ranges: Activation name to (min, max), or None before quantization-aware training.
+        metrics: Content of `metrics.json`.
+    """
+
+    path: pathlib.Path
+    config: EmbBertConfig
+    task: str
+    pair: bool
+    labels: list[str]
+    tokenizer: tokenizers.Tokenizer
+    model: Any
+    qat_model: Any
+    ranges: dict[str, tuple[float, float]] | None
+    metrics: dict
+
+
+def load_run(path) -> Run:
+    """Reads a run folder.
+
+    Example:
+    ```python
+    run = load_run("build/snips/run")
+    ids = encode(run.tokenizer, "play some jazz", max_length=run.config.max_length)
+    print(run.labels[run.model(np.array([ids])).numpy().argmax()])
+    ```
+
+    Raises:
+        RunError: if the folder or one of its files is missing or unreadable.
+    """
+    # Keras takes seconds to load, and everything else in this module does without it.
+    from tensorflow import keras
+
+    from embbert_tf import classifier  # noqa: F401  Registers the model with Keras.
+
+    path = pathlib.Path(path)
+    settings = read_settings(path)
+    if not (path / FP32).exists():
+        raise RunError(
+            f"{path}: training has not finished ({FP32} is missing); run the same "
+            "`python -m embbert_tf.train` command again"
+        )
+    try:
+        config = EmbBertConfig.from_dict(settings["config"])
+        task, pair = settings["task"], bool(settings["pair"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path / CONFIG}: not a run's configuration ({error})") from error
+    labels = []
+    if task == "classification":
+        labels = read_labels(path / LABELS)
+    try:
+        tokenizer = tokenizer_lib.load_tokenizer(path / TOKENIZER)
+    except tokenizer_lib.TokenizerError as error:
+        raise RunError(str(error)) from error
+    qat_model = ranges = None
+    try:
+        model = keras.models.load_model(path / FP32, compile=False)
+        # The ranges are written last, so both are complete if they are there.
+        if (path / RANGES).exists():
+            from embbert_tf import quantization  # noqa: F401  Registers the model with Keras.
+
+            qat_model = keras.models.load_model(path / QAT, compile=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: the model cannot be loaded ({error})") from error
+    if qat_model is not None:
+        ranges = {name: (float(a), float(b)) for name, (a, b) in read_json(path / RANGES).items()}
+    if task == "classification" and len(labels) != model.num_labels:
+        raise RunError(
+            f"{path / LABELS}: {len(labels)} labels for a model of {model.num_labels} logits"
+        )
+    metrics = read_json(path / METRICS) if (path / METRICS).exists() else {}
+    return Run(path, config, task, pair, labels, tokenizer, model, qat_model, ranges, metrics)
+
+
+def read_settings(path) -> dict:
+    """Returns the content of a run's `config.json`.
+
+    Raises:
+        RunError: if there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        raise RunError(f"{path}: no such run folder; `python -m embbert_tf.train` makes one")
+    if not (path / CONFIG).exists():
+        raise RunError(f"{path}: not a run folder ({CONFIG} is missing)")
+    return read_json(path / CONFIG)
+
+
+def read_labels(path) -> list[str]:
+    """Reads one label a line.
+
+    Raises:
+        RunError: if the file cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from error
+
+
+def read_json(path) -> dict:
+    """Reads a JSON object.
+
+    Raises:
+        RunError: if the file cannot be read or is not a JSON object.
+    """
+    try:
+        value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: not a JSON object")
+    return value
+
+
+def write_atomic(path, write) -> None:
+    """Lets `write(temporary path)` make a file, then puts it in place in one step.
+
+    A process killed at any moment leaves the old file or the new one, never a half of it.
+
+    Args:
+        path: Where the file belongs.
+        write: Called with a path in the same folder that ends like `path`.
+    """
+    path = pathlib.Path(path)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        temporary = pathlib.Path(folder) / path.name
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def write_json(path, value: dict) -> None:
+    """Writes a JSON file atomically."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_labels(path, labels: list[str]) -> None:
+    """Writes one label a line, atomically.
+
+    Raises:
+        RunError: if a label contains a line break.
+    """
+    for label in labels:
+        if "\n" in label or "\r" in label:
+            raise RunError(f"label {label!r} contains a line break, which labels.txt cannot hold")
+    text = "".join(f"{label}\n" for label in labels)
+    write_atomic(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
