@@ -462,11 +462,10 @@ static sizes_t sizes_of(const embbert_block_t* block, int32_t n) {
   const int32_t rows = n > kRows ? kGroup : kRows;
   const int32_t d = block->hidden;
   const int32_t padded_n = round_up(n, 8);
-  return (sizes_t){
-      .c = rows * d * 2,
-      .weights = rows * at_least(2 * padded_n, block->expansion * d),
-      .sums = round_up(n * 4, 8),
-      .columns = at_least(kColumns * padded_n, 2 * padded_taps(block, EMBBERT_MAX_TAPS) + 8)};
+  return (sizes_t){.c = rows * d * 2,
+                   .weights = rows * at_least(2 * padded_n, block->expansion * d),
+                   .sums = round_up(n * 4, 8),
+                   .columns = 2 * padded_taps(block, EMBBERT_MAX_TAPS) + 8};
 }
 
 size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
