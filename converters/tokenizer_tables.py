@@ -11,19 +11,21 @@ Layout, little-endian, each table at a multiple of 4 (twin: tflm_app/tokenizer/e
 | 0 | char[4] | "EBTK" |
 | 4 | u16, u16 | layout version, header bytes (160) |
 | 8 | u32 | bytes in all |
-| 12 | u16 x 8 | vocabulary, first merge's id, merges, buckets, slots, exceptions, expansion symbols, \
-added tokens |
-| 28 | u8 x 4 | longest token in characters, most tokens ending at one character, fuse unknown, id bits |
+| 12 | u16 x 8 | vocabulary, first merge's id, merges, buckets, slots, exceptions, symbols, added \
+tokens |
+| 28 | u8 x 4 | longest token in characters, most tokens ending at one character, fuse unknown, \
+id bits |
 | 32 | u8 x 4 | Unicode version of the word class: major, minor, patch, 0 |
 | 36 | u16 x 4 | rows of "middle", pages, runs, bytes of the added-token list |
 | 44 | u32 x 12 | offsets of the tables, in the order of `_SECTIONS` |
 | 92 | char[68] | what made it, zero padded |
 
-A symbol is a normalized character: bit 15 says whether it is a word character, the rest is its token
-id; 0x7FFF is a space, and in the ASCII table 0x7FFE is a removed character and 0x7FFD one that may
-start an added token.
+A symbol is a normalized character: bit 15 says whether it is a word character, the rest is its
+token id; 0x7FFF is a space, and in the ASCII table 0x7FFE is a removed character and 0x7FFD one
+that may start an added token.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -32,6 +34,7 @@ import os
 import struct
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tokenizers
@@ -95,12 +98,16 @@ class Probe:
     Attributes:
         normalized: Code point -> normalized text, for all scalar values but Hangul syllables.
         kind: Each character that occurs in a normalized text -> "w" (word), "s" (space) or "p".
+        shapes: The sequences of kinds that occur, e.g. "w" or "sws".
+        shape_of: uint16 (0x110000,): index into `shapes` of a code point's normalized text.
         reordered: Characters that survive normalization and that canonical ordering moves.
         unicode_version: Newest version of Unicode whose letters are word characters.
     """
 
     normalized: dict[int, str]
     kind: dict[str, str]
+    shapes: tuple[str, ...]
+    shape_of: np.ndarray
     reordered: tuple[str, ...]
     unicode_version: tuple[int, int, int]
 
@@ -111,11 +118,48 @@ def _normalizer() -> normalizers.Normalizer:
     )
 
 
-def _kind(pre_tokenizer: pre_tokenizers.PreTokenizer, character: str) -> str:
-    pieces = [piece for piece, _ in pre_tokenizer.pre_tokenize_str(f"a{character}a")]
-    if len(pieces) == 1:
-        return "w"
-    return "s" if pieces == ["a", "a"] else "p"
+def _each(function: Callable[[str], str], codes: Sequence[int]) -> dict[int, str]:
+    """Applies a normalization to single characters, many at a time.
+
+    Each stands before a separator, a symbol that nothing combines with and that only itself
+    normalizes to.
+    """
+    separator = "\u2603"
+    results = {ord(separator): function(separator)}
+    for first in range(0, len(codes), 4096):
+        some = [code for code in codes[first : first + 4096] if code != ord(separator)]
+        texts = function("".join(chr(code) + separator for code in some)).split(separator)
+        if len(texts) != len(some) + 1:
+            raise TokenizerTableError("more than one character normalizes to the separator")
+        results.update(zip(some, texts[:-1], strict=True))
+    return results
+
+
+def _kinds(characters: Sequence[str]) -> dict[str, str]:
+    """Asks the pre-tokenizer which characters are of words ("w"), spaces ("s") or others ("p")."""
+    split = pre_tokenizers.Whitespace().pre_tokenize_str
+    kinds = {}
+    for first in range(0, len(characters), 4096):
+        some = characters[first : first + 4096]
+        pieces = {start: end for _, (start, end) in split("".join(f"a{c}a " for c in some))}
+        for index, character in enumerate(some):
+            if pieces[4 * index] == 4 * index + 3:
+                kinds[character] = "w"
+            else:
+                kinds[character] = "p" if 4 * index + 1 in pieces else "s"
+    return kinds
+
+
+def _moved(characters: Sequence[str]) -> list[str]:
+    """Returns the characters that canonical ordering moves, of those that do not decompose."""
+    # U+0301 has class 230 and U+0316 220: they change places unless starters keep them apart.
+    text = "".join(f"a{c}\u0301{c}\u0316" for c in characters)
+    if normalizers.NFD().normalize_str(text) == text:
+        return []
+    if len(characters) == 1:
+        return list(characters)
+    half = len(characters) // 2
+    return _moved(characters[:half]) + _moved(characters[half:])
 
 
 @functools.cache
@@ -126,19 +170,8 @@ def probe() -> Probe:
         TokenizerTableError: if a Hangul syllable is not treated as the sequence of its jamo, or the
             probe itself fails.
     """
-    normalize = _normalizer().normalize_str
-    pre_tokenizer = pre_tokenizers.Whitespace()
-    # Many at a time, each before a separator: a symbol that only itself normalizes to.
-    separator = "\u2603"
     codes = (*range(0xD800), *range(0xE000, 0x110000))
-    normalized = {}
-    for first in range(0, len(codes), 4096):
-        some = [code for code in codes[first : first + 4096] if code != ord(separator)]
-        texts = normalize("".join(chr(code) + separator for code in some)).split(separator)
-        if len(texts) != len(some) + 1:
-            raise TokenizerTableError("more than one character normalizes to the separator")
-        normalized.update(zip(some, texts[:-1], strict=True))
-    normalized[ord(separator)] = normalize(separator)
+    normalized = _each(_normalizer().normalize_str, codes)
     for index, code in enumerate(_HANGUL):
         jamo = [0x1100 + index // 588, 0x1161 + index // 28 % 21]
         if index % 28:
@@ -146,29 +179,22 @@ def probe() -> Probe:
         if normalized.pop(code) != "".join(normalized[j] for j in jamo):
             raise TokenizerTableError(f"U+{code:04X} does not normalize to its jamo")
     characters = sorted({c for text in normalized.values() for c in text})
-    kind = {c: _kind(pre_tokenizer, c) for c in characters}
-
-    # Canonical ordering moves a character that has a combining class; then it changes places with
-    # one of three marks of classes 220, 230 and 240.
-    nfd = normalizers.NFD().normalize_str
-    marks = ("\u0316", "\u0301", "\u0345")
-    reordered = [
-        chr(code)
-        for code, text in normalized.items()
-        if text
-        and code >= 0x300
-        and nfd(chr(code)) == chr(code)
-        and any(
-            nfd(chr(code) + m) != chr(code) + m or nfd(m + chr(code)) != m + chr(code)
-            for m in marks
-        )
-    ]
+    kind = _kinds(characters)
+    shape_number: dict[str, int] = {}
+    shape_of = np.zeros(0x110000, np.uint16)
+    for code, text in normalized.items():
+        shape = kind[text] if len(text) == 1 else "".join(map(kind.get, text))
+        shape_of[code] = shape_number.setdefault(shape, len(shape_number))
+    decomposed = _each(normalizers.NFD().normalize_str, codes)
+    reordered = _moved(
+        [chr(code) for code, text in normalized.items() if text and decomposed[code] == chr(code)]
+    )
     version = (0, 0, 0)
     for newer, code in _VERSION_PROBES:
-        if _kind(pre_tokenizer, chr(code)) != "w":
+        if _kinds([chr(code)])[chr(code)] != "w":
             break
         version = newer
-    return Probe(normalized, kind, tuple(reordered), version)
+    return Probe(normalized, kind, tuple(shape_number), shape_of, tuple(reordered), version)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +280,9 @@ def _read_model(path: str) -> _Model:
         _require(max(merges[-1]) < first_merge + rank, path, f"merge {rank} uses a later token")
     for token, index in vocab.items():
         _require(
-            index >= first_merge or len(token) == 1 or index < len(embbert_tokenizer.SPECIAL_TOKENS),
+            index >= first_merge
+            or len(token) == 1
+            or index < len(embbert_tokenizer.SPECIAL_TOKENS),
             path,
             f"token {token!r} is neither special, nor a character, nor the result of a merge",
         )
@@ -318,12 +346,14 @@ def _perfect_hash(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = True
         for group in groups:
             found = False
-            for chunk in (all_seeds[:2048], all_seeds[2048:]):
+            for chunk in (all_seeds[:64], all_seeds[64:2048], all_seeds[2048:]):
                 mixed = keys[group][None, :] ^ (chunk * np.uint32(0x85EBCA6B))[:, None]
                 mixed = mixed * np.uint32(0xC2B2AE35)
                 mixed ^= mixed >> np.uint32(15)
                 mixed = (mixed * np.uint32(0x27D4EB2F)) >> np.uint32(16)
-                place = (mixed * np.uint32(num_slots)) >> np.uint32(16)  # (seeds, keys of the group)
+                place = (mixed * np.uint32(num_slots)) >> np.uint32(
+                    16
+                )  # (seeds, keys of the group)
                 good = ~used[place].any(1)
                 ordered = np.sort(place, 1)
                 good &= (ordered[:, 1:] != ordered[:, :-1]).all(1)
@@ -390,7 +420,7 @@ def build_tables(path: str) -> bytes:
             return _SPACE
         return (_WORD if kind == "w" else 0) | model.vocab.get(character, unknown)
 
-    # Canonical ordering is left out of the C code: it moves only marks, and nearly all are stripped.
+    # The C code leaves canonical ordering out: it moves only marks, and nearly all are stripped.
     moved = {symbol(c): c for c in facts.reordered}
     _require(
         len(moved) <= 1,
@@ -399,27 +429,42 @@ def build_tables(path: str) -> bytes:
         + ", ".join(f"U+{ord(c):04X}" for c in moved.values() if c in model.vocab),
     )
 
-    expansions = {code: tuple(map(symbol, text)) for code, text in facts.normalized.items()}
-    _require(
-        all(_TRY_ADDED - 2 > (s & 0x7FFF) or s == _SPACE for e in expansions.values() for s in e),
-        path,
-        "the vocabulary is too large",
-    )
-    # The 15 most frequent expansions are classes of their own, the rest are listed.
-    count: dict[tuple[int, ...], int] = {}
-    for expansion in expansions.values():
-        count[expansion] = count.get(expansion, 0) + 1
-    generic = sorted(count, key=lambda e: (-count[e], e))[:_NUM_CLASSES]
-    number = {expansion: index for index, expansion in enumerate(generic)}
-    exceptions = {code: e for code, e in expansions.items() if e not in number}
+    # Only texts with a character of the vocabulary depend on it; the rest differ by shape alone.
+    letters = {token for token in model.vocab if len(token) == 1}
+    expansions = {
+        code: tuple(map(symbol, text))
+        for code, text in facts.normalized.items()
+        if not letters.isdisjoint(text)
+    }
+    generic = {"w": _WORD | unknown, "p": unknown, "s": _SPACE}
+    shapes = [tuple(generic[kind] for kind in shape) for shape in facts.shapes]
+    shape_of = facts.shape_of.astype(np.int64)
+    shape_of[list(expansions)] = -1
+    shape_of[_HANGUL.start : _HANGUL.stop] = -1
+    shape_of[0xD800:0xE000] = -1
+    count = collections.Counter(expansions.values())
+    for number, expansion in enumerate(shapes):
+        count[expansion] += int((shape_of == number).sum())
+    # The 15 most frequent expansions are classes of their own, the others are listed.
+    frequent = sorted(count, key=lambda e: (-count[e], e))[:_NUM_CLASSES]
+    class_of = {expansion: index for index, expansion in enumerate(frequent)}
     classes = np.zeros(0x110000, np.uint8)
+    exceptions = {}
+    for number, expansion in enumerate(shapes):
+        of_shape = shape_of == number
+        classes[of_shape] = class_of.get(expansion, _NUM_CLASSES)
+        if expansion not in class_of:
+            exceptions.update((int(code), expansion) for code in np.flatnonzero(of_shape))
     for code, expansion in expansions.items():
-        classes[code] = number.get(expansion, _NUM_CLASSES)
+        classes[code] = class_of.get(expansion, _NUM_CLASSES)
+        if expansion not in class_of:
+            exceptions[code] = expansion
+    exceptions = dict(sorted(exceptions.items()))
     top, middle, pages, runs = _class_tables(classes)
-    generic += [()] * (_NUM_CLASSES - len(generic))
+    frequent += [()] * (_NUM_CLASSES - len(frequent))
     symbols: list[int] = []
     starts = [0]
-    for expansion in (*generic, *exceptions.values()):
+    for expansion in (*frequent, *exceptions.values()):
         symbols += expansion
         starts.append(len(symbols))
     _require(len(symbols) < 65536, path, "the vocabulary has too many characters")
@@ -427,7 +472,7 @@ def build_tables(path: str) -> bytes:
     first_bytes = {encoded[0] for encoded, _ in model.added}
     ascii_table = []
     for code in range(128):
-        expansion = expansions[code]
+        expansion = tuple(map(symbol, facts.normalized[code]))
         if code in first_bytes or len(expansion) > 1:
             ascii_table.append(_TRY_ADDED)
         else:
@@ -443,7 +488,7 @@ def build_tables(path: str) -> bytes:
         _require(
             len(token) <= MAX_TOKEN_LENGTH,
             path,
-            f"token {token!r} has {len(token)} characters; the C tokenizer takes {MAX_TOKEN_LENGTH}",
+            f"token {token!r} has {len(token)} characters; the limit is {MAX_TOKEN_LENGTH}",
         )
         # Tokens that BPE never makes would void the argument behind the code for long words.
         _require(
@@ -456,8 +501,8 @@ def build_tables(path: str) -> bytes:
     _require(
         (longest + 1) * most_suffixes <= MAX_CANDIDATES,
         path,
-        f"tokens of up to {longest} characters with {most_suffixes} nested endings need more working "
-        "memory than the C tokenizer has",
+        f"tokens of up to {longest} characters with {most_suffixes} nested endings need more "
+        "working memory than the C tokenizer has",
     )
 
     # A pair must be readable with one 32-bit load at a byte: 2 * 13 bits + 6 bits of offset, or 32.

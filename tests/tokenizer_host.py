@@ -1,4 +1,4 @@
-"""Builds the C tokenizer for the host and encodes texts with it; shared by the tokenizer's tests."""
+"""Builds the C tokenizer for the host and encodes with it; shared by the tokenizer's tests."""
 
 import os
 import pathlib
