@@ -69,6 +69,19 @@ install = if [ -n "$1" ]; then \
 
 # ---- Work ---------------------------------------------------------------------------------------
 
+NAME ?= $(if $(TRAIN),own,voice_commands)
+TRAIN ?=
+TEST ?=
+VALID ?=
+FLAGS ?=
+demo: setup
+	@if [ -n "$(TRAIN)" ] && [ -z "$(TEST)" ]; then \
+	  echo "make demo: TRAIN= needs TEST= beside it" >&2; exit 2; fi
+	@$(PYTHON) -m converters.pipeline --name=$(NAME) \
+	  --train=$(or $(TRAIN),examples/voice_commands/train.csv) \
+	  --test=$(or $(TEST),examples/voice_commands/test.csv) \
+	  $(if $(VALID),--valid=$(VALID)) $(FLAGS)
+
 test: setup-debian-test .venv/stamp lint
 	$(PYTHON) -m pytest
 

@@ -13,7 +13,6 @@ _PERCENTILE = 0.01
 SCORE_DEPTH = 10.0
 
 
-
 class _Collector:
     """Extremes of an activation and a thinned record of its values."""
 

@@ -1,6 +1,7 @@
 """Picks the few samples on which ranges are measured, so that they stand for the whole data set."""
 
 import collections
+import itertools
 import random
 
 from embbert_tf.data import Example
@@ -36,7 +37,7 @@ def pick(examples: list[Example], lengths: list[int], count: int, seed: int) -> 
         members = sorted(by_class[label], key=lambda i: (lengths[i], i))
         bands = min(_LENGTH_BANDS, len(members))
         edges = [len(members) * band // bands for band in range(bands + 1)]
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             stratum = members[low:high]
             rng.shuffle(stratum)
             strata.append(stratum)

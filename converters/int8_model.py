@@ -5,6 +5,7 @@ everything made for the device (NumPy reference, model image, fused custom opera
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -190,9 +191,7 @@ class _Reader:
             self.fail(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
         ids = graph.inputs[0]
         padding = self.take(
-            self.next(
-                self.take(self.next(ids, "MINIMUM", "padding mask")), "SUB", "padding mask"
-            )
+            self.next(self.take(self.next(ids, "MINIMUM", "padding mask")), "SUB", "padding mask")
         )
         lookup = self.next(ids, "GATHER", "token embedding")
         token = self.constant(lookup, 0, "token table")
@@ -251,9 +250,7 @@ class _Reader:
 
     def block(self, number: int, x, padding):
         name = f"layer {number}"
-        square = self.next(
-            x, "MUL", f"{name}: x squared", lambda op: op.inputs[0] is op.inputs[1]
-        )
+        square = self.next(x, "MUL", f"{name}: x squared", lambda op: op.inputs[0] is op.inputs[1])
         mean = self.next(square.outputs[0], "FULLY_CONNECTED", f"{name}: mean of squares")
         self.constant(mean, 1, f"{name}: mean of squares")
         inverse = self.next(mean.outputs[0], "RSQRT", f"{name}: reciprocal root")
@@ -388,9 +385,7 @@ class _Reader:
         if not finished or rows_done != (1 if last else x.shape[0]):
             self.fail(f"{name}: {rows_done} convolution rows of {x.shape[0]}")
         total = (0, rows_done)
-        out = next(
-            (t for t in self.graph.ordered_tensors() if finished.get(id(t)) == total), None
-        )
+        out = next((t for t in self.graph.ordered_tensors() if finished.get(id(t)) == total), None)
         if out is None:
             final = self.next(shared["sum"].outputs[0], "CONCATENATION", f"{name}: output rows")
             out = final.outputs[0]
@@ -420,9 +415,7 @@ class _Reader:
             wv=wv,
             wv_scale=wv_scale,
             conv=kernel.data.reshape(taps, channels),
-            conv_scale=np.broadcast_to(
-                np.asarray(kernel.scale, np.float32), (channels,)
-            ),
+            conv_scale=np.broadcast_to(np.asarray(kernel.scale, np.float32), (channels,)),
             conv_bias=conv.inputs[2].data,
             y_scale=float(y.scale),
             y_zero=int(y.zero_point),
@@ -462,7 +455,7 @@ class _Reader:
             return known[id(tensor)]
         op = self.maker(tensor, "CONCATENATION", what)
         parts = [self.span(part, known, what) for part in op.inputs]
-        for (start, rows), (following, _) in zip(parts, parts[1:], strict=False):
+        for (start, rows), (following, _) in itertools.pairwise(parts):
             if start + rows != following:
                 self.fail(f"{what}: rows out of order", op)
         return parts[0][0], sum(rows for _, rows in parts)

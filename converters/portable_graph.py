@@ -197,9 +197,7 @@ class PortableGraph:
                         np.float32(xhat * wq_scale),
                     ),
                     "wv": builder.constant(f"wv{index}", wv, wv_scale),
-                    "conv": builder.constant(
-                        f"conv{index}", conv[None, None], conv_scale, axis=3
-                    ),
+                    "conv": builder.constant(f"conv{index}", conv[None, None], conv_scale, axis=3),
                     "conv_bias": builder.constant(
                         f"conv_bias{index}",
                         quantize.bias(block.conv_bias, xhat * np.float64(conv_scale)),
@@ -286,9 +284,7 @@ class PortableGraph:
                 continue
             for members in range(1, min(count, 3) + 1):
                 result.append(
-                    tuple(
-                        tuple(sizes[i : i + members]) for i in range(0, count, members)
-                    )
+                    tuple(tuple(sizes[i : i + members]) for i in range(0, count, members))
                 )
         return result
 

@@ -17,6 +17,7 @@ import os
 import re
 import select
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -146,6 +147,23 @@ def probe(model: bytes) -> dict[str, int]:
         "used_bytes": int(sizes["total"]),
         "smallest_bytes": high,
     }
+
+
+def measure(path) -> dict[str, int]:
+    """Runs `probe` on a file in a process of its own, away from the caller's threads.
+
+    Raises:
+      ProbeError: The model does not run on TFLM.
+    """
+    result = subprocess.run(
+        [sys.executable, "-m", "converters.tflm_probe", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise ProbeError(result.stderr.strip().splitlines()[-1] if result.stderr else "no answer")
+    return json.loads(result.stdout)
 
 
 def main(argv: list[str]) -> int:
