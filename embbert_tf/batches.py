@@ -1,160 +1,99 @@
-"""Encoded examples and the batches made of them."""
-
-import dataclasses
+"""Batches of token ids, padded to the longest text in them."""
 
 import numpy as np
 import tensorflow as tf
 
-from embbert_tf import data
 from embbert_tf import tokenizer as tokenizer_lib
 
+# Batches are cut from this many neighbours sorted by length: little padding, enough disorder.
+_SORTED_BATCHES = 50
+# Widths are multiples of this: fewer shapes for TensorFlow to trace and plan.
+_WIDTH_STEP = 8
 
-@dataclasses.dataclass(frozen=True)
-class EncodedExamples:
-    """Token ids and targets.
 
-    Attributes:
-        ids: One int32 array an example, without padding.
-        targets: int32 class indices, or float32 scores for regression; (count,).
-        labels: Class names in the order of the indices; empty for regression.
+def pad(sequences: list[list[int]], limit: int) -> np.ndarray:
+    """Returns int32 (count, width): sequences padded to the longest, rounded up to 8 or `limit`."""
+    longest = max(map(len, sequences))
+    width = min(-(-longest // _WIDTH_STEP) * _WIDTH_STEP, max(limit, longest))
+    ids = np.full((len(sequences), width), tokenizer_lib.PAD, np.int32)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return ids
+
+
+def drop_tokens(ids: np.ndarray, share: float, vocab_size: int, rng: np.random.Generator) -> None:
+    """Replaces a share of the tokens in place: 7 of 10 by [UNK], the rest by random ones.
+
+    Keeps a small model from learning texts by heart by their rare words.
     """
-
-    ids: list[np.ndarray]
-    targets: np.ndarray
-    labels: list[str]
-
-    def select(self, indices) -> "EncodedExamples":
-        """Returns the examples at some indices, in their order."""
-        return EncodedExamples(
-            [self.ids[index] for index in indices], self.targets[indices], self.labels
-        )
+    chosen = (rng.random(ids.shape) < share) & (ids > tokenizer_lib.SEP)
+    count = int(chosen.sum())
+    others = rng.integers(tokenizer_lib.SEP + 1, vocab_size, count)
+    ids[chosen] = np.where(rng.random(count) < 0.7, tokenizer_lib.UNK, others)
 
 
-def encode_examples(examples, tokenizer, labels, max_length, path) -> EncodedExamples:
-    """Encodes rows of a CSV file.
-
-    Args:
-        examples: Rows from `data.read_examples`.
-        tokenizer: Tokenizer of the run.
-        labels: Known classes, or an empty list for regression.
-        max_length: Longest sequence in tokens.
-        path: Where the rows came from, for messages.
-
-    Raises:
-        data.DataError: if there are no rows, or a label is unknown or not a number.
-    """
-    index_of = {label: index for index, label in enumerate(labels)}
-    ids, targets = [], []
-    for example in examples:
-        if labels and example.label not in index_of:
-            raise data.DataError(
-                f"{path}: label {example.label!r} does not occur in the training data"
-            )
-        targets.append(index_of[example.label] if labels else data.score(example, path))
-        ids.append(
-            np.array(
-                tokenizer_lib.encode(tokenizer, example.text, example.text_pair, max_length),
-                np.int32,
-            )
-        )
-    if not ids:
-        raise data.DataError(f"{path}:1: no rows after the header")
-    return EncodedExamples(ids, np.array(targets, np.int32 if labels else np.float32), labels)
-
-
-def pad(ids: list[np.ndarray]) -> np.ndarray:
-    """Pads sequences to the longest of them, int32 (count, longest)."""
-    result = np.zeros((len(ids), max(row.size for row in ids)), np.int32)
-    for row, values in zip(result, ids, strict=True):
-        row[: values.size] = values
-    return result
-
-
-def hold_out(examples: EncodedExamples, fraction: float, seed: int):
-    """Splits off a validation set, stratified by class.
-
-    Returns:
-        Two `EncodedExamples`: the rest, and the share held out. A class with one example stays in
-        the rest.
-    """
-    rng = np.random.default_rng(seed)
-    held = []
-    groups = (
-        [np.flatnonzero(examples.targets == index) for index in range(len(examples.labels))]
-        if examples.labels
-        else [np.arange(len(examples.ids))]
-    )
-    for group in groups:
-        held.extend(rng.permutation(group)[: min(round(len(group) * fraction), len(group) - 1)])
-    chosen = np.zeros(len(examples.ids), bool)
-    chosen[held] = True
-    return examples.select(np.flatnonzero(~chosen)), examples.select(np.flatnonzero(chosen))
-
-
-def training_dataset(
-    examples: EncodedExamples,
+def dataset(
+    sequences: list[list[int]],
+    targets: np.ndarray,
     batch_size: int,
-    seed: int,
-    first_epoch: int = 0,
+    max_length: int,
+    shuffle_seed: tuple[int, ...] | None = None,
     token_dropout: float = 0.0,
-) -> tuple[tf.data.Dataset, int]:
-    """Makes endless shuffled batches of sequences of like length.
-
-    Each epoch is drawn from (seed, epoch), so that a resumed training sees the batches that it
-    would have seen.
+    vocab_size: int = 0,
+) -> tf.data.Dataset:
+    """Returns batches (ids, targets) of one epoch.
 
     Args:
-        examples: Training examples.
-        batch_size: Sequences a batch.
-        seed: Seed.
-        first_epoch: Epoch to begin with.
-        token_dropout: Probability of replacing a token by `[UNK]`, which teaches the model to do
-            without a word that it does not know.
-
-    Returns:
-        A dataset of (ids int32 (batch, longest), targets) and the number of batches an epoch.
-        Targets are one-hot float32 (batch, L), or (batch, 1) for regression.
+        sequences: Token ids of each text.
+        targets: One target a text.
+        batch_size: Texts a batch.
+        max_length: Widest batch.
+        shuffle_seed: Seeds of order and token dropout, such as (seed, epoch); None keeps the order.
+        token_dropout: Share of tokens to replace; only with a `shuffle_seed`.
+        vocab_size: Of the tokens that replace others.
     """
-    count, classes = len(examples.ids), len(examples.labels)
-    lengths = np.array([row.size for row in examples.ids])
-    steps = -(-count // batch_size)
+    targets = np.asarray(targets)
 
     def generate():
-        epoch = first_epoch
-        while True:
-            rng = np.random.default_rng([seed, epoch])
-            # The noise mixes neighbouring lengths, so that batches differ from epoch to epoch.
-            order = np.argsort(lengths + rng.uniform(0.0, 2.0, count))
-            for step in rng.permutation(steps):
-                chosen = order[step * batch_size : (step + 1) * batch_size]
-                ids = pad([examples.ids[index] for index in chosen])
-                if token_dropout:
-                    dropped = (rng.random(ids.shape) < token_dropout) & (ids > tokenizer_lib.SEP)
-                    ids[dropped] = tokenizer_lib.UNK
-                targets = examples.targets[chosen]
-                if classes:
-                    yield ids, np.eye(classes, dtype=np.float32)[targets]
-                else:
-                    yield ids, targets[:, np.newaxis]
-            epoch += 1
+        order = np.arange(len(sequences))
+        rng = None
+        if shuffle_seed is not None:
+            rng = np.random.default_rng(shuffle_seed)
+            rng.shuffle(order)
+            run = batch_size * _SORTED_BATCHES
+            order = np.concatenate(
+                [
+                    sorted(order[start : start + run], key=lambda i: len(sequences[i]))
+                    for start in range(0, len(order), run)
+                ]
+            )
+        parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        if rng is not None:
+            parts = [parts[i] for i in rng.permutation(len(parts))]
+        for part in parts:
+            ids = pad([sequences[i] for i in part], max_length)
+            if rng is not None and token_dropout:
+                drop_tokens(ids, token_dropout, vocab_size, rng)
+            yield ids, targets[part]
 
     signature = (
         tf.TensorSpec((None, None), tf.int32),
-        tf.TensorSpec((None, classes or 1), tf.float32),
+        tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
     )
-    return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(4), steps
+    count = -(-len(sequences) // batch_size)
+    data = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
 
 
-def predict(model, ids: list[np.ndarray], batch_size: int = 128) -> np.ndarray:
-    """Computes the logits of many sequences, float32 (count, L), in the order given."""
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
-    def step(batch):
-        return model(batch, training=False)
-
-    order = np.argsort([row.size for row in ids], kind="stable")
-    result = np.zeros((len(ids), model.num_labels), np.float32)
-    for start in range(0, len(ids), batch_size):
-        chosen = order[start : start + batch_size]
-        result[chosen] = step(pad([ids[index] for index in chosen])).numpy()
-    return result
+def predict(model, sequences: list[list[int]], max_length: int, batch_size: int = 128):
+    """Returns float32 logits (count, L), computed in order of length and put back in order."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    logits = None
+    step = tf.function(lambda ids: model(ids, training=False), reduce_retracing=True)
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        rows = step(tf.constant(pad([sequences[i] for i in part], max_length))).numpy()
+        if logits is None:
+            logits = np.zeros((len(sequences), rows.shape[1]), np.float32)
+        logits[part] = rows
+    return logits

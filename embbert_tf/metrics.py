@@ -1,74 +1,69 @@
-"""Figures of merit and their table."""
+"""The metrics of the GLUE paper and of classification; libraries compute them."""
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sklearn_metrics
 
 
-def classification(targets: np.ndarray, predicted: np.ndarray, labels: list[str]) -> dict:
-    """Computes accuracy, macro-F1 and a table per class.
+def classification(logits: np.ndarray, targets, labels: list[str]) -> dict:
+    """Returns accuracy, macro-F1, Matthews correlation (two classes) and a table by class.
 
     Args:
-        targets: int (count,).
-        predicted: int (count,).
-        labels: Class names.
-
-    Returns:
-        `count, accuracy, macro_f1` and `per_class`: label to `precision, recall, f1, support`.
-        Fractions, not percentages. A class that is never predicted has precision 0. Macro-F1 is the
-        mean over the classes that occur in `targets` or `predicted`.
+        logits: (count, L).
+        targets: Class indices.
+        labels: Names of the classes.
     """
-    indices = list(range(len(labels)))
-    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
-        targets, predicted, labels=indices, zero_division=0
+    from sklearn import metrics
+
+    predicted = logits.argmax(axis=1)
+    numbers = list(range(len(labels)))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        targets, predicted, labels=numbers, zero_division=0
     )
-    present = np.union1d(targets, predicted)
-    return {
+    result = {
+        "accuracy": float(metrics.accuracy_score(targets, predicted)),
+        "macro_f1": float(np.mean(f1)),
         "count": len(targets),
-        "accuracy": float(np.mean(targets == predicted)),
-        "macro_f1": float(np.mean(f1[present])),
-        "per_class": {
+        "classes": {
             label: {
-                "precision": float(precision[index]),
-                "recall": float(recall[index]),
-                "f1": float(f1[index]),
-                "support": int(support[index]),
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "count": int(support[i]),
             }
-            for index, label in enumerate(labels)
+            for i, label in enumerate(labels)
         },
     }
+    if len(labels) == 2:
+        result["matthews"] = float(metrics.matthews_corrcoef(targets, predicted))
+        result["f1"] = float(metrics.f1_score(targets, predicted, pos_label=1))
+    return result
 
 
-def regression(targets: np.ndarray, predicted: np.ndarray) -> dict:
-    """Computes `count`, `mse`, and the Pearson and Spearman correlations."""
+def regression(values: np.ndarray, targets) -> dict:
+    """Returns Pearson and Spearman correlations.
+
+    Args:
+        values: (count, 1) or (count,) predictions.
+        targets: Scores.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, np.float64).reshape(len(targets), -1)[:, 0]
+    constant = np.ptp(values) == 0
     return {
+        "pearson": 0.0 if constant else float(stats.pearsonr(values, targets).statistic),
+        "spearman": 0.0 if constant else float(stats.spearmanr(values, targets).statistic),
         "count": len(targets),
-        "mse": float(np.mean((targets - predicted) ** 2)),
-        "pearson": float(stats.pearsonr(targets, predicted)[0]),
-        "spearman": float(stats.spearmanr(targets, predicted)[0]),
     }
-
-
-def evaluate(logits: np.ndarray, examples) -> dict:
-    """Compares logits (count, L) with an `EncodedExamples`; see the functions above."""
-    if examples.labels:
-        return classification(examples.targets, logits.argmax(axis=1), examples.labels)
-    return regression(examples.targets, logits[:, 0])
 
 
 def table(result: dict) -> str:
-    """Lays the figures out for a terminal."""
-    if "per_class" not in result:
-        return "  ".join(f"{name} {result[name]:.4f}" for name in ("mse", "pearson", "spearman"))
-    width = max(5, *(len(label) for label in result["per_class"]))
-    lines = [f"{'class':{width}}  precision  recall      F1  count"]
-    lines += [
-        f"{label:{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}"
-        f"  {row['support']:5d}"
-        for label, row in result["per_class"].items()
-    ]
-    lines.append(
-        f"accuracy {100 * result['accuracy']:.2f} %, macro-F1 {100 * result['macro_f1']:.2f} %, "
-        f"{result['count']} texts"
-    )
+    """Returns the per-class table of `classification` as text."""
+    classes = result.get("classes", {})
+    width = max([len("class"), *map(len, classes)])
+    lines = [f"{'class':<{width}}  precision  recall      f1   count"]
+    for label, row in classes.items():
+        lines.append(
+            f"{label:<{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}"
+            f"  {row['count']:6d}"
+        )
     return "\n".join(lines)

@@ -1,258 +1,276 @@
-"""Trains an EmbBERT classifier on a CSV file.
+"""Trains an EmbBERT classifier (or regression) on a CSV file.
 
-    python -m embbert_tf.train --train=train.csv --test=test.csv --output=build/run
+Example:
+  python -m embbert_tf.train --train=train.csv --test=test.csv --output=build/demo/run
 
-The CSV has the columns text,label or text,text_pair,label; `.csv.gz` will do. Everything goes to the
-folder --output. When the command is killed, the same command goes on after the last whole epoch.
+Everything goes to the run folder `--output`: `config.json`, `tokenizer.json`, `labels.txt`,
+`valid.csv` (what was held out), `fp32.keras`, `metrics.json` and, until it has finished, a
+checkpoint. A run that was killed goes on where it was when the same command is given again; one
+that has finished is left as it is. Next: `python -m embbert_tf.qat --run=RUN`.
 """
 
-import dataclasses
 import hashlib
 import pathlib
+import shutil
 import sys
-import time
 
+import numpy as np
 from absl import app, flags
 
-from embbert_tf import data, run
+from embbert_tf import data as data_lib
+from embbert_tf import metrics as metrics_lib
+from embbert_tf import run as run_lib
+from embbert_tf import tasks
 from embbert_tf import tokenizer as tokenizer_lib
 from embbert_tf.config import PRESETS, EmbBertConfig
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string("train", None, "Training data, .csv or .csv.gz.", required=True)
-flags.DEFINE_string(
-    "valid", None, "Validation data for early stopping; without it a share of --train is held out."
+_TRAIN = flags.DEFINE_string(
+    "train", None, "Training CSV: text,label or text,text_pair,label.", required=True
 )
-flags.DEFINE_string("test", None, "Test data: only measured at the end, never used to choose.")
-flags.DEFINE_string("output", None, "Run folder, made if missing.", required=True)
-flags.DEFINE_enum("preset", "embbert", sorted(PRESETS), "Size of the model.")
-flags.DEFINE_enum(
-    "task", "classification", ["classification", "regression"],
-    "Regression reads the label column as a number and minimizes the squared error.",
-)  # fmt: skip
-flags.DEFINE_integer(
-    "vocab_size", None,
-    "Most tokens of the vocabulary; little text yields fewer. Default: the preset's.", lower_bound=6,
-)  # fmt: skip
-flags.DEFINE_integer(
-    "max_length", None, "Most tokens of a text, the rest is cut off. Default: the preset's.",
-    lower_bound=2,
-)  # fmt: skip
-flags.DEFINE_string(
-    "init", None,
-    "Run folder whose backbone weights and tokenizer to start from; the head starts anew.",
-)  # fmt: skip
-flags.DEFINE_integer("epochs", 16, "Most passes over the training data.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 64, "Texts a step.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 2e-3, "Peak learning rate.", lower_bound=0.0)
-flags.DEFINE_float("warmup", 0.1, "Fraction of the steps in which the rate rises.", 0.0, 1.0)
-flags.DEFINE_float("weight_decay", 0.05, "AdamW's decoupled weight decay.", lower_bound=0.0)
-flags.DEFINE_float(
-    "average", 0.99, "Decay of the moving average of the weights; 0 for none.", 0.0, 0.99999
+_VALID = flags.DEFINE_string(
+    "valid", None, "Validation CSV; without it a stratified tenth of --train is held out."
 )
-flags.DEFINE_float("label_smoothing", 0.1, "Mass of each target spread over all classes.", 0.0, 0.9)
-flags.DEFINE_float("token_dropout", 0.1, "Share of training tokens read as unknown.", 0.0, 0.9)
-flags.DEFINE_float("dropout", 0.1, "Dropout on attention weights and before the head.", 0.0, 0.9)
-flags.DEFINE_integer(
-    "patience", 5, "Epochs without a better validation figure before training ends.", lower_bound=1
+_TEST = flags.DEFINE_string("test", None, "Test CSV; only measured, never trained or chosen on.")
+_OUTPUT = flags.DEFINE_string("output", None, "Run folder.", required=True)
+_PRESET = flags.DEFINE_enum("preset", "embbert", sorted(PRESETS), "Size of the model.")
+_TASK = flags.DEFINE_enum(
+    "task", "classification", ["classification", "regression"], "What the label is."
 )
-flags.DEFINE_float("valid_fraction", 0.1, "Share held out when --valid is missing.", 0.01, 0.5)
-flags.DEFINE_integer("seed", 1, "Seed of weights, batches, dropout and the held-out share.")
+_VOCAB_SIZE = flags.DEFINE_integer(
+    "vocab_size", 0, "Tokens of a new tokenizer; 0 takes the preset's.", lower_bound=0
+)
+_TOKENIZER = flags.DEFINE_string("tokenizer", None, "Use this tokenizer.json, train none.")
+_INIT = flags.DEFINE_string(
+    "init", None, "Run folder whose backbone (and tokenizer) to start from, such as zoo/backbone."
+)
+_EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs at most.", lower_bound=1)
+_PATIENCE = flags.DEFINE_integer(
+    "patience", 4, "Stop after this many epochs without improvement.", lower_bound=1
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts a step.", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate.", lower_bound=0)
+_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.05, "AdamW's.", lower_bound=0)
+_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.1, "Share spread over all classes.")
+_TOKEN_DROPOUT = flags.DEFINE_float(
+    "token_dropout", 0.1, "Share of training tokens that are replaced.", 0, 0.9
+)
+_DROPOUT = flags.DEFINE_float(
+    "dropout", 0.1, "Of attention weights and of the head's input.", 0, 0.9
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order and dropout.", lower_bound=0)
+_HELD_OUT = 0.1
+CHECKPOINT = "checkpoint.npz"
+_SAME_RUN = (  # flags that make another model
+    "preset task vocab_size epochs patience batch_size learning_rate weight_decay label_smoothing "
+    "token_dropout dropout seed"
+).split()
 
-# Flags that decide what the run is; a run folder belongs to one set of them.
-_FIXED = (
-    "preset", "task", "vocab_size", "max_length", "init", "epochs", "batch_size", "learning_rate",
-    "warmup", "weight_decay", "average", "label_smoothing", "token_dropout", "dropout", "patience",
-    "valid_fraction", "seed",
-)  # fmt: skip
 
-
-def file_hash(path) -> str | None:
-    """Returns the SHA-256 of a file, or None without one.
-
-    Raises:
-        data.DataError: if it cannot be read.
-    """
+def _digest(path: str | None) -> str | None:
     if path is None:
         return None
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise data.DataError(f"{path}: cannot be opened ({error.strerror})") from error
+        raise data_lib.DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
 
 
-def check_same(folder, old: dict, new: dict) -> None:
-    """Refuses to go on with a run under other settings.
-
-    Raises:
-        run.RunError: naming the first settings that differ.
-    """
-    changed = [
-        f"{name} was {old.get(name)!r}, now {value!r}"
-        for name, value in new.items()
-        if old.get(name) != value
-    ]
-    if changed:
-        raise run.RunError(
-            f"{folder}: holds a run with other settings ({'; '.join(changed[:3])}); "
-            "choose another folder or delete this one"
-        )
+def _settings(config: EmbBertConfig, pair: bool) -> dict:
+    values = {name: flags.FLAGS[name].value for name in _SAME_RUN}
+    for name, path in (("train", _TRAIN.value), ("valid", _VALID.value)):
+        values[f"{name}_sha256"] = _digest(path)
+    tokenizer = _TOKENIZER.value
+    if _INIT.value:
+        tokenizer = str(pathlib.Path(_INIT.value) / run_lib.TOKENIZER)
+        values["init_sha256"] = _digest(str(pathlib.Path(_INIT.value) / run_lib.FP32))
+    values["tokenizer_sha256"] = _digest(tokenizer)
+    return {"config": config.to_dict(), "task": _TASK.value, "pair": pair, "training": values}
 
 
-def load_init(path, config: EmbBertConfig, max_length):
-    """Reads the backbone to start from; returns its tokenizer, weights and configuration.
+def check_same(path: pathlib.Path, settings: dict) -> bool:
+    """Whether the folder holds a run of these settings; False if it holds none.
 
     Raises:
-        run.RunError: if the folder is not usable.
+        RunError: It holds a run of other settings.
     """
-    source = run.load_run(path)
-    config = dataclasses.replace(source.config, dropout=config.dropout)
-    if max_length and max_length > config.max_length:
-        raise run.RunError(f"--init={path} has {config.max_length} positions, not {max_length}")
-    return source.tokenizer, source.model.backbone.get_weights(), config
+    if not (path / run_lib.CONFIG).exists():
+        return False
+    old = run_lib.read_settings(path)
+    for key in ("training", "task", "pair", "config"):
+        if key == "training":
+            before, now = old.get(key, {}), settings[key]
+            changed = [
+                name for name in sorted({*before, *now}) if before.get(name) != now.get(name)
+            ]
+        else:
+            changed = [] if old.get(key) == settings[key] else [key]
+        if changed:
+            raise run_lib.RunError(
+                f"{path}: holds a run with other {', '.join(changed)}; take another --output, or "
+                "delete the folder to train anew"
+            )
+    return True
 
 
-def train(values: dict) -> dict:
-    """Runs a training, or the rest of it.
+def _prepare(path: pathlib.Path):
+    """Reads the data and makes what the run folder needs before the first step."""
+    examples = list(data_lib.read_examples(_TRAIN.value))
+    labels = []
+    if _TASK.value == "classification":
+        labels = data_lib.label_names(examples, _TRAIN.value)
+    elif len(examples) < 2:
+        raise data_lib.DataError(f"{_TRAIN.value}: too few rows")
+    pair = examples[0].text_pair is not None
+    if _VALID.value:
+        train, valid = examples, list(data_lib.read_examples(_VALID.value))
+        if not valid:
+            raise data_lib.DataError(f"{_VALID.value}: no rows")
+    else:
+        train, valid = tasks.split(examples, _HELD_OUT, _SEED.value)
+        if not valid:
+            raise data_lib.DataError(
+                f"{_TRAIN.value}: too few rows to hold some out for validation; give --valid"
+            )
+    source = _TOKENIZER.value
+    if _INIT.value:
+        source = str(pathlib.Path(_INIT.value) / run_lib.TOKENIZER)
+    target = path / run_lib.TOKENIZER
+    if not target.exists():
+        if source:
+            tokenizer_lib.load_tokenizer(source)
+            run_lib.write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))
+        else:
+            texts = (t for e in train for t in (e.text, e.text_pair) if t is not None)
+            size = _VOCAB_SIZE.value or PRESETS[_PRESET.value].vocab_size
+            tokenizer = tokenizer_lib.train_tokenizer(texts, size)
+            run_lib.write_atomic(target, lambda temporary: tokenizer.save(str(temporary)))
+    tokenizer = tokenizer_lib.load_tokenizer(target)
+    run_lib.write_labels(path / run_lib.LABELS, labels)
+    tasks.write_csv(path / tasks.VALID_CSV, valid)
+    return train, valid, labels, pair, tokenizer
 
-    Args:
-        values: A value for each flag of this module.
 
-    Returns:
-        The content of `metrics.json`.
+def _check_files() -> bool:
+    """Reads the first row of every file, so that a mistake costs no training; returns `pair`."""
+    pair = False
+    for path in (_TRAIN.value, _VALID.value, _TEST.value):
+        if path is not None:
+            first = next(data_lib.read_examples(path), None)
+            if first is None:
+                raise data_lib.DataError(f"{path}:1: no rows after the header")
+            if path == _TRAIN.value:
+                pair = first.text_pair is not None
+    return pair
 
-    Raises:
-        data.DataError: if the data cannot be used.
-        run.RunError: if the run folder cannot.
-    """
-    folder = pathlib.Path(values["output"])
-    settings = {name: values[name] for name in _FIXED}
-    settings |= {f"{name}_sha256": file_hash(values[name]) for name in ("train", "valid", "test")}
-    if (folder / run.CONFIG).exists():
-        check_same(folder, run.read_settings(folder).get("flags", {}), settings)
-        if (folder / run.METRICS).exists():
-            print(f"{folder}: this training is finished; nothing to do")
-            return run.read_json(folder / run.METRICS)
-    elif folder.exists() and any(
-        not entry.name.startswith(".partial-") for entry in folder.iterdir()
-    ):
-        raise run.RunError(f"{folder}: holds other files and no run; choose another folder")
 
-    rows = list(data.read_examples(values["train"]))
-    regression = values["task"] == "regression"
-    labels = [] if regression else data.label_names(rows, values["train"])
-    pair = bool(rows) and rows[0].text_pair is not None
-    preset = PRESETS[values["preset"]]
-    config = dataclasses.replace(
-        preset,
-        vocab_size=values["vocab_size"] or preset.vocab_size,
-        max_length=values["max_length"] or preset.max_length,
-        dropout=values["dropout"],
-    )
+def _train() -> None:
+    path = pathlib.Path(_OUTPUT.value)
+    pair = _check_files()
+    config = PRESETS[_PRESET.value]
+    if _INIT.value:
+        config = EmbBertConfig.from_dict(run_lib.read_settings(_INIT.value)["config"])
+    fields = config.to_dict() | {"dropout": _DROPOUT.value}
+    if _VOCAB_SIZE.value and not _INIT.value:
+        fields["vocab_size"] = _VOCAB_SIZE.value
+    settings = _settings(EmbBertConfig.from_dict(fields), pair)
+    settings["requested_config"] = settings["config"]
+    if (path / run_lib.CONFIG).exists():
+        # The vocabulary may have come out smaller than asked for.
+        settings["config"] = run_lib.read_settings(path).get("config")
+    known = check_same(path, settings)
+    if known and (path / run_lib.FP32).exists() and (path / run_lib.METRICS).exists():
+        print(f"{path}: this training has finished already; nothing to do")
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    train, valid, labels, pair, tokenizer = _prepare(path)
+    if not _INIT.value:
+        fields["vocab_size"] = tokenizer.get_vocab_size()
+    elif tokenizer.get_vocab_size() > fields["vocab_size"]:
+        raise run_lib.RunError(f"{_INIT.value}: its tokenizer has more tokens than its model")
+    config = EmbBertConfig.from_dict(fields)
+    settings["config"] = config.to_dict()
+    run_lib.write_json(path / run_lib.CONFIG, settings)
 
-    folder.mkdir(parents=True, exist_ok=True)
     from tensorflow import keras
 
-    from embbert_tf import batches, classifier, metrics, training
+    from embbert_tf import fitting
+    from embbert_tf.classifier import EmbBertClassifier
 
-    training.clear_partial_files(folder)
-    initial = None
-    if values["init"]:
-        tokenizer, initial, config = load_init(values["init"], config, values["max_length"])
-    elif (folder / run.TOKENIZER).exists():
-        tokenizer = tokenizer_lib.load_tokenizer(folder / run.TOKENIZER)
-    else:
-        texts = (t for row in rows for t in (row.text, row.text_pair) if t is not None)
-        tokenizer = tokenizer_lib.train_tokenizer(texts, config.vocab_size)
-    if initial is None:
-        config = dataclasses.replace(config, vocab_size=tokenizer.get_vocab_size())
-    if not (folder / run.CONFIG).exists():
-        # The configuration comes last: with it, the folder is a run.
-        run.write_atomic(folder / run.TOKENIZER, lambda path: tokenizer.save(str(path)))
-        if labels:
-            run.write_labels(folder / run.LABELS, labels)
-        run.write_json(
-            folder / run.CONFIG,
-            {
-                "config": config.to_dict(),
-                "task": values["task"],
-                "pair": pair,
-                "num_labels": len(labels) or 1,
-                "flags": settings,
-            },
+    keras.utils.set_random_seed(_SEED.value)
+    model = EmbBertClassifier(config, max(len(labels), 1), dropout=_DROPOUT.value)
+    if _INIT.value:
+        source = run_lib.load_run(_INIT.value)
+        model.backbone.set_weights(source.model.backbone.get_weights())
+    encoded = {
+        name: (
+            tasks.encode_all(tokenizer, examples, pair, config.max_length),
+            tasks.targets_of(examples, labels, origin),
         )
-
-    length = min(config.max_length, values["max_length"] or config.max_length)
-
-    def load(name):
-        return batches.encode_examples(
-            data.read_examples(values[name]), tokenizer, labels, length, values[name]
+        for name, examples, origin in (
+            ("train", train, _TRAIN.value),
+            ("valid", valid, _VALID.value or _TRAIN.value),
         )
-
-    train_set = batches.encode_examples(rows, tokenizer, labels, length, values["train"])
-    test_set = load("test") if values["test"] else None
-    if values["valid"]:
-        valid_set = load("valid")
-    else:
-        train_set, valid_set = batches.hold_out(train_set, values["valid_fraction"], values["seed"])
-        if not valid_set.ids:
-            raise data.DataError(
-                f"{values['train']}: too few rows to hold out a validation set; give --valid"
-            )
-
-    keras.utils.set_random_seed(values["seed"])
-    model = classifier.EmbBertClassifier(config, len(labels) or 1, values["dropout"])
-    if initial is not None:
-        model.backbone.set_weights(initial)
+    }
+    lengths = [len(ids) for ids in encoded["train"][0]]
     print(
-        f"{len(train_set.ids)} training texts, {len(labels) or 'no'} classes, "
-        f"{config.vocab_size} tokens, {model.count_params():,} parameters",
+        f"{len(train)} texts to train on, {len(valid)} to validate on, "
+        f"{np.mean(lengths):.1f} tokens on average, {max(lengths)} at most; "
+        f"{model.count_params():,} parameters",
         flush=True,
     )
-    hyperparameters = (
-        "epochs", "batch_size", "learning_rate", "warmup", "weight_decay", "average",
-        "label_smoothing", "token_dropout", "patience", "seed",
-    )  # fmt: skip
-    progress = training.fit(
+    history = fitting.fit(
         model,
-        train_set,
-        valid_set,
-        folder,
-        "train",
-        verbose=values.get("verbose", training.default_verbosity()),
-        **{name: values[name] for name in hyperparameters},
+        encoded["train"],
+        encoded["valid"],
+        checkpoint=path / CHECKPOINT,
+        label="train",
+        epochs=_EPOCHS.value,
+        batch_size=_BATCH_SIZE.value,
+        learning_rate=_LEARNING_RATE.value,
+        weight_decay=_WEIGHT_DECAY.value,
+        max_length=config.max_length,
+        labels=labels,
+        label_smoothing=_LABEL_SMOOTHING.value,
+        token_dropout=_TOKEN_DROPOUT.value,
+        vocab_size=config.vocab_size,
+        patience=_PATIENCE.value,
+        seed=_SEED.value,
     )
-    started = time.monotonic()
-    result = {
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "train_seconds": round(progress.seconds, 1),
-        "parameters": model.count_params(),
-        "valid": metrics.evaluate(batches.predict(model, valid_set.ids), valid_set),
-    }
-    if test_set:
-        result["test"] = metrics.evaluate(batches.predict(model, test_set.ids), test_set)
-    result["evaluation_seconds"] = round(time.monotonic() - started, 1)
-    run.write_atomic(folder / run.FP32, model.save)
-    run.write_json(folder / run.METRICS, {"fp32": result})
-    training.remove_checkpoint(folder, "train")
-    print(metrics.table(result["test" if test_set else "valid"]))
-    print(f"{progress.epoch} epochs in {progress.seconds:.0f} s; run folder: {folder}")
-    return {"fp32": result}
+    run_lib.write_atomic(path / run_lib.FP32, lambda temporary: model.save(temporary))
+    measured = {"history": history}
+    measured["valid"] = tasks.measure(model, encoded["valid"], labels, config.max_length)
+    if _TEST.value:
+        examples = list(data_lib.read_examples(_TEST.value))
+        test = (
+            tasks.encode_all(tokenizer, examples, pair, config.max_length),
+            tasks.targets_of(examples, labels, _TEST.value),
+        )
+        measured["test"] = tasks.measure(model, test, labels, config.max_length)
+    run_lib.write_json(path / run_lib.METRICS, {"fp32": measured})
+    (path / CHECKPOINT).unlink(missing_ok=True)
+    shown = measured.get("test", measured["valid"])
+    if labels:
+        print(metrics_lib.table(shown))
+    for key, value in shown.items():
+        if isinstance(value, float):
+            print(f"{'test' if _TEST.value else 'validation'} {key} {value:.4f}")
 
 
 def main(argv):
-    """Runs the command."""
+    """Entry point."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    values = {name: FLAGS[name].value for name in (*_FIXED, "train", "valid", "test", "output")}
+        raise app.UsageError(f"unexpected argument '{argv[1]}'")
     try:
-        train(values)
-    except (data.DataError, run.RunError, tokenizer_lib.TokenizerError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _train()
+    except (
+        data_lib.DataError,
+        run_lib.RunError,
+        tokenizer_lib.TokenizerError,
+        ValueError,
+        OSError,
+    ) as error:
+        sys.exit(f"train: {error}")
 
 
 if __name__ == "__main__":
