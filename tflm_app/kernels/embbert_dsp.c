@@ -269,6 +269,7 @@ static void multiply_rows(const group_t* group, const uint32_t* blocks, int32_t 
 static void set_results(const group_t* group, int32_t column0, int32_t column1,
                         results_t* results) {
   for (int32_t b = 0; b < group->blocks; b++) {
+#pragma GCC unroll 4
     for (int32_t r = 0; r < kRows; r++) {
       results[b][r][0] = column0;
       results[b][r][1] = column1;
@@ -413,25 +414,23 @@ static inline uint32_t weight_of(uint32_t below) {
 // One row of scores (n) to weights in place, in words kRows apart; returns their sum.
 static uint32_t exponentials(uint32_t* row, int32_t n) {
   const uint32_t* const end = row + (n + 1) / 2 * kRows;
-  uint32_t pair = *row;
-  for (const uint32_t* word = row; word != end; word += kRows) pair = maximum_halves(pair, *word);
-  const int32_t high = (int32_t)pair >> 16;
-  const int32_t low = (int16_t)pair;
-  const int32_t most = high > low ? high : low;
-  uint32_t sum = 0;
+  uint32_t most = *row;
+  for (const uint32_t* word = row; word != end; word += kRows) most = maximum_halves(most, *word);
+  most = maximum_halves(most, most << 16 | most >> 16);  // in both halves
+  int32_t sum = 0;
   for (; row != end; row += kRows) {
-    const int32_t scores = (int32_t)*row;
-    const uint32_t weight0 = weight_of((uint32_t)(most - (int16_t)scores));
-    const uint32_t weight1 = weight_of((uint32_t)(most - (scores >> 16)));
-    *row = low_halves(weight0, weight1);
-    sum += weight0 + weight1;
+    uint32_t below;
+    __asm__("ssub16 %0, %1, %2" : "=r"(below) : "r"(most), "r"(*row) : "cc");
+    const uint32_t weights = low_halves(weight_of(below & 0xFFFF), weight_of(below >> 16));
+    *row = weights;
+    sum = smlad(weights, 0x10001, sum);
   }
   if ((n & 1) != 0) {  // the last key was counted twice
     uint32_t* const last = row - kRows;
-    sum -= *last >> 16;
+    sum -= (int32_t)(*last >> 16);
     *last &= 0xFFFF;
   }
-  return sum;
+  return (uint32_t)sum;
 }
 
 // c = 256 * weights . xhat / sums, for xhat (n, D).
@@ -495,51 +494,41 @@ static void copy_columns(const int8_t* columns, int32_t stride, int32_t zeros, i
   }
 }
 
-// The last `count` (a multiple of 4) of a channel's taps as int16; zeros before the first.
-static void copy_taps(const int8_t* taps, int32_t present, int32_t count, int16_t* w) {
-  taps += present - count;
-  int32_t k = 0;
-  for (; k < count - present; k++) w[k] = 0;
-  if (k == 0) {
-    for (; k < count; k += 4) {
-      const uint32_t word = load_word(taps + k);
-      const uint32_t even = bytes_0_2(word);
-      const uint32_t odd = bytes_1_3(word);
-      store_pair((uint32_t*)(void*)(w + k), low_halves(even, odd), high_halves(even, odd));
-    }
-  }
-  for (; k < count; k++) w[k] = taps[k];
-}
-
 // acc[i] += sum_k x[2 * i + k] * w[k] over `taps` (a multiple of kConvRound) taps.
-static void slide(const int16_t* x, const int16_t* w, int32_t taps, int32_t acc[4]) {
+static inline void slide(const int16_t* x, const int8_t* w, int32_t taps, int32_t acc[4]) {
   int32_t s0 = acc[0], s1 = acc[1], s2 = acc[2], s3 = acc[3];
   uint32_t x0 = load_word(x), x1 = load_word(x + 2), x2 = load_word(x + 4);
-  for (int32_t k = 0; k < taps; k += 8) {
-    uint32_t weight = load_word(w + k);
-    uint32_t x3 = load_word(x + k + 6);
+  x += 6;
+  for (const int8_t* const end = w + taps; w != end; w += 8) {
+    uint32_t even = bytes_0_2(load_word(w));
+    uint32_t odd = bytes_1_3(load_word(w));
+    uint32_t weight = low_halves(even, odd);
+    uint32_t x3 = load_word(x);
     s0 = smlad(x0, weight, s0);
     s1 = smlad(x1, weight, s1);
     s2 = smlad(x2, weight, s2);
     s3 = smlad(x3, weight, s3);
-    weight = load_word(w + k + 2);
-    x0 = load_word(x + k + 8);
+    weight = high_halves(even, odd);
+    x0 = load_word(x + 2);
     s0 = smlad(x1, weight, s0);
     s1 = smlad(x2, weight, s1);
     s2 = smlad(x3, weight, s2);
     s3 = smlad(x0, weight, s3);
-    weight = load_word(w + k + 4);
-    x1 = load_word(x + k + 10);
+    even = bytes_0_2(load_word(w + 4));
+    odd = bytes_1_3(load_word(w + 4));
+    weight = low_halves(even, odd);
+    x1 = load_word(x + 4);
     s0 = smlad(x2, weight, s0);
     s1 = smlad(x3, weight, s1);
     s2 = smlad(x0, weight, s2);
     s3 = smlad(x1, weight, s3);
-    weight = load_word(w + k + 6);
-    x2 = load_word(x + k + 12);
+    weight = high_halves(even, odd);
+    x2 = load_word(x + 6);
     s0 = smlad(x3, weight, s0);
     s1 = smlad(x0, weight, s1);
     s2 = smlad(x1, weight, s2);
     s3 = smlad(x2, weight, s3);
+    x += 8;
   }
   acc[0] = s0, acc[1] = s1, acc[2] = s2, acc[3] = s3;
 }
@@ -555,31 +544,40 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
   const int32_t first = t - taps + 1;
   const int32_t absent_rows = at_least(-first, 0);
   const int32_t window = taps + kGroup;              // the last one is not used
-  int16_t* const w = (int16_t*)(void*)group->panel;  // taps of one channel
-  int16_t* const x = w + taps;                       // windows of two columns
-  memset(x, 0, 4 * (size_t)window);
+  int16_t* const x = (int16_t*)(void*)group->panel;  // windows of two columns
+  int8_t* const padded = (int8_t*)(x + 2 * window);  // taps, where some are absent
+  const int32_t absent_taps = at_least(taps - block->taps, 0);
+  memset(x, 0, 4 * (size_t)window + (size_t)taps);
+  const int32_t shift = block->conv_shift, zero = block->y_zero;
+  const int8_t* const silu = block->silu + 128;
+  const int32_t block_stride = 2 * group->work_words;
+  const int8_t* channel_taps = block->conv;
+  int32_t channel = 0;
   for (int32_t c = 0; c < d; c += 2) {
     copy_columns(xhat + (first + absent_rows) * d + c, d, absent_rows, end - first - absent_rows, x,
                  x + window);
-    for (int32_t i = 0; i < 2; i++) {
-      const int16_t* const column = x + i * window;
-      for (int32_t channel = (c + i) * e; channel < (c + i + 1) * e; channel++) {
-        copy_taps(block->conv + channel * block->taps, block->taps, taps, w);
-        const int32_t multiplier = block->conv_multipliers[channel];
-        const int32_t bias = block->conv_bias[channel];
-        int16_t* to = (int16_t*)(void*)group->work + zipped(channel);
-        for (int32_t odd = 0; odd < 2 && odd < group->rows; odd++) {  // rows t, t+2, ...; t+1, ...
-          int32_t acc[4] = {bias, bias, bias, bias};
-          slide(column + odd, w, taps, acc);
-          for (int32_t b = 0; b < group->blocks; b++) {
-            for (int32_t k = 0; k < 2; k++) {
-              const int32_t y =
-                  embbert_requantize(acc[2 * b + k], block->conv_shift, multiplier, block->y_zero);
-              to[2 * b * group->work_words + 4 * k] = block->silu[y + 128];
-            }
-          }
-          to += 2;
+    for (int32_t i = 0; i < 2 * e; i++) {
+      const int16_t* const column = i < e ? x : x + window;
+      const int8_t* w = channel_taps + block->taps - taps;
+      if (absent_taps > 0) {
+        memcpy(padded + absent_taps, channel_taps, (size_t)block->taps);
+        w = padded;
+      }
+      channel_taps += block->taps;
+      const int32_t multiplier = block->conv_multipliers[channel];
+      const int32_t bias = block->conv_bias[channel];
+      int16_t* to = (int16_t*)(void*)group->work + zipped(channel);
+      channel++;
+      for (int32_t odd = 0; odd < 2 && odd < group->rows; odd++) {  // rows t, t+2, ...; t+1, ...
+        int32_t acc[4] = {bias, bias, bias, bias};
+        slide(column + odd, w, taps, acc);
+        to[0] = silu[embbert_requantize(acc[0], shift, multiplier, zero)];
+        to[4] = silu[embbert_requantize(acc[1], shift, multiplier, zero)];
+        if (group->blocks > 1) {
+          to[block_stride] = silu[embbert_requantize(acc[2], shift, multiplier, zero)];
+          to[block_stride + 4] = silu[embbert_requantize(acc[3], shift, multiplier, zero)];
         }
+        to += 2;
       }
     }
   }
@@ -630,7 +628,7 @@ static int32_t work_words(const embbert_block_t* block, int32_t n) {
 size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
   const int32_t blocks = n > kRows ? kBlocks : 1;
   const int32_t panel = kChunk / 2 * kColumns;                                    // words
-  const int32_t columns = 3 * padded_taps(block, EMBBERT_MAX_TAPS) / 2 + kGroup;  // words
+  const int32_t columns = 5 * padded_taps(block, EMBBERT_MAX_TAPS) / 4 + kGroup;  // words
   const int32_t words =
       blocks * (block_words(block->hidden) + work_words(block, n)) + at_least(panel, columns);
   return (size_t)words * sizeof(uint32_t);
