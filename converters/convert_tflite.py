@@ -22,7 +22,15 @@ from absl import app, flags
 
 from calibration import ranges as ranges_lib
 from calibration import recipes, samples
-from converters import checks, flatbuffer, model_folder, portable_graph, quantize, tflm_runner
+from converters import (
+    checks,
+    flatbuffer,
+    labelled_rows,
+    model_folder,
+    portable_graph,
+    quantize,
+    tflm_runner,
+)
 from embbert_tf import data as data_lib
 from embbert_tf import folding
 from embbert_tf import run as run_lib
@@ -119,9 +127,7 @@ def confidence_threshold(folder: model_folder.ModelFolder, path: str) -> float:
       folder: The converted model.
       path: Validation CSV.
     """
-    from converters import evaluate_tflite
-
-    sequences, targets = evaluate_tflite.read_rows(folder, path)
+    sequences, targets = labelled_rows.read_rows(folder, path)
     logits = tflm_runner.run_all(folder, sequences).astype(np.float64)
     scaled = logits * folder.settings["output"]["scale"]
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))

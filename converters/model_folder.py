@@ -1,6 +1,7 @@
 """The folder that passes from conversion to evaluation and firmware.
 
-`model.tflite`, `tokenizer.json`, `labels.txt` (one a line; empty for a regression) and `model.json`:
+`model.tflite`, `tokenizer.json`, `labels.txt` (one a line; empty for a regression) and
+`model.json`:
 
 | key | meaning |
 | --- | --- |

@@ -21,9 +21,9 @@ import numpy as np
 from absl import app, flags
 
 from converters import (
-    evaluate_tflite,
     firmware_results,
     int8_model,
+    labelled_rows,
     model_folder,
     reference,
     tflm_runner,
@@ -131,7 +131,8 @@ def run_job() -> dict:
     command = [python, "-m", "embbert_tf.train", f"--train={train}", f"--output={run_path}"]
     command += [f"--test={test}"] + ([f"--valid={valid}"] if valid else [])
     _step("train fp32", command + shlex.split(_TRAIN_FLAGS.value), timings)
-    command = [python, "-m", "embbert_tf.qat", f"--run={run_path}"]
+    command = [python, "-m", "embbert_tf.qat", f"--run={run_path}", f"--train={train}"]
+    command.append(f"--test={test}")
     _step("quantization-aware training", command + shlex.split(_QAT_FLAGS.value), timings)
     command = [python, "converters/convert_tflite.py", f"--run={run_path}"]
     command += [f"--calibration={train}", f"--output={tflite}"]
@@ -165,10 +166,10 @@ def _report(build, test, rows, logits_path, device_logits, sizes: dict) -> dict:
 
     folder = model_folder.load(build / "model")
     run = run_lib.load_run(build / "run")
-    sequences, targets = evaluate_tflite.read_rows(folder, test)
+    sequences, targets = labelled_rows.read_rows(folder, test)
     tflm = np.load(logits_path)
     keras = _keras_predictions(run, sequences)
-    device_sequences, device_targets = evaluate_tflite.read_rows(folder, rows)
+    device_sequences, device_targets = labelled_rows.read_rows(folder, rows)
     device = firmware_results.read_logits(device_logits, len(device_sequences), tflm.shape[1])
     same_rows = tflm if rows == test else tflm_runner.run_all(folder, device_sequences)
     exact = reference.Reference(int8_model.extract(folder.tflite))

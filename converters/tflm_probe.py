@@ -7,8 +7,8 @@
 * `smallest_bytes`: the smallest arena with which the model loads and answers as it does with a
   large one, found by bisection. It is more than `used_bytes`, as allocation itself needs room.
 
-An arena that is too small may make TFLM fault, and a failed check of its own makes it spin, so every
-trial runs in a forked child with a time limit. This module imports nothing but the interpreter, so
+An arena that is too small may make TFLM fault, and a failed check of its own makes it spin, so
+every trial runs in a forked child with a time limit. This module imports nothing but the interpreter, so
 that forking stays cheap and safe.
 """
 

@@ -89,7 +89,8 @@ def predict(model, sequences: list[list[int]], max_length: int, batch_size: int 
     """Returns float32 logits (count, L), computed in order of length and put back in order."""
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     logits = None
-    step = tf.function(lambda ids: model(ids, training=False), reduce_retracing=True)
+    any_width = [tf.TensorSpec((None, None), tf.int32)]
+    step = tf.function(lambda ids: model(ids, training=False), input_signature=any_width)
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         rows = step(tf.constant(pad([sequences[i] for i in part], max_length))).numpy()

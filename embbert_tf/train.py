@@ -61,9 +61,19 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order and dropout."
 _HELD_OUT = 0.1
 CHECKPOINT = "checkpoint.npz"
 _SAME_RUN = (  # flags that make another model
-    "preset task vocab_size epochs patience batch_size learning_rate weight_decay label_smoothing "
-    "token_dropout dropout seed"
-).split()
+    "preset",
+    "task",
+    "vocab_size",
+    "epochs",
+    "patience",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "token_dropout",
+    "dropout",
+    "seed",
+)
 
 
 def _digest(path: str | None) -> str | None:

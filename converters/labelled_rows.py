@@ -1,0 +1,37 @@
+"""Labelled text as a model folder sees it: token ids and targets."""
+
+import random
+
+from converters import model_folder
+from embbert_tf import data as data_lib
+
+
+def read_rows(
+    folder: model_folder.ModelFolder, path: str, limit: int = 0, seed: int = 0
+) -> tuple[list[list[int]], list]:
+    """Returns the token ids and the targets (class index or score) of a CSV file's rows.
+
+    Raises:
+      DataError: The file cannot be used with this model.
+    """
+    examples = list(data_lib.read_examples(path))
+    if limit and limit < len(examples):
+        examples = random.Random(seed).sample(examples, limit)
+    if not examples:
+        raise data_lib.DataError(f"{path}: no rows")
+    index = {label: number for number, label in enumerate(folder.labels)}
+    sequences, targets = [], []
+    for number, example in enumerate(examples):
+        if folder.pair and example.text_pair is None:
+            raise data_lib.DataError(f"{path}: the model takes pairs, but text_pair is missing")
+        sequences.append(folder.encode(example.text, example.text_pair if folder.pair else None))
+        if folder.task == "regression":
+            targets.append(data_lib.score(example, path))
+        elif example.label in index:
+            targets.append(index[example.label])
+        else:
+            raise data_lib.DataError(
+                f"{path}: row {number + 1} has the label '{example.label}', which the model does "
+                f"not know; it knows {', '.join(folder.labels)}"
+            )
+    return sequences, targets
