@@ -21,7 +21,7 @@ def _forward(model, ids, segment_ids=None):
     """Logits (1, L) of int32 ids (1, S), by the formulas of arXiv 2502.10001, section 4."""
     import tensorflow as tf
 
-    from embbert_tf import convolution_branch, rms_norm
+    from embbert_tf import rms_norm
 
     embedder, length = model.backbone.embedder, ids.shape[1]
     mask = (tf.cast(tf.minimum(ids, 1), tf.float32) - 1.0) * _MASKED
@@ -44,7 +44,9 @@ def _forward(model, ids, segment_ids=None):
 
         branch = block.convolution
         if block.first_row_only:
-            y = convolution_branch.causal_depthwise(first, branch.conv_kernel)
+            # Row 0 sees itself alone.
+            y = first[..., tf.newaxis] * branch.conv_kernel[-1]
+            y = tf.reshape(y, [1, 1, -1])
         else:
             padding = [[0, 0], [branch.kernel_size - 1, 0], [0, 0]]
             y = tf.nn.depthwise_conv2d(

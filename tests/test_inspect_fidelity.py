@@ -1,5 +1,7 @@
 """`calibration.inspect`: figures that can be checked by hand, and the noise where it was put."""
 
+import types
+
 import numpy as np
 import portable_models as pm
 import pytest
@@ -154,3 +156,18 @@ def test_another_graph_is_refused(inspect):
     data = flatbuffer.write(flatbuffer.Graph([x], [y], [flatbuffer.Op("ABS", [x], [y])]))
     with pytest.raises(int8_model.NotEmbBertError, match="padding mask"):
         inspect.Inspector(data, pm.random_folded(pm.ONE_LAYER))
+
+
+def test_float_weights_are_those_that_were_rounded(inspect, monkeypatch):
+    """After QAT a run has two sets of float weights; the file itself tells which is its own."""
+    before, after = pm.random_folded(pm.ONE_LAYER, seed=1), pm.random_folded(pm.ONE_LAYER, seed=2)
+    monkeypatch.setattr(folding, "fold", lambda model: model)
+    run = types.SimpleNamespace(model=before, qat_model=after, path="the/run")
+    for model, name in ((before, "fp32"), (after, "quantization-aware fp32")):
+        assert inspect.float_model(run, pm.to_bytes(pm.build(model, 8))) == (model, name)
+    other = pm.to_bytes(pm.build(pm.random_folded(pm.ONE_LAYER, seed=3), 8))
+    with pytest.raises(ValueError, match="was not converted from the/run"):
+        inspect.float_model(run, other)
+    run.qat_model = None
+    with pytest.raises(ValueError, match="was not converted from the/run"):
+        inspect.float_model(run, pm.to_bytes(pm.build(after, 8)))
