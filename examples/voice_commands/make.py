@@ -16,7 +16,7 @@ import re
 
 SEED = 20240501
 TRAIN_PER_INTENT = 170
-TEST_PER_INTENT = 30
+TEST_PER_INTENT = 28
 
 SLOTS = {
     "room": """kitchen|living room|bedroom|bathroom|hallway|garage|office|dining room|nursery|
@@ -62,7 +62,8 @@ TRAIN = {
         lower the brightness of the {lamp}|set the {room} brightness to {percent} percent|
         bring the {room} {lamp} down to {percent}|i want softer light in the {room}|
         brightness {percent} percent in the {room}|make the {room} {lamp} less bright""",
-    "thermostat": """set the thermostat to {degrees} degrees|make it {degrees} degrees in the {room}|
+    "thermostat": """set the thermostat to {degrees} degrees|
+        make it {degrees} degrees in the {room}|
         turn up the heating|turn down the heat in the {room}|i am cold|i am freezing|
         it is too hot in the {room}|warm up the {room}|cool down the {room}|
         raise the temperature by {number} degrees|lower the temperature in the {room}|
