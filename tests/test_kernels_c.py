@@ -92,6 +92,20 @@ def test_scratch_leaves_72_kb_at_256_tokens_and_38_kb_at_128(folder, target):
         assert 2 * n * 128 + scratch[0] <= limit
 
 
+@pytest.mark.parametrize("target", BOARD_CFLAGS)
+def test_instructions_stay_below_the_limits(folder, target):
+    # Million instructions of the reference configuration at n = 256 and 12; the counts are exact.
+    limits = {"mps3-an547": (29.0, 0.85)}.get(target, (130.0, 3.3))
+    rng = np.random.default_rng(0)
+    model = random_model(Shape(blocks=4), rng)
+    case = Case(params_of(model), [random_input(model, n, rng) for n in (256, 12)], 256)
+    _, _, results = run(build(target, folder), target, [case], folder)
+    counts = [result.instructions / 1e6 for result in results[0]]
+    assert all(0.5 * limit < count <= limit for count, limit in zip(counts, limits, strict=True)), (
+        counts
+    )
+
+
 def test_errors(folder):
     """tests/errors_test.c: a bad argument gives its status and touches nothing."""
     program = folder / "errors_test"
