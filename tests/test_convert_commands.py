@@ -177,5 +177,27 @@ def test_plain_conversion_is_the_same_model(folder):
 
 def test_plain_conversion_explains_what_is_wrong():
     model = types.SimpleNamespace(config=pm.ONE_LAYER)
-    with pytest.raises(ValueError, match=r"--max_length=999 is not within 1\.\.32, the model's own"):
+    with pytest.raises(
+        ValueError, match=r"--max_length=999 is not within 1\.\.32, the model's own"
+    ):
         plain_graph.convert(model, [[2, 5]], 999)
+
+
+def test_benchmark_prints_both_conversions_beside_the_paper(tmp_path):
+    status, out, err = command(
+        "converters.benchmark_memory", "--config=tiny", "--lengths=16", f"--models={tmp_path}"
+    )
+    assert status == 0, err
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()[3:]]
+    assert [row[1].split(",")[0] for row in rows] == [
+        "plain TFLiteConverter",
+        "portable graph",
+        "portable graph",
+        "the paper",
+    ]
+    numbers = [[int(cell.replace(",", "")) for cell in row[2:5]] for row in rows[:3]]
+    for (file, arena, together), name in zip(numbers, ("plain", "greedy", "offline"), strict=True):
+        assert file == (tmp_path / f"{name}16.tflite").stat().st_size
+        assert together == file + arena
+    assert numbers[2][1] <= numbers[1][1] < numbers[0][1]
+    assert rows[3][4] == "781,000"

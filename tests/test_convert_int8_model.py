@@ -82,9 +82,7 @@ def test_every_activation_is_found_once_in_every_row():
         last = str(config.num_layers - 1)
         final = {f"{kind}{last}" for kind in ("q", "scores", "c", "a", "y", "s", "z")}
         for name, found in parts.items():
-            rows = [
-                p.tensor.shape[-1] if p.transposed else (1, *p.tensor.shape)[-2] for p in found
-            ]
+            rows = [p.tensor.shape[-1] if p.transposed else (1, *p.tensor.shape)[-2] for p in found]
             one = name in final | {"logits", f"x{config.num_layers}"}
             assert sum(rows) == (1 if one else length), name
             starts = [0, *np.cumsum(rows)[:-1].tolist()]
