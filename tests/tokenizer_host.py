@@ -1,5 +1,6 @@
 """Builds the C tokenizer for the host and encodes with it; shared by the tokenizer's tests."""
 
+import json
 import os
 import pathlib
 import struct
@@ -55,14 +56,35 @@ def encode_all(binary, tables, requests: list[bytes], timeout: float = 300) -> l
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
-    out = done.stdout
+    return parse_answers(done.stdout, len(requests))
+
+
+def golden() -> dict:
+    """The golden file: a tokenizer, and texts with the ids they must have."""
+    with open(ROOT / "tests" / "golden" / "tokenizer.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def golden_texts(case: dict) -> tuple[bytes, bytes | None]:
+    """Text and pair of a golden case as bytes."""
+
+    def read(key):
+        if f"{key}_hex" in case:
+            return bytes.fromhex(case[f"{key}_hex"])
+        return case[key].encode() if key in case else None
+
+    return read("text"), read("pair")
+
+
+def parse_answers(out: bytes, count: int) -> list[list[int]]:
+    """Reads what an encoder answered to `count` records; fails on any status but success."""
     results = []
     at = 0
-    for _ in requests:
-        status, count = struct.unpack_from("<iI", out, at)
+    for index in range(count):
+        status, n = struct.unpack_from("<iI", out, at)
         at += 8
-        assert status == 0, f"record {len(results)}: status {status}"
-        results.append(np.frombuffer(out, "<u2", count, at).tolist())
-        at += 2 * count
+        assert status == 0, f"record {index}: status {status}"
+        results.append(np.frombuffer(out, "<u2", n, at).tolist())
+        at += 2 * n
     assert at == len(out)
     return results
