@@ -12,9 +12,11 @@ import json
 import os
 import pathlib
 import random
+import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -49,6 +51,10 @@ _DEVICE_LIMIT = flags.DEFINE_integer(
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+# Logged before absl's logging is set up, so no level applies to them.
+_NOTES = re.compile(r"I0000 |WARNING: All log messages before absl::InitializeLog")
+
+
 class StepError(RuntimeError):
     """A step failed; it has printed why."""
 
@@ -58,16 +64,33 @@ def _step(title: str, command: list[str], timings: dict[str, float], capture: bo
     print(f"\n== {title}\n   {shlex.join(command)}", flush=True)
     start = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(_ROOT)}
-    output = subprocess.PIPE if capture else None
-    result = subprocess.run(
-        command, cwd=_ROOT, env=environment, check=False, stdout=output, text=True
+    process = subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        env=environment,
+        stdout=subprocess.PIPE if capture else None,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
     )
+    errors = threading.Thread(target=_pass_on, args=(process.stderr,))
+    errors.start()
+    output = process.stdout.read() if capture else ""
+    returncode = process.wait()
+    errors.join()
     if capture:
-        print(result.stdout, end="", flush=True)
+        print(output, end="", flush=True)
     timings[title] = time.monotonic() - start
-    if result.returncode:
-        raise StepError(f"step '{title}' failed (exit status {result.returncode})")
-    return result.stdout.strip().splitlines()[-1] if capture else ""
+    if returncode:
+        raise StepError(f"step '{title}' failed (exit status {returncode})")
+    return output.strip().splitlines()[-1] if capture else ""
+
+
+def _pass_on(stream) -> None:
+    """Copies a step's error output, less TensorFlow's start-up notes, which nothing else stops."""
+    for line in stream:
+        if not _NOTES.match(line):
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def _device_rows(path: str, limit: int, build: pathlib.Path) -> str:

@@ -159,8 +159,6 @@ def fit(
     for epoch in range(first, epochs):
         if stalled(history, patience):
             break
-        # Dropout draws from here on, the same with and without an interruption before.
-        keras.utils.set_random_seed(seed * 1000 + epoch)
         data = batches.dataset(
             train[0], goal, batch_size, max_length, (seed, epoch), token_dropout, vocab_size
         )
