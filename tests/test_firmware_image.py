@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from firmware_model import FIRMWARE, LABELS, TinyModel, make, tiny_tokenizer
 
-from converters import generate_firmware, model_image
+from converters import generate_firmware, kernel_params, model_image
 from converters.model_image import Kind, Section
 
 
@@ -45,9 +45,13 @@ def test_damaged_image_is_refused_in_python(tiny):
 def test_every_part_of_the_model_is_in_the_image(tiny):
     model = tiny.model
     assert model_image.section(tiny.image, Kind.EMBED_TOKEN) == model.token.tobytes()
-    for i, block in enumerate(model.blocks):
-        assert model_image.section(tiny.image, Kind.BLOCK_WQ, i) == block.wq.tobytes()
-        assert model_image.section(tiny.image, Kind.BLOCK_CONV, i) == block.conv.tobytes()
+    params = kernel_params.model_params(model)
+    for i, block in enumerate(params.blocks):
+        assert model_image.section(tiny.image, Kind.BLOCK_OPTIONS, i) == block.options()
+        for name, array in block.tensors().items():
+            data = model_image.section(tiny.image, Kind[f"BLOCK_{name.upper()}"], i)
+            assert data == array.tobytes()
+            assert len(data) > 0
     assert model_image.section(tiny.image, Kind.LABELS).decode().split("\0")[:-1] == LABELS
     shape = model_image.shape(tiny.image)
     assert (shape.labels, shape.max_length, shape.hidden) == (4, 32, 16)
