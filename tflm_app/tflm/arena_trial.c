@@ -57,8 +57,12 @@ int app_main(void) {
     ids[0] = 2;
     for (uint32_t i = 1; i < tokens; i++) ids[i] = (uint16_t)(5u + i * 7919u % others);
     embbert_result_t result;
+    const uint64_t before = platform_counter();
     status = embbert_engine_infer(&engine, ids, tokens, &result);
+    const uint64_t spent = platform_instructions_since(before);
     if (status != kEngineOk) return fail(embbert_engine_message(status));
+    print_text(", \"instructions\": ");
+    print_number(spent);
     print_text(", \"logits\": [");
     for (int32_t i = 0; i < engine.config.labels; i++) {
       if (i > 0) print_text(", ");

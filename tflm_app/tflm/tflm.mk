@@ -61,7 +61,7 @@ TRIAL := $(OUT)/trial/trial.elf
 
 GENERATE := converters.generate_tflm --model_folder=$(ORIGIN) --graph=$(TFLM_GRAPH)
 DEFINES += -DEMBBERT_RUNTIME_TFLM
-$(COMMON)/app/%.o $(OUT)/app/%.o: DEFINES += -Dembbert_implementation=embbert_tflm_implementation
+$(COMMON)/app/%.o $(OUT)/app/%.o: private DEFINES += -Dembbert_implementation=embbert_tflm_implementation
 
 LINKER := arm-none-eabi-g++
 TFLM_NAME := TFLM $(TFLM_KERNELS), $(GRAPH_ID)$(if $(filter fused,$(GRAPH)), $(IMPLEMENTATION))
@@ -125,6 +125,10 @@ $(OUT)/arena_size.h: $(TRIAL) ../converters/size_arena.py
 	@cd .. && $(abspath $(PYTHON)) -m converters.size_arena --program=tflm_app/$(TRIAL) \
 	  --machine=$(MACHINE) --output=tflm_app/$@
 
-.PHONY: arena
+# For converters/benchmark_tflm.py: kernels, then where program, map, image and arena_size.h lie.
+.PHONY: arena tflm_paths
+tflm_paths: $(PROGRAM)
+	@echo '{"kernels": "$(TFLM_KERNELS)", "out": "$(CURDIR)/$(OUT)", "generated": "$(CURDIR)/$(GENERATED)"}'
+
 arena: $(OUT)/arena_size.h
 	@cat $<

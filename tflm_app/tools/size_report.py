@@ -15,7 +15,13 @@ import sys
 # Sections that take flash, and those that take RAM; .data does both.
 FLASH = (".text", ".model", ".data")
 RAM = (".data", ".bss", ".stack")
-PARTS = ("weights", "tokenizer", "kernels", "application", "libc")
+PARTS = ("weights", "tokenizer", "kernels", "TFLM core", "TFLM kernels", "application", "libc")
+# Members of libtensorflow-microlite.a that are no operator's kernel.
+TFLM_CORE = re.compile(
+    r"\((micro_|memory_|[a-z_]*arena_buffer|[a-z_]*memory_planner|non_persistent|flatbuffer_|schema_"
+    r"|error_reporter|kernel_util|common|tensor_|portable_tensor|quantization_util|runtime_shape"
+    r"|system_setup|debug_log)"
+)
 KIND_TOKENIZER = 5  # of converters/model_image.py
 
 
@@ -23,10 +29,12 @@ def part_of(path: str) -> str:
     """Which part an object file belongs to."""
     if "model_image.o" in path and "app/" not in path:
         return "weights"
+    if re.search(r"\.a\(", path) and not re.search(r"/lib(c|g|m|gcc|stdc\+\+)(_nano)?\.a\(", path):
+        return "TFLM core" if TFLM_CORE.search(path) else "TFLM kernels"
     for part in ("tokenizer", "kernels"):
         if f"/{part}/" in path:
             return part
-    if re.search(r"/(app|boards)/", path):
+    if re.search(r"/(app|boards|tflm)/", path):
         return "application"
     return "libc"  # newlib and libgcc
 
@@ -137,7 +145,8 @@ def main() -> int:
     parts = (PARTS[0], "tokenizer tables", *PARTS[1:])
     columns = [name for name in (*FLASH, *RAM) if name in sections]
     columns = list(dict.fromkeys(columns))
-    print(f"{'bytes':18}" + "".join(f"{name:>10}" for name in columns) + f"{'flash':>10}{'RAM':>10}")
+    titles = [*columns, "flash", "RAM"]
+    print(f"{'bytes':18}" + "".join(f"{title:>10}" for title in titles))
     flash_of, ram_of = {}, {}
     for part in parts:
         row = {name: sections[name][part] for name in columns}
@@ -146,6 +155,8 @@ def main() -> int:
             row[".stack"] = 0
         flash_of[part] = sum(row[name] for name in columns if name in FLASH)
         ram_of[part] = sum(row[name] for name in columns if name in RAM)
+        if part.startswith("TFLM") and not flash_of[part]:
+            continue
         print(
             f"{part:18}"
             + "".join(f"{row[name]:10d}" for name in columns)
@@ -155,7 +166,7 @@ def main() -> int:
     print(f"{'stack':18}" + " " * (10 * len(columns)) + f"{0:10d}{stack:10d}")
     flash, ram = sum(flash_of.values()), sum(ram_of.values()) + stack
     print(f"{'all':18}" + " " * (10 * len(columns)) + f"{flash:10d}{ram:10d}")
-    code = flash_of["tokenizer"] + flash_of["kernels"] + flash_of["application"] + flash_of["libc"]
+    code = flash - flash_of["weights"] - flash_of["tokenizer tables"]
     print(f"code and constants without weights and tokenizer tables: {code}")
     try:
         computed, path = computed_stack(arguments.stack_usage)

@@ -1,0 +1,105 @@
+"""The app on TFLM in the emulator, against the host's TFLM and the NumPy reference, to the bit.
+
+Needs TFLM for Cortex-M (docs/tflm.md): TFLM_DIR and TFLM_LIB in the environment, TFLM_TARGET for
+the board that the library is for (default mps2-an386).
+"""
+
+import os
+import pathlib
+import subprocess
+
+import numpy as np
+import pytest
+import tflm_models
+from firmware_model import SENTENCES
+
+from converters import int8_model, model_folder, reference, size_arena, tflm_runner
+from embbert_tf import tokenizer as tokenizer_lib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = os.environ.get("TFLM_TARGET", "mps2-an386")
+
+pytestmark = pytest.mark.skipif(
+    not (os.environ.get("TFLM_DIR") and os.environ.get("TFLM_LIB")),
+    reason="TFLM for Cortex-M is the user's to bring: set TFLM_DIR and TFLM_LIB (docs/tflm.md)",
+)
+
+
+def make(folder, graph, *arguments, check=True):
+    command = ["make", "-s", "-C", str(ROOT / "tflm_app"), "RUNTIME=tflm", f"TARGET={TARGET}"]
+    command += [f"MODEL={folder}", f"GRAPH={graph}"]
+    for name in ("TFLM_DIR", "TFLM_LIB"):
+        command.append(f"{name}={pathlib.Path(ROOT, os.environ[name]).resolve()}")
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, check=False, timeout=900
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
+def model(request, tmp_path_factory):
+    # In the repository's ignored build folder, so that the next run finds the objects.
+    folder = ROOT / "build" / "tests" / f"tflm_{'pair' if request.param else 'single'}"
+    tflm_models.write_folder(folder, pair=request.param)
+    rows = [f'"{text.replace(chr(34), chr(34) * 2)}"' for text in SENTENCES]
+    if request.param:
+        header, lines = (
+            "text,text_pair,label",
+            [f"{a},{b},one" for a, b in zip(rows, rows[::-1], strict=True)],
+        )
+    else:
+        header, lines = "text,label", [f"{a},one" for a in rows]
+    (folder / "texts.csv").write_text("\n".join([header, *lines, ""]), encoding="utf-8")
+    return model_folder.load(folder)
+
+
+def sequences(model):
+    pairs = SENTENCES[::-1] if model.pair else [None] * len(SENTENCES)
+    return [model.encode(a, b) for a, b in zip(SENTENCES, pairs, strict=True)]
+
+
+def device_logits(model, graph, tmp_path):
+    logits = tmp_path / "logits.bin"
+    make(model.path, graph, "eval", f"CSV={model.path / 'texts.csv'}", f"LOGITS={logits}")
+    return np.fromfile(logits, np.int8).reshape(len(SENTENCES), len(model.labels))
+
+
+def test_portable_equals_the_hosts_tflm(model, tmp_path):
+    wanted = tflm_runner.run_all(model, sequences(model))
+    np.testing.assert_array_equal(device_logits(model, "portable", tmp_path), wanted)
+
+
+def test_fused_equals_the_reference(model, tmp_path):
+    expected = reference.Reference(int8_model.extract(model.tflite))
+    wanted = [expected.infer(ids, tokenizer_lib.segment_ids(ids)) for ids in sequences(model)]
+    np.testing.assert_array_equal(device_logits(model, "fused", tmp_path), wanted)
+
+
+@pytest.mark.parametrize("graph", ["portable", "fused"])
+def test_arena_that_is_too_small_is_an_error_and_no_hang(model, graph):
+    if model.pair:
+        pytest.skip("one model suffices")
+    text = make(model.path, graph, "arena").stdout
+    needed = int(text.split("MODEL_ARENA_BYTES")[1].split("u")[0])
+    for arena in (0, 1, 16, 1000, needed // 2, needed - 16, needed - 1):
+        done = make(
+            model.path, graph, f"ARENA_BYTES={arena}", "TIMEOUT=60", "run", "TEXT=x", check=False
+        )
+        assert done.returncode != 0
+        assert f"the arena has {arena} bytes, the model needs {needed}" in done.stdout, arena
+    done = make(model.path, graph, f"ARENA_BYTES={needed}", "run", "TEXT=x")
+    assert "%" in done.stdout
+
+
+def test_trial_below_the_smallest_arena_fails_and_ends(model):
+    if model.pair:
+        pytest.skip("one model suffices")
+    make(model.path, "fused", "arena")
+    paths = make(model.path, "fused", "tflm_paths").stdout
+    out = pathlib.Path(paths.split('"out": "')[1].split('"')[0])
+    smallest = int((out / "arena_size.h").read_text().split("correctly: ")[1].split()[0])
+    trial = size_arena.Trial(out / "trial" / "trial.elf", TARGET)
+    assert trial.run(smallest, 4) is not None
+    assert trial.run(smallest - 32) is None
