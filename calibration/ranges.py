@@ -6,6 +6,7 @@ from embbert_tf import folding
 
 # Values kept of each activation: enough for a 0.01 % quantile, small enough for any model.
 _KEPT = 1 << 17
+_MSE_VALUES = 20000  # of which as many are tried with every range
 _PERCENTILE = 0.01
 # A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
 # int8's softmax weights (steps of 1/256) cannot show: lower scores may be cut off. The padding mask
@@ -14,12 +15,15 @@ SCORE_DEPTH = 10.0
 
 
 class _Collector:
-    """Extremes of an activation and a thinned record of its values."""
+    """Extremes of an activation and a thinned record of its values.
+
+    Thinned at random: every k-th value would be those of the same few channels all the time.
+    """
 
     def __init__(self):
         self.low, self.high = np.inf, -np.inf
         self.stride = 1
-        self.phase = 0
+        self.rng = np.random.default_rng(0)
         self.values: list[np.ndarray] = []
         self.count = 0
 
@@ -28,20 +32,27 @@ class _Collector:
         if not flat.size:
             return
         self.low, self.high = min(self.low, flat.min()), max(self.high, flat.max())
-        kept = flat[self.phase :: self.stride]
-        self.phase = (self.phase - flat.size) % self.stride
+        kept = flat
+        if self.stride > 1:
+            wanted = int(flat.size / self.stride + self.rng.random())
+            kept = flat[self.rng.integers(0, flat.size, wanted)]
         self.values.append(kept)
         self.count += kept.size
         while self.count > _KEPT:
-            thinned = np.concatenate(self.values)[::2]
+            thinned = _draw(np.concatenate(self.values), self.count // 2, self.rng)
             self.values, self.count, self.stride = [thinned], thinned.size, self.stride * 2
+
+
+def _draw(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns `count` of the values, in no order; all if there are no more."""
+    return values[rng.permutation(values.size)[:count]]
 
 
 def _mse_range(values: np.ndarray, low: float, high: float, symmetric: bool) -> tuple:
     """Shrinks [low, high] towards 0 while the mean squared error of int8 falls."""
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
-    sample = values[:: max(1, values.size // 20000)]
+    sample = _draw(values, _MSE_VALUES, np.random.default_rng(0))
     best, best_error = (low, high), np.inf
     for share in np.linspace(1.0, 0.3, 36):
         for low_share in (share,) if symmetric else {share, min(1.0, share * 1.25), 1.0}:

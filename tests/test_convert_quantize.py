@@ -163,6 +163,23 @@ def test_mse_ranges_beat_minmax_on_their_own_measure(meter):
     assert error(low, high) < error(values.min(), values.max())
 
 
+@pytest.mark.parametrize("channels", [128, 96, 7])
+def test_one_loud_channel_is_not_overlooked(channels):
+    """Thinning must not keep to some channels: channel 1 alone is ten times as loud."""
+    rng = np.random.default_rng(0)
+    collector = ranges_lib._Collector()
+    for _ in range(60):
+        rows = rng.normal(size=(64, channels)).astype(np.float32)
+        rows[:, 1] *= 10
+        collector.add(rows)
+    values = np.concatenate(collector.values)
+    assert 1000 < values.size <= ranges_lib._KEPT
+    assert np.mean(np.abs(values) > 6) == pytest.approx(0.5485 / channels, rel=0.25)
+    low, high = ranges_lib._mse_range(values, float(collector.low), float(collector.high), False)
+    assert high > 15
+    assert low < -15
+
+
 def test_unknown_ways_to_find_ranges_are_refused(meter):
     with pytest.raises(ValueError, match="no range method 'guess'"):
         meter.ranges("guess")
