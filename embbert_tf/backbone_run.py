@@ -75,6 +75,12 @@ def load_backbone(path) -> Backbone:
     return Backbone(path, config, tokenizer, model)
 
 
+def weights_path(path) -> pathlib.Path:
+    """Returns the file that `load_backbone` takes the weights from."""
+    path = pathlib.Path(path)
+    return path / BACKBONE if (path / BACKBONE).exists() else path / run_lib.FP32
+
+
 def save_backbone(path, model, tokenizer_path, origin: dict) -> None:
     """Writes a backbone folder; `config.json` last, so that a folder that has it is complete.
 

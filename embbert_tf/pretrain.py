@@ -15,6 +15,7 @@ import os
 import pathlib
 import sys
 import time
+import zipfile
 
 import numpy as np
 import tensorflow as tf
@@ -208,7 +209,9 @@ class Trainer:
             vectors = [v for v in self.model.trainable_variables if len(v.shape) < 2]
             self.optimizer.exclude_from_weight_decay(var_list=vectors)
             self.optimizer.build(self.model.trainable_variables)
-        self._train = tf.function(self._train_step, reduce_retracing=True)
+        # One graph for each shape: graphs of relaxed shapes round differently, and which of them
+        # a step met would depend on where the training was resumed.
+        self._train = tf.function(self._train_step)
 
     def train(self, batch, rows):
         """Takes one step.
@@ -274,7 +277,7 @@ class Trainer:
                 for index, variable in enumerate(self._variables):
                     variable.assign(arrays[f"variable_{index}"])
                 self.step = int(arrays["step"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, run_lib.RunError):
                 raise
             raise run_lib.RunError(
@@ -423,6 +426,8 @@ def _tokenizer_path(output, chief):
 
 
 def _pretrain():
+    # Determinism wants a seed before anything is drawn, even initial values soon overwritten.
+    keras.utils.set_random_seed(_SEED.value)
     strategy = make_strategy(_REPLICAS.value)
     chief = is_chief(strategy)
     output = pathlib.Path(_OUTPUT.value)
@@ -492,6 +497,9 @@ def _pretrain():
 def main(_):
     """Command line."""
     tf.get_logger().setLevel("ERROR")
+    # Without it threads add up the token table's gradient in any order, and a resumed run differs
+    # from an uninterrupted one in the last bit.
+    tf.config.experimental.enable_op_determinism()
     try:
         _pretrain()
     except (
