@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 
 import pytest
 import tokenizer_host as host
@@ -17,7 +16,6 @@ import tokenizers
 from converters import tokenizer_tables
 from embbert_tf import tokenizer as embbert_tokenizer
 
-sys.setrecursionlimit(10000)
 MARKS = "\u0301\u0327\u0316\u0345\u20dd\u0903\u302e\U0001d165\u1b44\ufe0f\u200d\u200b\u00ad"
 SCRIPTS = "aeiAEIßçéİıΣσςжЁשמلعनิสกé한국각東京ひカ٣५Ⅷ½²ǅﬁ_-.!?'\"([]{}#@€°→☃🙂👍🏽 \t\u00a0\u3000"
 FULL = bool(os.environ.get("EMBBERT_FULL"))  # Every line of the data, by hand.
@@ -77,20 +75,13 @@ def golden(tmp_path_factory):
     return Pair(tmp_path_factory.mktemp("golden"), tokenizer)
 
 
-def corpus():
-    path = host.data_folder() / "pretrain" / "corpus.txt.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        yield from (line.rstrip("\n") for line in file)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A tokenizer of 8,192 tokens, as the model's."""
-    tokenizer = embbert_tokenizer.train_tokenizer(itertools.islice(corpus(), 0, None, 8), 8192)
-    assert tokenizer.get_vocab_size() == 8192
-    return Pair(tmp_path_factory.mktemp("trained"), tokenizer)
+    folder = tmp_path_factory.mktemp("trained")
+    path = host.trained_tokenizer(folder)
+    if path is None:
+        pytest.skip(f"{host.data_folder()} is absent")
+    return Pair(folder, embbert_tokenizer.load_tokenizer(path))
 
 
 # ---- The golden file -----------------------------------------------------------------------------
@@ -171,6 +162,12 @@ def test_every_scalar_value(name, template, golden, binaries):
 
 
 # ---- Data, random and adversarial texts ----------------------------------------------------------
+
+
+def corpus():
+    path = host.data_folder() / "pretrain" / "corpus.txt.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        yield from (line.rstrip("\n") for line in file)
 
 
 def csv_texts():

@@ -1,5 +1,7 @@
 """Builds the C tokenizer for the host and encodes with it; shared by the tokenizer's tests."""
 
+import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -7,6 +9,8 @@ import struct
 import subprocess
 
 import numpy as np
+
+from embbert_tf import tokenizer as embbert_tokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "tflm_app" / "tokenizer"
@@ -88,3 +92,17 @@ def parse_answers(out: bytes, count: int) -> list[list[int]]:
         at += 2 * n
     assert at == len(out)
     return results
+
+
+def trained_tokenizer(folder: pathlib.Path) -> pathlib.Path | None:
+    """A tokenizer.json of 8,192 tokens, as the model's; None when the data is absent."""
+    corpus = data_folder() / "pretrain" / "corpus.txt.gz"
+    if not corpus.exists():
+        return None
+    with gzip.open(corpus, "rt", encoding="utf-8") as file:
+        lines = (line.rstrip("\n") for line in itertools.islice(file, 0, None, 8))
+        tokenizer = embbert_tokenizer.train_tokenizer(lines, 8192)
+    assert tokenizer.get_vocab_size() == 8192
+    path = folder / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path

@@ -220,7 +220,7 @@ typedef struct {
 
 static void scanner_start(scanner_t* s, const char* text, size_t length) {
   memset(s, 0, sizeof(*s));
-  s->text = (const uint8_t*)text;
+  s->text = (const uint8_t*)(length > 0 ? text : "");  // An empty text may be NULL.
   s->end = s->text + length;
 }
 

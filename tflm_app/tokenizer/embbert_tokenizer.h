@@ -53,7 +53,7 @@ enum {
 // Limits of the vocabularies this library takes; the table generator names the offending token.
 // Tests lower the first two to reach the code for long words with short ones.
 #ifndef EMBBERT_TOKENIZER_SHORT_RUN
-#define EMBBERT_TOKENIZER_SHORT_RUN 128  // Longest word, in characters, that is merged directly.
+#define EMBBERT_TOKENIZER_SHORT_RUN 64  // Longest word, in characters, that is merged directly.
 #endif
 #ifndef EMBBERT_TOKENIZER_WINDOW
 #define EMBBERT_TOKENIZER_WINDOW 128  // Characters of a longer word in view; a power of two.

@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../embbert_tokenizer.c"  // Its internals feed the plain implementation.
+// Its internals feed the plain implementation.
+#include "../embbert_tokenizer.c"  // NOLINT(bugprone-suspicious-include)
 
 #define CHECK(condition)                                               \
   do {                                                                 \
