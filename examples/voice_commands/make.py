@@ -9,6 +9,7 @@ phrasing that it has not seen.
 
 import csv
 import io
+import itertools
 import os
 import pathlib
 import random
@@ -42,80 +43,146 @@ SLOTS = {
         olive oil|cat food|tomatoes""",
 }
 
-OPENINGS = ["", "", "", "", "", "please ", "hey ", "could you ", "can you ", "would you please "]
+# Fillers go with every intent, so that none of them gives an intent away.
+OPENINGS = [
+    *[""] * 12, "please ", "hey ", "could you ", "can you ", "would you please ", "i want you to ",
+    "i would like you to ", "i need you to ", "okay ", "now ", "let us ", "you should ", "so ",
+    "it would be good if you could ", "do ", "go and ", "hello ", "next ", "well ",
+    "i think you can ",
+]  # fmt: skip
 TEST_OPENINGS = ["", "", "", "", "please ", "okay ", "now ", "hello "]
 ENDINGS = ["", "", "", "", "", " please", " now", " for me", " right away"]
 
+# [a/b] stands for a or b.
 TRAIN = {
-    "light_on": """turn on the {room} {lamp}|turn the {lamp} on in the {room}|
-        switch on the {lamp}|switch the {room} {lamp} on|put the {lamp} on in the {room}|
-        i need some light in the {room}|it is too dark in the {room}|light up the {room}|
-        lights on in the {room}|make the {room} bright|activate the {lamp} in the {room}|
-        i can not see anything in the {room}|start the {room} {lamp}""",
-    "light_off": """turn off the {room} {lamp}|turn the {lamp} off in the {room}|
-        switch off the {lamp}|switch the {room} {lamp} off|put out the {lamp} in the {room}|
-        lights out in the {room}|make the {room} dark|deactivate the {lamp} in the {room}|
-        nobody needs the {lamp} in the {room}|kill the {lamp} in the {room}|
-        no more light in the {room}|it is too bright in the {room} turn off the {lamp}""",
+    "light_on": """[turn/switch/put] on the {room} {lamp}|
+        [turn/switch/put] the {lamp} on in the {room}|
+        the {lamp} on|i [need/want/would like] [some/more] light in the {room}|
+        it is [too/so/very] dark in the {room}|light up the {room}|lights on in the {room}|
+        make the {room} bright|activate the {lamp} in the {room}|i [need/want] the {room} {lamp} on|
+        i can not see anything in the {room} turn on the {lamp}|start the {room} {lamp}|
+        the {lamp} in the {room} should be on|[get/have] the {room} {lamp} turned on|
+        more light here|let there be light in the {room}|is the {lamp} on|illuminate the {room}|
+        the {room} needs light|dark {room} lights on""",
+    "light_off": """[turn/switch/put/shut] off the {room} {lamp}|
+        [turn/switch] the {lamp} off in the {room}|lights [out/off] in the {room}|
+        make the {room} dark|deactivate the {lamp} in the {room}|
+        [nobody needs/we do not need] the {lamp} in the {room}|kill the {lamp} in the {room}|
+        no more light in the {room}|it is too bright turn off the {lamp}|
+        i [want/would like/need] the {room} {lamp} off|the {lamp} in the {room} should be off|
+        [get/have] the {room} {lamp} turned off|is the {lamp} off|off with the {lamp}|
+        all {lamp} off|everything off in the {room}|the {room} should be dark""",
     "light_dim": """dim the {room} {lamp}|dim the {lamp} to {percent} percent|
-        set the {lamp} to {percent} percent|make the {lamp} in the {room} softer|
-        lower the brightness of the {lamp}|set the {room} brightness to {percent} percent|
-        bring the {room} {lamp} down to {percent}|i want softer light in the {room}|
-        brightness {percent} percent in the {room}|make the {room} {lamp} less bright""",
-    "thermostat": """set the thermostat to {degrees} degrees|
-        make it {degrees} degrees in the {room}|
-        turn up the heating|turn down the heat in the {room}|i am cold|i am freezing|
-        it is too hot in the {room}|warm up the {room}|cool down the {room}|
-        raise the temperature by {number} degrees|lower the temperature in the {room}|
+        set the {lamp} to {percent} percent|make the {lamp} in the {room} [softer/dimmer/darker]|
+        [lower/reduce/change] the brightness of the {lamp}|a little less light in the {room}|
+        set the {room} brightness to {percent} percent|
+        the {room} {lamp} should be at {percent} percent|
+        [bring/turn] the {room} {lamp} down to {percent}|i want [softer/less] light in the {room}|
+        brightness {percent} percent in the {room}|
+        make the {room} {lamp} [less bright/a bit dimmer]|
+        {room} {lamp} [around/to/at] {percent} percent|i would like the {lamp} dimmed|
+        the {lamp} is too bright dim it|soft light in the {room}|
+        reduce the light to {percent} percent""",
+    "thermostat": """set the [thermostat/heating] to {degrees} degrees|
+        make it {degrees} degrees in the {room}|turn [up/down] the heating|
+        turn the heating [on/off] in the {room}|i am [cold/freezing/too hot]|
+        it is [too hot/too cold/freezing/chilly/warm] in [here/the {room}]|
+        [warm up/cool down/heat] the {room}|
+        [raise/lower/adjust] the temperature by {number} degrees|
+        lower the temperature in the {room}|
         heat the {room} to {degrees} degrees|set the {room} temperature to {degrees}|
-        turn on the air conditioning|change the thermostat to {degrees}""",
-    "timer": """set a timer for {number} {unit}|start a {number} minute timer|
-        count down {number} {unit}|timer for {number} {unit}|
+        turn on the air conditioning|change the thermostat to {degrees}|
+        make the {room} [warmer/cooler]|i want it [warmer/cooler/{degrees} degrees]|
+        the {room} should be [warm/warmer/cooler/{degrees} degrees]|a bit [warmer/cooler] here|
+        i would like {degrees} degrees|how warm is the {room}|the {room} needs more heat""",
+    "timer": """[set/start/begin/make] a timer [for/of] {number} {unit}|
+        start a {number} minute timer|
+        count [down/to] {number} {unit}|timer for {number} {unit}|{number} minutes for the {food}|
         tell me when {number} {unit} are over|set a {food} timer for {number} minutes|
-        remind me in {number} {unit}|give me {number} {unit} on the timer|
-        how much time is left on the timer|cancel the timer|stop the {food} timer|
-        start a countdown of {number} {unit}""",
-    "alarm": """wake me up at {hour} {half}|set an alarm for {hour} {half}|
-        set the alarm to {hour}|i have to get up at {hour} {half}|alarm at {hour} {half}|
-        cancel my alarm {half}|turn off the alarm clock|snooze the alarm|
-        change my alarm to {hour} {half}|make sure i am awake at {hour}|
-        delete the {hour} alarm""",
-    "music": """play some {genre}|play {artist}|play a song by {artist}|put on some {genre}|
-        i want to hear {artist}|play {genre} in the {room}|start my {genre} playlist|
-        next song|skip this track|pause the music|stop the music|
-        play the latest album by {artist}|shuffle my {genre} songs|resume the song""",
-    "volume": """turn up the volume|turn down the volume of the {player}|make the {player} louder|
-        set the volume to {percent} percent|volume up|volume down|mute the {player}|
-        it is too loud|the {player} is too quiet|turn the {player} up|
-        lower the volume in the {room}|raise the {player} volume to {percent}|
-        unmute the {player}""",
-    "lock": """lock the {door}|lock up the house|make sure the {door} is locked|
-        secure the {door}|bolt the {door}|lock all doors|is the {door} locked|
-        please keep the {door} locked|lock the {door} when i leave|close and lock the {door}|
-        i forgot to lock the {door}""",
-    "unlock": """unlock the {door}|open the {door}|let my guest in at the {door}|
-        open the lock of the {door}|undo the bolt of the {door}|unlock all doors|
+        remind me [in/after] {number} {unit}|give me {number} {unit} on the timer|
+        how much time is left on the timer|[cancel/stop/pause] the [timer/{food} timer]|
+        start a countdown of {number} {unit}|i need {number} {unit} for the {food}|
+        let me know when the {food} is done|counting {number} {unit}|is the timer [over/running]|
+        i want a timer for the {food}|add {number} minutes to the timer|
+        another timer {number} {unit}|
+        the {food} needs {number} minutes""",
+    "alarm": """wake me [up/] at {hour} {half}|set an alarm [for/at] {hour} {half}|
+        set the alarm to {hour}|i [have to/need to/must/want to] get up at {hour} {half}|
+        alarm [at/for] {hour} {half}|cancel my alarm {half}|[turn off/stop] the alarm [clock/]|
+        snooze the alarm|[change/move/shift] my alarm to {hour} {half}|
+        make sure i am [awake/up] [at/by] {hour}|delete the {hour} alarm|
+        is my alarm set [for {hour}/{half}]|i want to be awake at {hour}|when is my [next/] alarm|
+        ring at {hour} {half}|the alarm should ring at {hour}|i would like an alarm {half}|
+        let me sleep until {hour}|add an alarm at {hour} {half}""",
+    "music": """play some {genre}|play {artist}|play [a song/songs/something] by {artist}|
+        put on some {genre}|i [want/would like/need] to hear {artist}|play {genre} in the {room}|
+        start my {genre} playlist|next [song/track]|skip [this/the] [track/song]|
+        [pause/stop/continue] the music|play the latest album by {artist}|shuffle my {genre} songs|
+        resume the song|i want to listen to [some/] [{genre}/{artist}]|let me listen to {artist}|
+        we need some {genre} in the {room}|find [some {genre}/{artist}]|go back to the last song|
+        a little [{genre}/music] in the {room}|some music by {artist}|{genre} please|
+        [{artist}/{genre}] in the {room}|i am in the mood for {genre}|what song is playing""",
+    "volume": """turn [up/down] the volume|turn down the volume of the {player}|
+        make the {player} [louder/quieter]|set the volume to {percent} percent|volume [up/down]|
+        [mute/unmute] the {player}|it is too [loud/quiet]|the {player} is too [quiet/loud]|
+        turn the {player} [up/down]|[lower/reduce] the volume in the {room}|
+        raise the {player} volume to {percent}|i [can hardly/can barely] hear the {player}|
+        a bit [louder/more volume]|[more/less] volume|the {player} should be quieter|
+        i want the {player} louder|i would like less volume|a little quieter in the {room}|
+        bring up the volume of the {player}|louder|quieter|change the volume to {percent}""",
+    "lock": """lock the {door}|lock up the house|make sure the {door} is locked|secure the {door}|
+        bolt the {door}|lock [all doors/everything/every door]|is the {door} locked|
+        keep the {door} locked|lock the {door} when i leave|[close/shut] and lock the {door}|
+        i [forgot/want/need] to lock the {door}|we are leaving lock the {door}|
+        [get/have] the {door} locked|i want the {door} locked|put the bolt on the {door}|
+        the {door} needs to be locked|check the lock of the {door}|
+        nobody should get in at the {door}|
+        lock the {door} [tonight/for the night]|did i lock the {door}""",
+    "unlock": """unlock the {door}|open the {door}|let my [guest/friend/mother] in at the {door}|
+        open the lock of the {door}|undo the bolt of the {door}|unlock [all doors/everything]|
         unlock the {door} for the courier|release the {door}|i am home open the {door}|
-        let the dog out through the {door}|unbolt the {door}""",
+        let the dog out through the {door}|unbolt the {door}|i want the {door} [open/unlocked]|
+        [get/have] the {door} unlocked|is the {door} [unlocked/open]|let them in|
+        someone is at the {door} open it|take the bolt off the {door}|let me in through the {door}|
+        the {door} needs to be unlocked|i want to go in the {door}|the {door} should be open""",
     "weather": """what is the weather like in {city}|what is the weather {day}|
-        will it {weather} {day}|do i need an umbrella {day}|how cold will it be in {city} {day}|
-        give me the forecast for {city}|is it going to {weather} in {city}|
-        weather forecast for {day}|how hot is it in {city}|is it sunny in {city} {day}|
-        tell me the weather in {city} {day}|what is the temperature in {city}""",
-    "vacuum": """vacuum the {room}|start the vacuum|clean the {room} floor|
-        send the robot to the {room}|start cleaning the {room}|stop the vacuum cleaner|
-        the {room} floor is dirty|send the vacuum back to its dock|pause the robot vacuum|
-        let the robot clean the {room}|hoover the {room}|there is dust in the {room}|
-        robot clean under the table in the {room}""",
-    "blinds": """open the {shade} in the {room}|close the {room} {shade}|lower the {shade}|
-        raise the {shade} in the {room}|pull down the {shade}|pull up the {room} {shade}|
+        [will it/is it going to/could it/should it] {weather} [{day}/in {city}/in {city} {day}]|
+        do i need [an umbrella/a jacket/a coat/boots] {day}|how cold will it be in {city} {day}|
+        give me the forecast for {city}|weather forecast for {day}|
+        how [hot/warm/cold] is it in {city}|
+        is it [sunny/windy/raining/cloudy] in {city} {day}|tell me the weather in {city} {day}|
+        what is the temperature in {city}|what [is/does] the forecast {day}|how is {city} {day}|
+        [rain/snow] in {city} {day}|i want the weather for {city}|
+        will there be [rain/sun/wind] {day}|
+        chance of [snow/storms/sun] in {city}|should i take an umbrella {day}|
+        how will the weather be {day}""",
+    "vacuum": """vacuum the {room}|start the [vacuum/robot]|clean the {room} [floor/]|
+        [send/take/get] the robot to the {room}|start cleaning [the {room}/]|
+        stop the vacuum cleaner|
+        the {room} floor is [dirty/dusty]|send the [vacuum/robot] back to its dock|
+        pause the robot vacuum|let the robot clean the {room}|hoover the {room}|
+        there is [dust/dirt/sand] [in the {room}/on the floor]|
+        robot clean under the table in the {room}|
+        the {room} needs [cleaning/a clean/vacuuming]|i want the {room} [clean/vacuumed]|
+        the vacuum should [clean/do] the {room}|have the {room} floor vacuumed|go back to the dock|
+        run the robot [{day}/in the {room}]|finish the cleaning|the {room} is [dirty/a mess]""",
+    "blinds": """[open/close/shut] the {shade} in the {room}|[open/close/shut] the {room} {shade}|
+        [lower/raise] the {shade} [in the {room}/]|pull down the {shade}|pull up the {room} {shade}|
         set the {shade} to {percent} percent|draw the {shade} in the {room}|
-        shut the {shade}|move the {shade} half way down|roll up the {room} {shade}|
-        let the sun in through the {shade}""",
-    "shopping": """add {item} to the shopping list|put {item} on my list|we need {item}|
-        we are out of {item}|buy {item}|remind me to buy {item}|remove {item} from the list|
-        what is on my shopping list|add {item} and {item}|order more {item}|
-        i ran out of {item}|take {item} off the shopping list|clear the shopping list""",
+        move the {shade} half way [down/up]|roll up the {room} {shade}|
+        let the sun in through the {shade}|i [want/would like] the {room} {shade} [open/closed]|
+        the {shade} should be [open/down/up]|{shade} [up/down/closed]|[put/bring] the {shade} down|
+        keep the sun out of the {room}|have the {room} {shade} half closed|
+        the sun is too bright close the {shade}|the {shade} in the {room} need to be up|
+        are the {shade} closed in the {room}""",
+    "shopping": """add {item} to the [shopping/] list|put {item} on [my/the] list|
+        [we/i] need [{item}/more {item}/to buy {item}]|we are out of {item}|buy {item}|
+        remind me to [buy/get] {item}|[remove/take] {item} [from/off] the list|
+        [what is on/read/show me] my shopping list|add {item} and {item}|order more {item}|
+        [i/we] ran out of {item}|is {item} on the list|clear the shopping list|
+        there is [no/hardly any] {item} left|get {item} [at the store/from the supermarket]|
+        {item} should be on the shopping list|i want [{item}/some {item}] from the shop|
+        write {item} on the list|{item} for the shopping list|next shopping {item} and {item}""",
 }
 
 TEST = {
@@ -167,7 +234,20 @@ def _options(text: str) -> list[str]:
 
 
 def _fill(template: str, rng: random.Random) -> str:
-    return re.sub(r"{(\w+)}", lambda match: rng.choice(_options(SLOTS[match[1]])), template)
+    text = re.sub(r"\[([^]]*)\]", lambda match: rng.choice(match[1].split("/")), template)
+    text = re.sub(r"{(\w+)}", lambda match: rng.choice(_options(SLOTS[match[1]])), text)
+    return " ".join(text.split())
+
+
+def _spell_out(template: str) -> set[str]:
+    """Returns a template once for each combination of its alternatives."""
+    parts = [part.split("/") for part in re.split(r"\[([^]]*)\]", template)[1::2]]
+    frame = re.sub(r"\[[^]]*\]", "\0", template)
+    results = set()
+    for chosen in itertools.product(*parts):
+        pieces = itertools.zip_longest(frame.split("\0"), chosen, fillvalue="")
+        results.add(" ".join("".join(a + b for a, b in pieces).split()))
+    return results
 
 
 def make(templates: dict, openings: list, count: int, rng: random.Random, taken: set) -> list:
@@ -213,7 +293,8 @@ def as_csv(rows: list) -> str:
 def files() -> dict[str, str]:
     """Returns file name to content."""
     for intent, joined in TEST.items():
-        shared = set(_options(joined)) & set(_options(TRAIN[intent]))
+        known = set().union(*map(_spell_out, _options(TRAIN[intent])))
+        shared = set(_options(joined)) & known
         if shared:
             raise ValueError(f"{intent}: templates in both sets: {sorted(shared)}")
     rng = random.Random(SEED)
