@@ -175,6 +175,9 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
         for name in ranges:
             if name.startswith("scores"):
                 ranges[name] = (meter.score_floor(name), ranges[name][1])
+        # Training pulls the range of the logits together as it goes; two clipped logits would tie.
+        seen, learnt = meter.ranges("minmax")["logits"], ranges["logits"]
+        ranges["logits"] = (min(seen[0], learnt[0]), max(seen[1], learnt[1]))
     else:
         ranges = meter.ranges(recipe.ranges)
     built = portable_graph.PortableGraph(

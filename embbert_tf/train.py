@@ -43,9 +43,11 @@ _TOKENIZER = flags.DEFINE_string("tokenizer", None, "Use this tokenizer.json, tr
 _INIT = flags.DEFINE_string(
     "init", None, "Run folder whose backbone (and tokenizer) to start from, such as zoo/backbone."
 )
-_EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs at most.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 0, "Epochs at most; 0: as many as make 2,500 steps, within 6..40.", lower_bound=0
+)
 _PATIENCE = flags.DEFINE_integer(
-    "patience", 4, "Stop after this many epochs without improvement.", lower_bound=1
+    "patience", 10, "Stop after this many epochs without improvement.", lower_bound=1
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts a step.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate.", lower_bound=0)
@@ -74,6 +76,11 @@ _SAME_RUN = (  # flags that make another model
     "dropout",
     "seed",
 )
+
+
+def default_epochs(texts: int, batch_size: int) -> int:
+    """Returns the epochs that make about 2,500 steps: little data has to be seen more often."""
+    return min(max(-(-2500 * batch_size // texts), 6), 40)
 
 
 def _digest(path: str | None) -> str | None:
@@ -235,7 +242,7 @@ def _train() -> None:
         encoded["valid"],
         checkpoint=path / CHECKPOINT,
         label="train",
-        epochs=_EPOCHS.value,
+        epochs=_EPOCHS.value or default_epochs(len(train), _BATCH_SIZE.value),
         batch_size=_BATCH_SIZE.value,
         learning_rate=_LEARNING_RATE.value,
         weight_decay=_WEIGHT_DECAY.value,
