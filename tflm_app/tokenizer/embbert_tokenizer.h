@@ -18,7 +18,7 @@
 //                                     &scratch);
 //
 // Memory: `embbert_tokenizer_t` and the blob are only read by encode, so tasks may share them; the
-// scratch and the ids belong to one call at a time. Stack: under 400 bytes.
+// scratch and the ids belong to one call at a time. Stack: under 500 bytes.
 
 #ifndef EMBBERT_TOKENIZER_H_
 #define EMBBERT_TOKENIZER_H_
