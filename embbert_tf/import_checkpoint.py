@@ -22,22 +22,6 @@ from embbert_tf import run as run_lib
 from embbert_tf import tokenizer as tokenizer_lib
 from embbert_tf.config import EmbBertConfig
 
-_INPUT = flags.DEFINE_string("input", None, "PyTorch state dict (.pt, .bin) or .safetensors file.")
-_TOKENIZER = flags.DEFINE_string(
-    "tokenizer", None, "tokenizer.json that the weights were trained with."
-)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
-_LABELS = flags.DEFINE_list(
-    "labels", None, "Label names in the order of the logits; by default 0, 1, 2, …"
-)
-_TASK = flags.DEFINE_enum(
-    "task", "classification", ["classification", "regression"], "What the classifier was made for."
-)
-_PAIR = flags.DEFINE_bool("pair", False, "True if the classifier reads pairs of texts.")
-_IGNORE = flags.DEFINE_list(
-    "ignore", [], "Prefixes of tensors to leave out, such as a pre-training head's."
-)
-
 # Bytes an element takes, and its NumPy type; bfloat16 is the upper half of a float32.
 _SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MAX_HEADER = 100_000_000  # The format's own limit.
@@ -353,25 +337,59 @@ def import_checkpoint(
     return model
 
 
-def main(_):
+def define_flags(values=flags.FLAGS):
+    """Defines the flags. Not on import: other commands have flags of the same names."""
+    flags.DEFINE_string(
+        "input", None, "PyTorch state dict (.pt, .bin) or .safetensors file.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "tokenizer", None, "tokenizer.json that the weights were trained with.", flag_values=values
+    )
+    flags.DEFINE_string("output", None, "Folder to write.", flag_values=values)
+    flags.DEFINE_list(
+        "labels",
+        None,
+        "Label names in the order of the logits; by default 0, 1, 2, …",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "task",
+        "classification",
+        ["classification", "regression"],
+        "What the classifier was made for.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "pair", False, "True if the classifier reads pairs of texts.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "ignore",
+        [],
+        "Prefixes of tensors to leave out, such as a pre-training head's.",
+        flag_values=values,
+    )
+    flags.mark_flags_as_required(["input", "tokenizer", "output"], flag_values=values)
+
+
+def main(_, values=flags.FLAGS):
     """Command line."""
     try:
         model = import_checkpoint(
-            _INPUT.value,
-            _TOKENIZER.value,
-            _OUTPUT.value,
-            _LABELS.value,
-            _TASK.value,
-            _PAIR.value,
-            _IGNORE.value,
+            values.input,
+            values.tokenizer,
+            values.output,
+            values.labels,
+            values.task,
+            values.pair,
+            values.ignore,
         )
     except (CheckpointError, run_lib.RunError, tokenizer_lib.TokenizerError, OSError) as error:
         print(f"import_checkpoint: {error}", file=sys.stderr)
         sys.exit(1)
     kind = "classifier" if hasattr(model, "num_labels") else "backbone"
-    print(f"{_OUTPUT.value}: {kind}, {model.count_params():,} parameters")
+    print(f"{values.output}: {kind}, {model.count_params():,} parameters")
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["input", "tokenizer", "output"])
+    define_flags()
     app.run(main)

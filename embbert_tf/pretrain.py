@@ -41,36 +41,6 @@ _PEER_LOST = (
 _RESTARTS = "EMBBERT_PRETRAIN_RESTARTS"
 _MAX_RESTARTS = 100
 
-_INPUT = flags.DEFINE_list("input", None, "Text files, plain or .gz, a document a line.")
-_OUTPUT = flags.DEFINE_string("output", None, "Backbone folder to write; holds checkpoints too.")
-_TOKENIZER = flags.DEFINE_string(
-    "tokenizer", None, "tokenizer.json to use; by default one is trained on the texts."
-)
-_INIT = flags.DEFINE_string("init", None, "Backbone or run folder to start from.")
-_PRESET = flags.DEFINE_enum("preset", "embbert", sorted(PRESETS), "Sizes of the model.")
-_VOCAB_SIZE = flags.DEFINE_integer("vocab_size", None, "Tokens of the vocabulary.", lower_bound=6)
-_STEPS = flags.DEFINE_integer("steps", 20_000, "Optimizer steps.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch_tokens", 8192, "Tokens in a global batch.", lower_bound=8)
-_LENGTHS = flags.DEFINE_list("lengths", ["64", "128"], "Sequence lengths to draw from.")
-_RATE = flags.DEFINE_float("learning_rate", 2e-3, "Highest learning rate.", lower_bound=0.0)
-_WARM_UP = flags.DEFINE_integer("warm_up", 400, "Steps of growing rate.", lower_bound=0)
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.01, "AdamW's weight decay.", lower_bound=0.0)
-_WHOLE_WORDS = flags.DEFINE_bool("whole_words", False, "Mask all tokens of a word or none.")
-_NEXT_SENTENCE = flags.DEFINE_float(
-    "next_sentence", 0.5, "Share of pairs, for next-sentence prediction.", 0.0, 1.0
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of weights and batches.", lower_bound=0)
-_CHECKPOINT_STEPS = flags.DEFINE_integer(
-    "checkpoint_steps", 200, "Steps between checkpoints.", lower_bound=1
-)
-_LOG_STEPS = flags.DEFINE_integer("log_steps", 50, "Steps between progress lines.", lower_bound=1)
-_STOP_AFTER = flags.DEFINE_integer(
-    "stop_after", None, "Write a checkpoint and stop at this step.", lower_bound=1
-)
-_REPLICAS = flags.DEFINE_integer(
-    "replicas", 0, "Split this machine's CPU into replicas; 0 uses its GPUs, or the CPU whole."
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -407,56 +377,56 @@ def is_chief(strategy) -> bool:
     return resolver is None or not resolver.task_type or resolver.task_id == 0
 
 
-def _tokenizer_path(output, chief):
+def _tokenizer_path(output, chief, values):
     """Returns the tokenizer's file, training one on the texts if need be."""
-    if _TOKENIZER.value:
-        return pathlib.Path(_TOKENIZER.value)
-    if _INIT.value:
-        return pathlib.Path(_INIT.value) / run_lib.TOKENIZER
+    if values.tokenizer:
+        return pathlib.Path(values.tokenizer)
+    if values.init:
+        return pathlib.Path(values.init) / run_lib.TOKENIZER
     path = output / run_lib.TOKENIZER
     if not path.exists():
         if not chief:
             raise run_lib.RunError(
                 "several workers need one tokenizer; pass --tokenizer=tokenizer.json"
             )
-        size = _VOCAB_SIZE.value or PRESETS[_PRESET.value].vocab_size
-        tokenizer = tokenizer_lib.train_tokenizer(corpus.read_documents(_INPUT.value), size)
+        size = values.vocab_size or PRESETS[values.preset].vocab_size
+        tokenizer = tokenizer_lib.train_tokenizer(corpus.read_documents(values.input), size)
         run_lib.write_atomic(path, lambda temporary: tokenizer.save(str(temporary)))
     return path
 
 
-def _pretrain():
+def _pretrain(values):
     # Determinism wants a seed before anything is drawn, even initial values soon overwritten.
-    keras.utils.set_random_seed(_SEED.value)
-    strategy = make_strategy(_REPLICAS.value)
+    keras.utils.set_random_seed(values.seed)
+    strategy = make_strategy(values.replicas)
     chief = is_chief(strategy)
-    output = pathlib.Path(_OUTPUT.value)
+    output = pathlib.Path(values.output)
     output.mkdir(parents=True, exist_ok=True)
-    tokenizer_path = _tokenizer_path(output, chief)
+    tokenizer_path = _tokenizer_path(output, chief, values)
     tokenizer = tokenizer_lib.load_tokenizer(tokenizer_path)
     try:
-        lengths = tuple(int(length) for length in _LENGTHS.value)
+        lengths = tuple(int(length) for length in values.lengths)
     except ValueError as error:
-        raise run_lib.RunError(f"--lengths={','.join(_LENGTHS.value)}: not numbers") from error
-    start = backbone_run.load_backbone(_INIT.value) if _INIT.value else None
-    config = start.config if start else PRESETS[_PRESET.value]
-    if _VOCAB_SIZE.value:
-        config = dataclasses.replace(config, vocab_size=_VOCAB_SIZE.value)
+        raise run_lib.RunError(f"--lengths={','.join(values.lengths)}: not numbers") from error
+    start = backbone_run.load_backbone(values.init) if values.init else None
+    config = start.config if start else PRESETS[values.preset]
+    if values.vocab_size:
+        config = dataclasses.replace(config, vocab_size=values.vocab_size)
     if max(lengths) > config.max_length:
         raise run_lib.RunError(
             f"--lengths: {max(lengths)} is above the model's longest, {config.max_length}"
         )
     backbone_run.check_tokenizer(tokenizer_path, config)
-    schedule = Schedule(_STEPS.value, _RATE.value, _WARM_UP.value, _WEIGHT_DECAY.value)
+    schedule = Schedule(values.steps, values.learning_rate, values.warm_up, values.weight_decay)
     options = corpus.BatchOptions(
-        _BATCH.value, lengths, _WHOLE_WORDS.value, _NEXT_SENTENCE.value, _SEED.value
+        values.batch_tokens, lengths, values.whole_words, values.next_sentence, values.seed
     )
     # Each worker keeps a cache of its own: they may not share a disk for scratch.
     resolver = strategy.cluster_resolver
     cache = output / "cache" / (f"worker{resolver.task_id}" if not chief else "")
-    text = corpus.load_or_tokenize(_INPUT.value, tokenizer, cache)
+    text = corpus.load_or_tokenize(values.input, tokenizer, cache)
     batches = corpus.Batches(text, tokenizer.get_vocab_size(), schedule.steps, options)
-    trainer = Trainer(config, schedule, strategy, _SEED.value)
+    trainer = Trainer(config, schedule, strategy, values.seed)
     if start:
         trainer.model.backbone.set_weights(start.model.get_weights())
     key = json.dumps(
@@ -480,9 +450,9 @@ def _pretrain():
         batches,
         output,
         key,
-        _CHECKPOINT_STEPS.value,
-        _LOG_STEPS.value,
-        _STOP_AFTER.value,
+        values.checkpoint_steps,
+        values.log_steps,
+        values.stop_after,
     )
     if chief and trainer.step == schedule.steps:
         model = backbone_lib.EmbBertBackbone(config)
@@ -494,14 +464,87 @@ def _pretrain():
         print(f"{output}: backbone written", flush=True)
 
 
-def main(_):
+def define_flags(values=flags.FLAGS):
+    """Defines the flags. Not on import: other commands have flags of the same names."""
+    flags.DEFINE_list(
+        "input", None, "Text files, plain or .gz, a document a line.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "output", None, "Backbone folder to write; holds checkpoints too.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "tokenizer",
+        None,
+        "tokenizer.json to use; by default one is trained on the texts.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("init", None, "Backbone or run folder to start from.", flag_values=values)
+    flags.DEFINE_enum(
+        "preset", "embbert", sorted(PRESETS), "Sizes of the model.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "vocab_size", None, "Tokens of the vocabulary.", lower_bound=6, flag_values=values
+    )
+    flags.DEFINE_integer("steps", 20_000, "Optimizer steps.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "batch_tokens", 8192, "Tokens in a global batch.", lower_bound=8, flag_values=values
+    )
+    flags.DEFINE_list(
+        "lengths", ["64", "128"], "Sequence lengths to draw from.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "learning_rate", 2e-3, "Highest learning rate.", lower_bound=0.0, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "warm_up", 400, "Steps of growing rate.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_float(
+        "weight_decay", 0.01, "AdamW's weight decay.", lower_bound=0.0, flag_values=values
+    )
+    flags.DEFINE_bool(
+        "whole_words", False, "Mask all tokens of a word or none.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "next_sentence",
+        0.5,
+        "Share of pairs, for next-sentence prediction.",
+        0.0,
+        1.0,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of weights and batches.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "checkpoint_steps", 200, "Steps between checkpoints.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "log_steps", 50, "Steps between progress lines.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "stop_after",
+        None,
+        "Write a checkpoint and stop at this step.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "replicas",
+        0,
+        "Split this machine's CPU into replicas; 0 uses its GPUs, or the CPU whole.",
+        flag_values=values,
+    )
+    flags.mark_flags_as_required(["input", "output"], flag_values=values)
+
+
+def main(_, values=flags.FLAGS):
     """Command line."""
     tf.get_logger().setLevel("ERROR")
     # Without it threads add up the token table's gradient in any order, and a resumed run differs
     # from an uninterrupted one in the last bit.
     tf.config.experimental.enable_op_determinism()
     try:
-        _pretrain()
+        _pretrain(values)
     except (
         corpus.CorpusError,
         run_lib.RunError,
@@ -523,5 +566,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["input", "output"])
+    define_flags()
     app.run(main)

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from tensorflow.python.framework import config as framework_config
 
 from embbert_tf import backbone_run, corpus, pretrain
@@ -195,6 +196,7 @@ def train(self, batch, rows):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, rows)
 pretrain.Trainer.train = train
+pretrain.define_flags()
 app.run(pretrain.main)
 """
 
@@ -253,13 +255,11 @@ def test_two_workers_one_killed_and_restarted(folder, single, tmp_path):
 )
 def test_errors_in_one_line(folder, single, tmp_path, capsys, more, message):
     del single  # It makes the folder to start from.
-    flags = pretrain.flags.FLAGS
-    try:
-        flags(["pretrain", *_command(folder, tmp_path / "out", *more)[2:]])
-        with pytest.raises(SystemExit) as stop:
-            pretrain.main([])
-        assert stop.value.code == 1
-    finally:
-        flags.unparse_flags()
+    values = flags.FlagValues()
+    pretrain.define_flags(values)
+    values(["pretrain", *_command(folder, tmp_path / "out", *more)[2:]])
+    with pytest.raises(SystemExit) as stop:
+        pretrain.main([], values)
+    assert stop.value.code == 1
     error = capsys.readouterr().err
     assert error.startswith("pretrain: ") and message in error and error.count("\n") == 1
