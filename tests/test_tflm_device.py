@@ -38,21 +38,28 @@ def make(folder, graph, *arguments, check=True):
     return done
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
-def model(request, tmp_path_factory):
+def write_model(pair):
     # In the repository's ignored build folder, so that the next run finds the objects.
-    folder = ROOT / "build" / "tests" / f"tflm_{'pair' if request.param else 'single'}"
-    tflm_models.write_folder(folder, pair=request.param)
+    folder = ROOT / "build" / "tests" / f"tflm_{'pair' if pair else 'single'}"
+    tflm_models.write_folder(folder, pair=pair)
     rows = [f'"{text.replace(chr(34), chr(34) * 2)}"' for text in SENTENCES]
-    if request.param:
-        header, lines = (
-            "text,text_pair,label",
-            [f"{a},{b},one" for a, b in zip(rows, rows[::-1], strict=True)],
-        )
+    if pair:
+        header = "text,text_pair,label"
+        lines = [f"{a},{b},one" for a, b in zip(rows, rows[::-1], strict=True)]
     else:
         header, lines = "text,label", [f"{a},one" for a in rows]
     (folder / "texts.csv").write_text("\n".join([header, *lines, ""]), encoding="utf-8")
     return model_folder.load(folder)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["single", "pair"])
+def model(request):
+    return write_model(request.param)
+
+
+@pytest.fixture(scope="module")
+def single():
+    return write_model(False)
 
 
 def sequences(model):
@@ -78,26 +85,22 @@ def test_fused_equals_the_reference(model, tmp_path):
 
 
 @pytest.mark.parametrize("graph", ["portable", "fused"])
-def test_arena_that_is_too_small_is_an_error_and_no_hang(model, graph):
-    if model.pair:
-        pytest.skip("one model suffices")
-    text = make(model.path, graph, "arena").stdout
+def test_arena_that_is_too_small_is_an_error_and_no_hang(single, graph):
+    text = make(single.path, graph, "arena").stdout
     needed = int(text.split("MODEL_ARENA_BYTES")[1].split("u")[0])
     for arena in (0, 1, 16, 1000, needed // 2, needed - 16, needed - 1):
         done = make(
-            model.path, graph, f"ARENA_BYTES={arena}", "TIMEOUT=60", "run", "TEXT=x", check=False
+            single.path, graph, f"ARENA_BYTES={arena}", "TIMEOUT=60", "run", "TEXT=x", check=False
         )
         assert done.returncode != 0
         assert f"the arena has {arena} bytes, the model needs {needed}" in done.stdout, arena
-    done = make(model.path, graph, f"ARENA_BYTES={needed}", "run", "TEXT=x")
+    done = make(single.path, graph, f"ARENA_BYTES={needed}", "run", "TEXT=x")
     assert "%" in done.stdout
 
 
-def test_trial_below_the_smallest_arena_fails_and_ends(model):
-    if model.pair:
-        pytest.skip("one model suffices")
-    make(model.path, "fused", "arena")
-    paths = make(model.path, "fused", "tflm_paths").stdout
+def test_trial_below_the_smallest_arena_fails_and_ends(single):
+    make(single.path, "fused", "arena")
+    paths = make(single.path, "fused", "tflm_paths").stdout
     out = pathlib.Path(paths.split('"out": "')[1].split('"')[0])
     smallest = int((out / "arena_size.h").read_text().split("correctly: ")[1].split()[0])
     trial = size_arena.Trial(out / "trial" / "trial.elf", TARGET)
