@@ -8,8 +8,8 @@
   large one, found by bisection. It is more than `used_bytes`, as allocation itself needs room.
 
 An arena that is too small may make TFLM fault, and a failed check of its own makes it spin, so
-every trial runs in a forked child with a time limit. This module imports nothing but the interpreter, so
-that forking stays cheap and safe.
+every trial runs in a forked child with a time limit. This module imports nothing but the
+interpreter, so that forking stays cheap and safe.
 """
 
 import json

@@ -2,15 +2,17 @@
 
 | file | content |
 | --- | --- |
-| `config.json` | sizes, task, pair, number of labels, training flags |
+| `config.json` | sizes, task, pair, training flags |
 | `tokenizer.json` | the tokenizer |
-| `labels.txt` | one label a line, in the order of the logits; absent for regression |
+| `labels.txt` | one label a line, in the order of the logits; empty for regression |
+| `valid.csv` | the rows that chose the best epoch, held out of training |
 | `fp32.keras` | the trained classifier |
-| `qat.keras`, `ranges.json` | after quantization-aware training: the fine-tuned classifier with its quantizers, and `{activation: [min, max]}` |
-| `metrics.json` | test and validation figures under `fp32` and `qat` |
-| `checkpoint.npz` | state to resume from; removed when a stage ends |
-| `train.log`, `qat.log` | one JSON line an epoch |
-"""  # noqa: E501
+| `qat.keras` | after quantization-aware training: classifier and quantizers |
+| `ranges.json` | `{activation: [min, max]}` that it learnt |
+| `qat.json` | its flags |
+| `metrics.json` | history, validation and test figures under `fp32` and `qat` |
+| `checkpoint.npz`, `qat_checkpoint.npz` | state to resume from; removed when a stage ends |
+"""
 
 import dataclasses
 import json

@@ -17,10 +17,10 @@ import sys
 import numpy as np
 from absl import app, flags
 
+from embbert_tf import backbone_run, tasks
 from embbert_tf import data as data_lib
 from embbert_tf import metrics as metrics_lib
 from embbert_tf import run as run_lib
-from embbert_tf import tasks
 from embbert_tf import tokenizer as tokenizer_lib
 from embbert_tf.config import PRESETS, EmbBertConfig
 
@@ -100,7 +100,7 @@ def _settings(config: EmbBertConfig, pair: bool) -> dict:
     tokenizer = _TOKENIZER.value
     if _INIT.value:
         tokenizer = str(pathlib.Path(_INIT.value) / run_lib.TOKENIZER)
-        values["init_sha256"] = _digest(str(pathlib.Path(_INIT.value) / run_lib.FP32))
+        values["init_sha256"] = _digest(str(backbone_run.weights_path(_INIT.value)))
     values["tokenizer_sha256"] = _digest(tokenizer)
     return {"config": config.to_dict(), "task": _TASK.value, "pair": pair, "training": values}
 
@@ -217,8 +217,8 @@ def _train() -> None:
     keras.utils.set_random_seed(_SEED.value)
     model = EmbBertClassifier(config, max(len(labels), 1), dropout=_DROPOUT.value)
     if _INIT.value:
-        source = run_lib.load_run(_INIT.value)
-        model.backbone.set_weights(source.model.backbone.get_weights())
+        source = backbone_run.load_backbone(_INIT.value)
+        model.backbone.set_weights(source.model.get_weights())
     encoded = {
         name: (
             tasks.encode_all(tokenizer, examples, pair, config.max_length),
