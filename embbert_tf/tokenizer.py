@@ -104,8 +104,11 @@ def encode(
         raise ValueError(f"max_length of a pair must be at least 2, not {max_length}")
     second = _body(tokenizer, text_pair)
     room = max_length - 2
-    # Longest first: the shorter text keeps up to half of the room, the longer gets the rest.
-    keep_first = max(room - len(second), min(len(first), (room + 1) // 2))
+    # Longest first: the shorter text keeps up to half of the room, the longer gets the rest. Of an
+    # odd room the spare token goes to the longer one, in a draw to the second, as Hugging Face has
+    # it.
+    half = (room + (len(first) > len(second))) // 2
+    keep_first = max(room - len(second), min(len(first), half))
     first = first[:keep_first]
     second = second[: room - len(first)]
     return [CLS, *first, SEP, *second]

@@ -201,3 +201,26 @@ def test_clang_tidy():
         ["make", "-C", host.LIBRARY, "tidy"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+def test_encode_truncates_pairs_as_hugging_face_does():
+    """`embbert_tf.tokenizer.encode` against `enable_truncation`, for every length and room."""
+    import itertools
+
+    import tokenizers
+    from tokenizers import processors
+
+    from embbert_tf import tokenizer as tokenizer_lib
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    ours = tokenizer_lib.train_tokenizer([" ".join(letters)] * 3, 60)
+    theirs = tokenizers.Tokenizer.from_str(ours.to_str())
+    theirs.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A",
+        pair="[CLS] $A [SEP] $B",
+        special_tokens=[("[CLS]", tokenizer_lib.CLS), ("[SEP]", tokenizer_lib.SEP)],
+    )
+    for first, second, limit in itertools.product(range(1, 11), range(1, 11), range(4, 22)):
+        text, pair = " ".join(letters[:first]), " ".join(letters[-second:])
+        theirs.enable_truncation(limit, strategy="longest_first")
+        assert tokenizer_lib.encode(ours, text, pair, limit) == theirs.encode(text, pair).ids
