@@ -15,6 +15,15 @@ static const void* section_of(const embbert_engine_t* engine, section_kind_t kin
 
 #ifndef EMBBERT_RUNTIME_TFLM
 
+// Biases that no 32-bit sum of products can carry over the edge: |products| < 2^29 for every shape
+// that the kernels take.
+static bool biases_fit(const int32_t* bias, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (bias[i] > 0x40000000 || bias[i] < -0x40000000) return false;
+  }
+  return true;
+}
+
 static int open_embed(embbert_engine_t* engine) {
   embbert_embed_t* const embed = &engine->model.embed;
   size_t size;
@@ -31,7 +40,8 @@ static int open_embed(embbert_engine_t* engine) {
   embed->bias = section_of(engine, kSectionEmbedBias, 0, 2 * d * sizeof(int32_t));
   const bool complete = embed->token != NULL && embed->position != NULL && embed->weight != NULL &&
                         embed->bias != NULL;
-  return complete ? kEngineOk : kEngineSection;
+  if (!complete) return kEngineSection;
+  return biases_fit(embed->bias, 2 * d) ? kEngineOk : kEngineShapes;
 }
 
 static int open_block(embbert_engine_t* engine, embbert_block_t* block, uint32_t index) {
@@ -52,7 +62,10 @@ static int open_block(embbert_engine_t* engine, embbert_block_t* block, uint32_t
   const bool complete = block->wq != NULL && block->bq != NULL && block->wv != NULL &&
                         block->conv != NULL && block->conv_bias != NULL && block->wz != NULL &&
                         block->bz != NULL;
-  return complete ? kEngineOk : kEngineSection;
+  if (!complete) return kEngineSection;
+  const bool fit =
+      biases_fit(block->bq, d) && biases_fit(block->conv_bias, inner) && biases_fit(block->bz, d);
+  return fit ? kEngineOk : kEngineShapes;
 }
 
 static int open_head(embbert_engine_t* engine) {
@@ -67,7 +80,8 @@ static int open_head(embbert_engine_t* engine) {
   const size_t labels = (size_t)head->labels;
   head->weight = section_of(engine, kSectionHeadWeight, 0, labels * (size_t)head->hidden);
   head->bias = section_of(engine, kSectionHeadBias, 0, labels * sizeof(int32_t));
-  return head->weight != NULL && head->bias != NULL ? kEngineOk : kEngineSection;
+  if (head->weight == NULL || head->bias == NULL) return kEngineSection;
+  return biases_fit(head->bias, labels) ? kEngineOk : kEngineShapes;
 }
 
 #endif  // EMBBERT_RUNTIME_TFLM
