@@ -606,20 +606,16 @@ def describe(blob: bytes) -> Description:
     )
 
 
-_TOKENIZER = flags.DEFINE_string("tokenizer", None, "tokenizer.json to read.")
-_OUTPUT = flags.DEFINE_string("output", None, "File to write the tables to.")
-
-
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     try:
-        blob = build_tables(_TOKENIZER.value)
-        folder = os.path.dirname(os.path.abspath(_OUTPUT.value))
+        blob = build_tables(flags.FLAGS.tokenizer)
+        folder = os.path.dirname(os.path.abspath(flags.FLAGS.output))
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             file.write(blob)
         os.chmod(file.name, 0o644)
-        os.replace(file.name, _OUTPUT.value)
+        os.replace(file.name, flags.FLAGS.output)
     except (TokenizerTableError, OSError) as error:
         print(f"tokenizer_tables: {error}", file=sys.stderr)
         sys.exit(1)
@@ -631,5 +627,8 @@ def _main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    # Not above: other commands import this module and have flags of their own.
+    flags.DEFINE_string("tokenizer", None, "tokenizer.json to read.")
+    flags.DEFINE_string("output", None, "File to write the tables to.")
     flags.mark_flags_as_required(["tokenizer", "output"])
     app.run(_main)
