@@ -6,6 +6,7 @@
 | `minmax` | least and largest value seen | conv | a first look; keeps every outlier |
 | `percentile` | 0.01 % cut off at either end | conv | activations with rare outliers |
 | `mse` | least mean squared error between a value and its int8 | conv | no QAT at hand |
+| `qat_mse` | as `mse`, on the weights that QAT left | conv | as `qat`, with ranges of the final weights |
 | `mse_channel` | as `mse` | conv, embed, head | a little finer, 0.5 kB more |
 """
 
@@ -20,11 +21,13 @@ class Recipe:
       name: Its name.
       ranges: "qat", "minmax", "percentile" or "mse".
       per_channel: Weights with one scale an output channel, beside the convolution's.
+      qat_weights: Whether to convert the weights that quantization-aware training left.
     """
 
     name: str
     ranges: str
     per_channel: tuple[str, ...] = ()
+    qat_weights: bool = False
 
     def to_dict(self) -> dict:
         """Returns a JSON-ready dictionary, which is saved beside the model."""
@@ -34,7 +37,8 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("qat", "qat"),
+        Recipe("qat", "qat", qat_weights=True),
+        Recipe("qat_mse", "mse", qat_weights=True),
         Recipe("minmax", "minmax"),
         Recipe("percentile", "percentile"),
         Recipe("mse", "mse"),

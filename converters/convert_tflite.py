@@ -153,9 +153,9 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
     Raises:
       ValueError: The recipe needs QAT ranges that the run does not have, or a bad length.
     """
-    if recipe.ranges == "qat" and run.ranges is None:
+    if recipe.qat_weights and run.ranges is None:
         raise ValueError(
-            f"{run.path}: recipe 'qat' needs a run that was fine-tuned with quantization "
+            f"{run.path}: recipe '{recipe.name}' needs a run that was fine-tuned with quantization "
             "(`python -m embbert_tf.qat`); or take --recipe=mse"
         )
     limit = run.config.max_length
@@ -166,7 +166,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
     lengths = [len(ids) for ids in sequences]
     max_length = max_length or default_length(lengths, limit)
     chosen = samples.pick(examples, lengths, _COUNT.value, _SEED.value)
-    folded = folding.fold(run.qat_model if recipe.ranges == "qat" else run.model)
+    folded = folding.fold(run.qat_model if recipe.qat_weights else run.model)
     meter = ranges_lib.RangeMeter(folded)
     for index in chosen:
         meter.run(sequences[index][:max_length])
