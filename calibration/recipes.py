@@ -6,7 +6,7 @@
 | `minmax` | least and largest value seen | conv | a first look; keeps every outlier |
 | `percentile` | 0.01 % cut off at either end | conv | activations with rare outliers |
 | `mse` | least mean squared error between a value and its int8 | conv | no QAT at hand |
-| `qat_mse` | as `mse`, on the weights that QAT left | conv | as `qat`, with ranges of the final weights |
+| `qat_mse` | as `mse`, on the weights of QAT | conv | as `qat`, ranges of the final weights |
 | `mse_channel` | as `mse` | conv, embed, head | a little finer, 0.5 kB more |
 """
 
