@@ -33,7 +33,7 @@ _PICTURE = flags.DEFINE_string(
     "picture", None, "The PNG to write; default NAME.arena.png in the current folder; '' for none."
 )
 _TIMEOUT = flags.DEFINE_float(
-    "timeout", 300.0, "Seconds after which the analysis is given up.", lower_bound=0.1
+    "timeout", 300.0, "Seconds after which the analysis is given up.", lower_bound=0.001
 )
 _MEMORY = flags.DEFINE_integer(
     "memory_mb", 8192, "Memory limit of the analysis in MiB.", lower_bound=256

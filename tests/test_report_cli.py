@@ -165,9 +165,9 @@ def test_missing_file_is_one_line(tmp_path):
 
 
 def test_time_limit_is_one_line(models):
-    status, _, err = report(models / "vision.tflite", "--timeout=0.1", "--picture=")
+    status, _, err = report(models / "vision.tflite", "--timeout=0.001", "--picture=")
     assert status == 1
-    assert err.endswith("given up after --timeout=0.1 seconds\n")
+    assert err.endswith("given up after --timeout=0.001 seconds\n")
 
 
 def test_hostile_names_stay_out_of_terminal_and_code(tmp_path):

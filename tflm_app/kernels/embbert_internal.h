@@ -28,11 +28,11 @@ extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
 
 #ifdef EMBBERT_PROFILE
 #define EMBBERT_PROFILE_START(mark) uint32_t mark = embbert_clock()
-#define EMBBERT_PROFILE_STOP(mark, step)    \
-  do {                                      \
-    const uint32_t now_ = embbert_clock();  \
-    embbert_profile[step] += now_ - (mark); \
-    (mark) = now_;                          \
+#define EMBBERT_PROFILE_STOP(mark, step)                         \
+  do {                                                           \
+    const uint32_t now_ = embbert_clock();                       \
+    embbert_profile[step] += embbert_clock_units(now_ - (mark)); \
+    (mark) = embbert_clock();                                    \
   } while (0)
 #else
 #define EMBBERT_PROFILE_START(mark) \

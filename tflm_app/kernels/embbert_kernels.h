@@ -148,7 +148,8 @@ embbert_status_t embbert_infer(const embbert_model_t* model, const uint16_t* ids
 #ifdef EMBBERT_PROFILE
 // With EMBBERT_PROFILE, the library adds up what each step costs by calling the application's
 // embbert_clock (a free-running counter) at its beginning and end. embbert_profile is the sum since
-// the application last cleared it, in ticks of that counter.
+// the application last cleared it, in the unit that the application's embbert_clock_units makes of
+// a difference of two clocks: rounding every difference by itself keeps an exact unit exact.
 enum {
   EMBBERT_STEP_EMBED,
   EMBBERT_STEP_NORM,     // sums of squares, rsqrt, scaling
@@ -162,6 +163,7 @@ enum {
   EMBBERT_STEPS
 };
 uint32_t embbert_clock(void);
+uint32_t embbert_clock_units(uint32_t ticks);
 extern uint32_t embbert_profile[EMBBERT_STEPS];
 extern const char* const embbert_step_names[EMBBERT_STEPS];
 #endif

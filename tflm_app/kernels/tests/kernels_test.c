@@ -170,7 +170,7 @@ static void run(const embbert_model_t* model, const uint16_t* ids, const uint8_t
   write_all(logits, labels);
 #ifdef EMBBERT_PROFILE
   for (int i = 0; i < EMBBERT_STEPS; i++) {
-    const uint32_t step = (uint32_t)platform_ticks_to_instructions(embbert_profile[i]);
+    const uint32_t step = embbert_profile[i];
     write_all(&step, sizeof(step));
   }
 #endif
@@ -197,6 +197,10 @@ static void run(const embbert_model_t* model, const uint16_t* ids, const uint8_t
 
 #ifdef EMBBERT_PROFILE
 uint32_t embbert_clock(void) { return platform_ticks(); }
+
+uint32_t embbert_clock_units(uint32_t ticks) {
+  return (uint32_t)platform_ticks_to_instructions(ticks);
+}
 #endif
 
 int app_main(void);
