@@ -8,10 +8,7 @@ from embbert_tf import folding
 _KEPT = 1 << 17
 _MSE_VALUES = 20000  # of which as many are tried with every range
 _PERCENTILE = 0.01
-# A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
-# int8's softmax weights (steps of 1/256) cannot show: lower scores may be cut off. The padding mask
-# pushes scores to the bottom of the range, so the bottom must also lie at least that deep.
-SCORE_DEPTH = 10.0
+SCORE_DEPTH = folding.SCORE_DEPTH
 
 
 class _Collector:

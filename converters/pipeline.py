@@ -277,7 +277,7 @@ def main(argv):
     )
     print(_table(report))
     print(f"  report: {_BUILD.value}/{report['name']}/report.json")
-    if report["target"] and not report["device_equals_reference"]:
+    if not report["device_equals_reference"]:
         sys.exit("pipeline: the board's logits differ from the reference")
 
 

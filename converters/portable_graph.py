@@ -29,9 +29,6 @@ _PROBABILITY = quantize.Quantization(1 / 256, -128)
 # Pushes a padding key's score below every int8 score: |q . x| stays under 255 * 127 * D < 2^24 for
 # D <= 512; twice that leaves the sum far inside 32 bits.
 _MASK = 1 << 25
-# A masked score saturates at the lowest int8 score, so that one must lie this far below the largest
-# score of any query: exp(-10) is 4.5e-5, and rounds to 0 in softmax's 1/256 steps.
-MASK_DEPTH = 10.0
 
 _TRIES = 100  # orders of placing that are tried for each finalist
 _FINALISTS = 6  # cuts that are placed for real

@@ -134,6 +134,11 @@ def activation_names(config: EmbBertConfig) -> list[str]:
     return [*names, "logits"]
 
 
+# A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
+# int8's softmax weights (steps of 1/256) cannot show: what lies lower must not widen a range. The
+# padding mask pushes scores to the bottom of the range, so the bottom must also lie that deep.
+SCORE_DEPTH = 10.0
+
 # Of int8 with zero point 0; all others are asymmetric.
 SYMMETRIC = ("xhat", "v")
 

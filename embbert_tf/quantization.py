@@ -17,10 +17,6 @@ from embbert_tf.config import EmbBertConfig
 
 _quantizers = tfmot.quantization.keras.quantizers
 
-# A score this far below its row's largest has a softmax weight of exp(-10), nothing in 8 bits: what
-# lies lower must not widen the range.
-SCORE_DEPTH = 10.0
-
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
 class ActivationQuantizer(keras.layers.Layer):
@@ -161,7 +157,7 @@ class QuantizedClassifier(keras.Model):
 
         def tap(name, array):
             if name.startswith("scores"):
-                array = np.maximum(array, array.max(axis=-1, keepdims=True) - SCORE_DEPTH)
+                array = np.maximum(array, array.max(axis=-1, keepdims=True) - folding.SCORE_DEPTH)
             extremes.setdefault(name, []).append((float(array.min()), float(array.max())))
 
         folded = folding.fold(self.classifier)
@@ -243,7 +239,7 @@ class QuantizedClassifier(keras.Model):
         # Padding keys, then what softmax cannot show, must not widen the range.
         hidden = efficient_attention.MASKED * (1.0 - mask)[:, tf.newaxis]
         peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
-        scores = tf.maximum(scores, tf.stop_gradient(peak) - SCORE_DEPTH)
+        scores = tf.maximum(scores, tf.stop_gradient(peak) - folding.SCORE_DEPTH)
         scores = scores * mask[:, tf.newaxis]
         if not last:
             scores *= real
