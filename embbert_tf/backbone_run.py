@@ -14,6 +14,7 @@ from typing import Any
 
 import tokenizers
 
+from embbert_tf import packed_weights
 from embbert_tf import run as run_lib
 from embbert_tf import tokenizer as tokenizer_lib
 from embbert_tf.config import EmbBertConfig
@@ -78,7 +79,10 @@ def load_backbone(path) -> Backbone:
 def weights_path(path) -> pathlib.Path:
     """Returns the file that `load_backbone` takes the weights from."""
     path = pathlib.Path(path)
-    return path / BACKBONE if (path / BACKBONE).exists() else path / run_lib.FP32
+    for name in (BACKBONE, run_lib.FP32, packed_weights.PACKED):
+        if (path / name).exists():
+            return path / name
+    return path / run_lib.FP32
 
 
 def save_backbone(path, model, tokenizer_path, origin: dict) -> None:

@@ -53,6 +53,11 @@ class ActivationQuantizer(keras.layers.Layer):
         self._weights_of_quantizer["min_var"].assign(low)
         self._weights_of_quantizer["max_var"].assign(high)
 
+    def restore_range(self, low: float, high: float):
+        """Sets what `range` returned once, unchanged."""
+        self._weights_of_quantizer["min_var"].assign(low)
+        self._weights_of_quantizer["max_var"].assign(high)
+
     def range(self) -> tuple[float, float]:
         """Returns (low, high)."""
         weights = self._weights_of_quantizer
@@ -172,6 +177,17 @@ class QuantizedClassifier(keras.Model):
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Returns activation name to (low, high)."""
         return {name: layer.range() for name, layer in self.activation_quantizers.items()}
+
+    def restore_ranges(self, ranges: dict[str, tuple[float, float]]):
+        """Sets the ranges to what `ranges` returned once.
+
+        Raises:
+            ValueError: if an activation is missing or unknown.
+        """
+        for name in sorted({*ranges} ^ {*self.activation_quantizers}):
+            raise ValueError(f"range of {name} {'is unknown' if name in ranges else 'is missing'}")
+        for name, (low, high) in ranges.items():
+            self.activation_quantizers[name].restore_range(low, high)
 
     def call(self, ids, training=None):
         """Computes the logits, fake-quantized."""

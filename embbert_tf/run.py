@@ -8,6 +8,7 @@
 | `valid.csv` | the rows that chose the best epoch, held out of training |
 | `fp32.keras` | the trained classifier |
 | `qat.keras` | after quantization-aware training: classifier and quantizers |
+| `weights.npz` | in place of both, in `zoo/`: see `embbert_tf/packed_weights.py` |
 | `ranges.json` | `{activation: [min, max]}` that it learnt |
 | `qat.json` | its flags |
 | `metrics.json` | history, validation and test figures under `fp32` and `qat` |
@@ -23,6 +24,7 @@ from typing import Any
 
 import tokenizers
 
+from embbert_tf import packed_weights
 from embbert_tf import tokenizer as tokenizer_lib
 from embbert_tf.config import EmbBertConfig
 
@@ -88,7 +90,7 @@ def load_run(path) -> Run:
 
     path = pathlib.Path(path)
     settings = read_settings(path)
-    if not (path / FP32).exists():
+    if not is_trained(path):
         raise RunError(
             f"{path}: training has not finished ({FP32} is missing); run the same "
             "`python -m embbert_tf.train` command again"
@@ -106,23 +108,58 @@ def load_run(path) -> Run:
     except tokenizer_lib.TokenizerError as error:
         raise RunError(str(error)) from error
     qat_model = ranges = None
+    if (path / RANGES).exists():
+        try:
+            ranges = {
+                name: (float(a), float(b)) for name, (a, b) in read_json(path / RANGES).items()
+            }
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{path / RANGES}: not ranges of activations ({error})") from error
     try:
-        model = keras.models.load_model(path / FP32, compile=False)
-        # The ranges are written last, so both are complete if they are there.
-        if (path / RANGES).exists():
-            from embbert_tf import quantization  # noqa: F401  Registers the model with Keras.
+        if (path / FP32).exists():
+            model = keras.models.load_model(path / FP32, compile=False)
+            # The ranges are written last, so both are complete if they are there.
+            if ranges is not None:
+                from embbert_tf import quantization  # noqa: F401  Registers the model with Keras.
 
-            qat_model = keras.models.load_model(path / QAT, compile=False)
+                qat_model = keras.models.load_model(path / QAT, compile=False)
+        else:
+            model, qat_model = _unpack(path, config, max(len(labels), 1), ranges)
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{path}: the model cannot be loaded ({error})") from error
-    if qat_model is not None:
-        ranges = {name: (float(a), float(b)) for name, (a, b) in read_json(path / RANGES).items()}
     if task == "classification" and len(labels) != model.num_labels:
         raise RunError(
             f"{path / LABELS}: {len(labels)} labels for a model of {model.num_labels} logits"
         )
     metrics = read_json(path / METRICS) if (path / METRICS).exists() else {}
     return Run(path, config, task, pair, labels, tokenizer, model, qat_model, ranges, metrics)
+
+
+def is_trained(path) -> bool:
+    """Whether a folder holds the weights of a finished training, in either form."""
+    path = pathlib.Path(path)
+    return (path / FP32).exists() or (path / packed_weights.PACKED).exists()
+
+
+def weight_shapes(model) -> dict[str, tuple[int, ...]]:
+    """Returns name to shape of every weight of an `EmbBertClassifier`, in Keras's order."""
+    return {weight.name.split(":")[0]: tuple(weight.shape) for weight in model.weights}
+
+
+def _unpack(path, config: EmbBertConfig, num_labels: int, ranges: dict | None):
+    """Returns (fp32 model, QAT model) of a run with packed weights."""
+    from embbert_tf import classifier, quantization
+
+    if ranges is None:
+        raise RunError(f"{path}: {RANGES} is missing; copy the folder anew")
+    model = classifier.EmbBertClassifier(config, num_labels)
+    qat_config = {"config": config, "num_labels": num_labels}
+    qat_model = quantization.QuantizedClassifier.from_config(qat_config)
+    plain, trained = packed_weights.unpack(path / packed_weights.PACKED, weight_shapes(model))
+    model.set_weights(plain)
+    qat_model.classifier.set_weights(trained)
+    qat_model.restore_ranges(ranges)
+    return model, qat_model
 
 
 def read_settings(path) -> dict:

@@ -196,7 +196,7 @@ def _train() -> None:
         # The vocabulary may have come out smaller than asked for.
         settings["config"] = run_lib.read_settings(path).get("config")
     known = check_same(path, settings)
-    if known and (path / run_lib.FP32).exists() and (path / run_lib.METRICS).exists():
+    if known and run_lib.is_trained(path) and (path / run_lib.METRICS).exists():
         print(f"{path}: this training has finished already; nothing to do")
         return
     path.mkdir(parents=True, exist_ok=True)
