@@ -4,9 +4,18 @@ import collections
 import itertools
 import random
 
+import numpy as np
+
 from embbert_tf.data import Example
 
 _LENGTH_BANDS = 4
+_COVERED = 0.995
+
+
+def covering_length(lengths: list[int], limit: int) -> int:
+    """Returns the least multiple of 4 that covers 99.5 % of `lengths`, at most `limit`."""
+    wanted = int(np.ceil(np.quantile(lengths, _COVERED)))
+    return min(-(-wanted // 4) * 4, limit)
 
 
 def pick(examples: list[Example], lengths: list[int], count: int, seed: int) -> list[int]:

@@ -65,12 +65,6 @@ _PLAN = flags.DEFINE_enum(
 _KEPT_RIGHT_ANSWERS = 0.99
 
 
-def default_length(lengths: list[int], limit: int) -> int:
-    """Returns the least multiple of 4 that covers 99.5 % of `lengths`, at most `limit`."""
-    wanted = int(np.ceil(np.quantile(lengths, 0.995)))
-    return min(-(-wanted // 4) * 4, limit)
-
-
 def _settings(run, recipe, built, tflite: bytes, max_length: int) -> dict:
     inputs = [
         {
@@ -164,7 +158,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
         for e in examples
     ]
     lengths = [len(ids) for ids in sequences]
-    max_length = max_length or default_length(lengths, limit)
+    max_length = max_length or samples.covering_length(lengths, limit)
     chosen = samples.pick(examples, lengths, _COUNT.value, _SEED.value)
     folded = folding.fold(run.qat_model if recipe.qat_weights else run.model)
     meter = ranges_lib.RangeMeter(folded)
