@@ -23,6 +23,7 @@ _LIMIT = flags.DEFINE_integer(
     "limit", 0, "Take a seeded sample of this many rows; 0 takes all.", lower_bound=0
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the sample.")
+_WORKERS = flags.DEFINE_integer("workers", 0, "Processes; 0: one a core.", lower_bound=0)
 _LOGITS = flags.DEFINE_string("logits", None, "Also write the int8 logits (rows, L) to this .npy.")
 
 
@@ -33,7 +34,8 @@ def main(argv):
     try:
         folder = model_folder.load(_MODEL.value)
         sequences, targets = labelled_rows.read_rows(folder, _DATA.value, _LIMIT.value, _SEED.value)
-        logits = tflm_runner.run_all(folder, sequences)
+        progress = tflm_runner.Progress("evaluate_tflite", len(sequences))
+        logits = tflm_runner.run_all(folder, sequences, _WORKERS.value, progress)
         if _LOGITS.value:
             with open(_LOGITS.value, "wb") as file:
                 np.save(file, logits)

@@ -6,6 +6,20 @@ from converters import model_folder
 from embbert_tf import data as data_lib
 
 
+def read_sample(path: str, limit: int = 0, seed: int = 0) -> list[data_lib.Example]:
+    """Returns the rows of a CSV file, or a seeded sample of `limit` of them.
+
+    Raises:
+      DataError: The file cannot be read, or has no rows.
+    """
+    examples = list(data_lib.read_examples(path))
+    if limit and limit < len(examples):
+        examples = random.Random(seed).sample(examples, limit)
+    if not examples:
+        raise data_lib.DataError(f"{path}: no rows")
+    return examples
+
+
 def read_rows(
     folder: model_folder.ModelFolder, path: str, limit: int = 0, seed: int = 0
 ) -> tuple[list[list[int]], list]:
@@ -14,11 +28,7 @@ def read_rows(
     Raises:
       DataError: The file cannot be used with this model.
     """
-    examples = list(data_lib.read_examples(path))
-    if limit and limit < len(examples):
-        examples = random.Random(seed).sample(examples, limit)
-    if not examples:
-        raise data_lib.DataError(f"{path}: no rows")
+    examples = read_sample(path, limit, seed)
     index = {label: number for number, label in enumerate(folder.labels)}
     sequences, targets = [], []
     for number, example in enumerate(examples):

@@ -3,6 +3,9 @@
 import concurrent.futures
 import multiprocessing
 import os
+import sys
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tflite_micro.python.tflite_micro import runtime
@@ -11,6 +14,7 @@ from converters import model_folder
 from embbert_tf import tokenizer as tokenizer_lib
 
 _ARENA_BYTES = 16 << 20
+_BATCH = 16
 _state: dict = {}
 
 
@@ -38,31 +42,97 @@ class Runner:
         return np.array(self._interpreter.get_output(0)).reshape(-1)
 
 
-def _start(tflite: bytes, max_length: int, pair: bool):
-    _state["runner"] = Runner(tflite, max_length, pair)
+class Progress:
+    """Says on standard error how far a long evaluation is; short ones stay silent.
+
+    Args:
+      what: What is being evaluated.
+      total: Rows.
+      period: Seconds from one line to the next.
+    """
+
+    def __init__(self, what: str, total: int, period: float = 10.0):
+        self._what, self._total, self._period = what, total, period
+        self._start = self._last = time.monotonic()
+
+    def __call__(self, done: int):
+        """Notes that `done` rows are finished."""
+        now = time.monotonic()
+        if now - self._last < self._period or done >= self._total:
+            return
+        self._last = now
+        left = (now - self._start) / done * (self._total - done)
+        print(
+            f"{self._what}: {done:,} of {self._total:,} rows, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _start(make: Callable, arguments: tuple):
+    _state["runner"] = make(*arguments)
 
 
 def _run(batch: list[list[int]]) -> np.ndarray:
     return np.stack([_state["runner"].logits(ids) for ids in batch])
 
 
-def run_all(folder: model_folder.ModelFolder, sequences: list[list[int]]) -> np.ndarray:
+def cores() -> int:
+    """Returns the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_with(
+    make: Callable,
+    arguments: tuple,
+    sequences: Sequence[list[int]],
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Returns the logits (count, L) that runners in several processes compute.
+
+    Args:
+      make: `make(*arguments)` returns an object with `logits(ids)`; both can be pickled.
+      arguments: Of `make`.
+      sequences: Token ids of each text, without padding; at least one.
+      workers: Processes; 0 for as many as there are cores.
+      progress: Called with the number of finished sequences now and then.
+    """
+    progress = progress or (lambda done: None)
+    workers = min(workers or cores(), len(sequences))
+    rows = []
+    if workers == 1 or len(sequences) < 8:
+        runner = make(*arguments)
+        for ids in sequences:
+            rows.append(runner.logits(ids)[np.newaxis])
+            progress(len(rows))
+        return np.concatenate(rows)
+    batches = [sequences[start : start + _BATCH] for start in range(0, len(sequences), _BATCH)]
+    # Spawned, not forked: the caller may have TensorFlow's threads running.
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _start, (make, arguments)
+    ) as pool:
+        for logits in pool.map(_run, batches):
+            rows.append(logits)
+            progress(min(len(rows) * _BATCH, len(sequences)))
+    return np.concatenate(rows)
+
+
+def run_all(
+    folder: model_folder.ModelFolder,
+    sequences: list[list[int]],
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
     """Returns int8 logits (count, L) of every sequence.
 
     Args:
       folder: The model.
       sequences: Token ids of each text, without padding.
+      workers: Processes; 0 for as many as there are cores.
+      progress: Called with the number of finished sequences now and then.
     """
     if not sequences:
         return np.zeros((0, max(len(folder.labels), 1)), np.int8)
     arguments = (folder.tflite, folder.max_length, folder.pair)
-    workers = min(os.cpu_count() or 1, len(sequences))
-    if workers == 1 or len(sequences) < 8:
-        runner = Runner(*arguments)
-        return np.stack([runner.logits(ids) for ids in sequences])
-    batches = [sequences[start : start + 16] for start in range(0, len(sequences), 16)]
-    # Spawned, not forked: the caller may have TensorFlow's threads running.
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start, arguments
-    ) as pool:
-        return np.concatenate(list(pool.map(_run, batches)))
+    return run_with(Runner, arguments, sequences, workers, progress)
