@@ -1,0 +1,149 @@
+"""The layout of `zoo/`, and what its tables compare with.
+
+`zoo/backbone/` is a backbone folder (`embbert_tf/backbone_run.py`). `zoo/<task>/` is a run folder
+and a model folder in one, so that `--run=zoo/snips` and `MODEL=zoo/snips` both work:
+
+| file | content |
+| --- | --- |
+| `config.json`, `labels.txt`, `ranges.json`, `qat.json`, `metrics.json` | as in any run folder |
+| `weights.npz` | fp32 and QAT weights, rounded (`embbert_tf/packed_weights.py`) |
+| `tokenizer.json` | without line breaks |
+| `model.tflite`, `model.json` | as in any model folder |
+| `zoo.json` | where the weights come from, sizes, and logits to check a copy by |
+| `README.md` | the same for people |
+
+`python -m converters.zoo_add` writes such a folder, `python -m converters.zoo_table` measures them.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+
+from embbert_tf import run as run_lib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent / "zoo"
+BACKBONE = "backbone"
+RECORD = "zoo.json"
+CARD = "README.md"
+MAX_BYTES = 2_000_000
+# Texts whose logits are recorded. Ours, not a data set's.
+CHECK_TEXTS = (
+    ("play some quiet jazz in the kitchen", "put on slow music next to the stove"),
+    ("i am so happy that you came", "nobody came and i am sad"),
+    ("what will the weather be like in oslo tomorrow", "the forecast for oslo is rain"),
+    ("a long , dull film with one good scene at its very end", "the last scene is good"),
+    ("book a table for four at seven", "reserve seats for 4 people at 7 pm"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One data set of `zoo/`, and what was published of EmbBERT on it (arXiv 2502.10001).
+
+    Attributes:
+      name: Of its folder.
+      train: Training CSV below the data folder.
+      reported: CSV whose figures are reported: the test set, or where its labels are not public the
+        development set.
+      split: "test" or "dev".
+      metrics: Keys of `embbert_tf.metrics` that are reported.
+      published_fp32: The first metric in per cent, mean of the published runs; None if unknown.
+      published_8bit: The same with weights in 8 bits.
+      baseline: Whether a bag of words is shown beside it.
+    """
+
+    name: str
+    train: str
+    reported: str
+    split: str
+    metrics: tuple[str, ...] = ("accuracy",)
+    published_fp32: float | None = None
+    published_8bit: float | None = None
+    baseline: bool = False
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            "snips",
+            "snips/train.csv",
+            "snips/test.csv",
+            "test",
+            published_fp32=97.7,
+            published_8bit=97.9,
+        ),
+        Task(
+            "emotion",
+            "emotion/train.csv",
+            "emotion/test.csv",
+            "test",
+            published_fp32=89.6,
+            published_8bit=89.9,
+        ),
+        Task(
+            "sst2",
+            "sst2/train.csv",
+            "sst2/valid.csv",
+            "dev",
+            published_fp32=79.1,
+            published_8bit=81.0,
+        ),
+        Task(
+            "imdb",
+            "imdb/train.csv.gz",
+            "imdb/test.csv.gz",
+            "test",
+            published_fp32=84.1,
+            published_8bit=84.0,
+        ),
+        Task("cola", "cola/train.csv", "cola/valid.csv", "dev", ("matthews",), baseline=True),
+        Task("mrpc", "mrpc/train.csv", "mrpc/valid.csv", "dev", ("accuracy", "f1"), baseline=True),
+        Task(
+            "stsb",
+            "stsb/train.csv",
+            "stsb/valid.csv",
+            "dev",
+            ("pearson", "spearman"),
+            baseline=True,
+        ),
+    )
+}
+
+
+class ZooError(ValueError):
+    """A folder that cannot be put into `zoo/` or read from it; the message says why."""
+
+
+def folders(root=ROOT) -> list[pathlib.Path]:
+    """Returns the tasks' folders below `root`, sorted by name."""
+    root = pathlib.Path(root)
+    return sorted(path.parent for path in root.glob(f"*/{RECORD}"))
+
+
+def read_record(path) -> dict:
+    """Returns the content of a task folder's `zoo.json`.
+
+    Raises:
+      ZooError: It is missing or damaged.
+    """
+    path = pathlib.Path(path)
+    try:
+        record = run_lib.read_json(path / RECORD)
+    except run_lib.RunError as error:
+        raise ZooError(f"{error}; `python -m converters.zoo_add` makes such a folder") from error
+    for key in ("origin", "sizes", "checks"):
+        if key not in record:
+            raise ZooError(f"{path / RECORD}: '{key}' is missing; add the run to the zoo again")
+    return record
+
+
+def folder_bytes(path) -> int:
+    """Returns the bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in pathlib.Path(path).rglob("*") if file.is_file())
+
+
+def sha256(path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,98 @@
+"""Every model that `zoo/` ships: small enough, whole, and usable as run and as model folder.
+
+That a shipped file or arena does not grow is held in test_convert_regression.py.
+"""
+
+import csv
+
+import pytest
+from conftest import run_module
+
+from converters import accuracy, generate_firmware, model_folder, model_image, zoo
+from embbert_tf import backbone_run
+from embbert_tf import run as run_lib
+
+FOLDERS = zoo.folders()
+BACKBONE = zoo.ROOT / zoo.BACKBONE
+
+
+@pytest.fixture(params=FOLDERS or [None], ids=lambda path: path.name if path else "none")
+def folder(request):
+    if request.param is None:
+        pytest.skip("zoo/ holds no model yet (python -m converters.zoo_add makes one)")
+    return request.param
+
+
+def test_is_small_and_known(folder):
+    assert zoo.folder_bytes(folder) <= zoo.MAX_BYTES
+    assert folder.name in zoo.TASKS
+    assert f"\n| {folder.name} |" in (zoo.ROOT / "README.md").read_text(), "missing in the table"
+
+
+def test_figures_are_those_recorded(folder):
+    """Within 3 % either way; beyond that the record is of another file."""
+    from converters import tflm_probe
+
+    sizes = zoo.read_record(folder)["sizes"]
+    file = (folder / model_folder.TFLITE).stat().st_size
+    arena = tflm_probe.measure(folder / model_folder.TFLITE)["smallest_bytes"]
+    assert file == pytest.approx(sizes["file"], rel=0.03)
+    assert arena == pytest.approx(sizes["arena"], rel=0.03)
+
+
+def test_gives_the_recorded_logits(folder):
+    checks = zoo.read_record(folder)["checks"]
+    assert len(checks["texts"]) >= 3
+    found = accuracy.check_logits(model_folder.load(folder), checks["texts"])
+    assert found == checks["logits"]
+
+
+def test_covers_its_validation_texts(folder):
+    record = zoo.read_record(folder)
+    assert model_folder.load(folder).max_length == record["max_length"]
+    assert record["covered"] >= 0.995 or record["max_length"] == 256
+
+
+def test_rounding_costs_nothing(folder):
+    """Packed weights: at most a row in 300 changes sides, or 0.003 of a correlation."""
+    rounding = zoo.read_record(folder)["rounding"]
+    for kind in ("fp32", "qat"):
+        for metric, (before, after) in rounding[kind].items():
+            if metric in ("accuracy", "pearson", "spearman"):
+                assert after >= before - 1 / 300, (kind, metric)
+
+
+def test_converts_to_another_length(folder, tmp_path):
+    run = run_lib.load_run(folder)
+    assert run.qat_model is not None
+    shipped = model_folder.load(folder)
+    length = 96 if shipped.max_length != 96 else 64
+    data = tmp_path / "texts.csv"
+    label = run.labels[0] if run.labels else "0"
+    columns = ("text", "text_pair", "label") if run.pair else ("text", "label")
+    with open(data, "w", newline="") as file:
+        rows = [(*(pair if run.pair else pair[:1]), label) for pair in zoo.CHECK_TEXTS]
+        csv.writer(file).writerows([columns, *rows])
+    done = run_module(
+        "converters.convert_tflite", f"--run={folder}", f"--calibration={data}",
+        f"--max_length={length}", "--recipe=qat", f"--output={tmp_path / 'model.tflite'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    made = model_folder.load(tmp_path)
+    assert (made.max_length, made.labels, made.pair) == (length, shipped.labels, shipped.pair)
+    assert len(accuracy.check_logits(made, zoo.CHECK_TEXTS)) == len(zoo.CHECK_TEXTS)
+
+
+def test_becomes_firmware(folder):
+    image = generate_firmware.image_of_folder(folder, None)
+    assert model_image.shape(image).max_length == model_folder.load(folder).max_length
+    assert "model_image_data" in generate_firmware.c_source(image)
+
+
+def test_backbone_starts_a_training():
+    if not BACKBONE.is_dir():
+        pytest.skip("zoo/ holds no backbone yet")
+    start = backbone_run.load_backbone(BACKBONE)
+    assert start.tokenizer.get_vocab_size() <= start.config.vocab_size
+    assert start.model.count_params() == 357_248
+    assert zoo.folder_bytes(BACKBONE) <= zoo.MAX_BYTES

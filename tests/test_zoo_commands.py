@@ -1,0 +1,242 @@
+"""What fills and measures `zoo/`: zoo_add, zoo_table, benchmark_accuracy, the bag of words."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import run_module, small_rows
+
+from converters import accuracy, model_folder, seed_results, tflm_runner, zoo
+from embbert_tf import bag_of_words, data, packed_weights
+from embbert_tf import run as run_lib
+
+
+@pytest.fixture(scope="module")
+def made(tiny_run, small_csv, tmp_path_factory):
+    """(the run, a zoo with the folder `snips` made of it, what the command printed)."""
+    root = tmp_path_factory.mktemp("zoo")
+    done = run_module(
+        "converters.zoo_add", f"--run={tiny_run}", f"--calibration={small_csv}",
+        f"--output={root / 'snips'}", "--note=Made by a test.",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tiny_run, root, done.stdout
+
+
+def test_folder_is_run_and_model_folder(made):
+    run_path, root, _ = made
+    path = root / "snips"
+    run, packed = run_lib.load_run(run_path), run_lib.load_run(path)
+    assert packed.labels == run.labels
+    assert packed.ranges == run.ranges
+    folder = model_folder.load(path)
+    texts = [text for text, _ in small_rows()]
+    assert [folder.encode(t) for t in texts] == [
+        ids[: folder.max_length] for ids in (folder.encode(t) for t in texts)
+    ]
+    assert folder.labels == run.labels
+    assert [p.name for p in root.iterdir()] == ["snips"], "something temporary is left"
+    assert not (path / run_lib.FP32).exists() and not (path / run_lib.QAT).exists()
+    assert (path / packed_weights.PACKED).exists()
+    # The compact tokenizer is the same tokenizer.
+    assert run_lib.read_json(path / "tokenizer.json") == run_lib.read_json(
+        run_path / "tokenizer.json"
+    )
+
+
+def test_record_and_card_say_where_weights_come_from(made):
+    _, root, printed = made
+    record = zoo.read_record(root / "snips")
+    folder = model_folder.load(root / "snips")
+    assert record["origin"]["training"]["preset"] == "tiny"
+    assert record["origin"]["qat"]["epochs"] == 2
+    assert record["covered"] >= 0.995
+    assert record["max_length"] == folder.max_length
+    assert record["sizes"]["file"] == len(folder.tflite)
+    assert accuracy.check_logits(folder, record["checks"]["texts"]) == record["checks"]["logits"]
+    text = (root / "snips" / zoo.CARD).read_text()
+    assert "Made by a test." in text and "--preset=tiny" in text and "seed 0" in text
+    assert text.count("```") == 2
+    assert "validation qat accuracy" in printed and f"S={folder.max_length}" in printed
+
+
+def test_folder_is_replaced_whole_or_not_at_all(made, small_csv, tmp_path):
+    run_path, root, _ = made
+    too_large = tmp_path / "run"
+    shutil.copytree(run_path, too_large)
+    metrics = run_lib.read_json(too_large / run_lib.METRICS)
+    run_lib.write_json(too_large / run_lib.METRICS, metrics | {"ballast": "x" * zoo.MAX_BYTES})
+    before = {p.name: p.read_bytes() for p in (root / "snips").iterdir()}
+    done = run_module(
+        "converters.zoo_add", f"--run={too_large}", f"--calibration={small_csv}",
+        f"--output={root / 'snips'}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "the zoo takes at most 2,000,000" in done.stderr and "Traceback" not in done.stderr
+    assert {p.name: p.read_bytes() for p in (root / "snips").iterdir()} == before
+    assert [p.name for p in root.iterdir()] == ["snips"]
+
+
+def test_add_refuses(made, small_csv, tmp_path):
+    run_path, _, _ = made
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious.txt").write_text("mine")
+    plain = tmp_path / "plain"
+    shutil.copytree(run_path, plain)
+    (plain / run_lib.RANGES).unlink()
+    for run, output, message in (
+        (run_path, other, "not empty, and no folder of the zoo"),
+        (plain, tmp_path / "new", "python -m embbert_tf.qat"),
+        (tmp_path / "nothing", tmp_path / "new", "no such run folder"),
+    ):
+        done = run_module(
+            "converters.zoo_add", f"--run={run}", f"--calibration={small_csv}",
+            f"--output={output}",
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert message in done.stderr and "Traceback" not in done.stderr
+    assert (other / "precious.txt").read_text() == "mine"
+    assert not (tmp_path / "new").exists()
+
+
+def test_table_comes_from_the_files(made, small_csv, tmp_path):
+    _, root, _ = made
+    (tmp_path / "data" / "snips").mkdir(parents=True)
+    shutil.copyfile(small_csv, tmp_path / "data" / "snips" / "test.csv")
+    markdown = tmp_path / "README.md"
+    marks = "<!-- table: python -m converters.zoo_table -->\nold\n<!-- end of table -->\nfoot\n"
+    markdown.write_text("head\n" + marks)
+    arguments = [
+        "converters.zoo_table", f"--zoo={root}", f"--data={tmp_path / 'data'}",
+        f"--json={tmp_path / 'table.jsonl'}", f"--markdown={markdown}", "--workers=1",
+    ]  # fmt: skip
+    done = run_module(*arguments, "--limit=100")
+    assert done.returncode == 0, done.stderr
+    (row,) = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text().splitlines()]
+    folder = model_folder.load(root / "snips")
+    assert (row["task"], row["metric"], row["count"]) == ("snips", "accuracy", 100)
+    assert row["published_fp32"] == 97.7
+    assert row["file_bytes"] == len(folder.tflite)
+    assert not row["chosen_on_reported_rows"]
+    assert min(row["fp32"], row["qat"], row["int8"]) > 0.9
+    text = markdown.read_text()
+    assert text.startswith("head\n<!-- table") and text.endswith("-->\nfoot\n")
+    assert "old" not in text
+    line = next(line for line in text.splitlines() if line.startswith("| snips |"))
+    assert "test, 100 drawn" in line and f"| {100 * row['int8']:.2f} | 97.7 | 97.9 |" in line
+    markdown.write_text("no marks")
+    done = run_module(*arguments, "--limit=8")
+    assert done.returncode == 1 and "needs one line '<!-- table" in done.stderr
+    done = run_module("converters.zoo_table", f"--zoo={tmp_path}", f"--data={tmp_path}")
+    assert done.returncode == 1 and "no model of any task" in done.stderr
+
+
+def test_benchmark_measures_every_form(made, small_csv, tmp_path):
+    run_path, _, _ = made
+    for seed in (0, 1):
+        shutil.copytree(run_path, tmp_path / f"run-{seed}")
+    done = run_module(
+        "converters.benchmark_accuracy", f"--runs={tmp_path}/run-*", f"--test={small_csv}",
+        f"--calibration={small_csv}", "--task=snips", f"--json={tmp_path / 'seeds.json'}",
+        "--limit=60", "--max_length=16",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    entry = seed_results.read(tmp_path / "seeds.json")["snips"]
+    assert [run["run"] for run in entry["runs"]] == ["run-0", "run-1"]
+    one, other = entry["runs"]
+    assert {**one, "run": ""} == {**other, "run": ""}, "equal runs, equal figures"
+    assert set(seed_results.VARIANTS) < set(one)
+    for variant in seed_results.VARIANTS:
+        assert one[variant]["accuracy"] > (0.4 if variant == "plain" else 0.9), variant
+    assert one["alike"]["fused"] > 0.9 and one["alike"]["fp32"] > 0.9
+    assert "| snips | train.csv, 60 drawn | accuracy | 2 | 16 |" in done.stdout
+
+
+def test_benchmark_refuses(small_csv, tmp_path):
+    arguments = [f"--test={small_csv}", f"--calibration={small_csv}"]
+    done = run_module("converters.benchmark_accuracy", f"--runs={tmp_path}/no-*", *arguments)
+    assert done.returncode == 1 and "no such folder" in done.stderr
+    done = run_module("converters.benchmark_accuracy", "--runs=x", "--variants=int7", *arguments)
+    assert done.returncode != 0 and "unknown int7" in done.stderr + done.stdout
+
+
+def entry_of(*accuracies):
+    runs = [
+        {"run": f"r{i}", "seed": i, "fp32": {"accuracy": 0.9}, "int8": {"accuracy": a}}
+        for i, a in enumerate(accuracies)
+    ]
+    return {
+        "test": "t.csv", "count": 9, "limit": 0, "max_length": 8, "metrics": ["accuracy"],
+        "runs": runs,
+    }  # fmt: skip
+
+
+def test_medians_and_spread():
+    entry = entry_of(0.5, 0.9, 0.8)
+    assert (
+        seed_results.cell(seed_results.values(entry, "int8", "accuracy")) == "80.00 [50.00..90.00]"
+    )
+    found = seed_results.values(entry, "loss", "accuracy")
+    assert seed_results.cell(found, signed=True) == "-10.00 [-40.00..+0.00]"
+    assert seed_results.values(entry, "plain", "accuracy") is None
+    assert seed_results.cell(None) == ""
+    line = seed_results.table({"snips": entry})[2]
+    assert line.startswith(
+        "| snips | t.csv, 9 | accuracy | 3 | 8 | 90.00 [90.00..90.00] |  | 80.00"
+    )
+
+
+def test_results_of_other_tasks_are_kept(tmp_path):
+    path = tmp_path / "seeds.json"
+    seed_results.update(path, "snips", entry_of(0.5))
+    seed_results.update(path, "cola", entry_of(0.6))
+    seed_results.update(path, "snips", entry_of(0.7))
+    results = seed_results.read(path)
+    assert list(results) == ["cola", "snips"]
+    assert results["snips"]["runs"][0]["int8"]["accuracy"] == 0.7
+    path.write_text('{"snips": {"test": "t.csv"}}')
+    with pytest.raises(seed_results.SeedResultsError, match="'count' of 'snips' is missing"):
+        seed_results.read(path)
+
+
+def examples(rows):
+    return [data.Example(*row) for row in rows]
+
+
+def test_bag_of_words_learns_words():
+    rows = examples((text, None, label) for text, label in small_rows())
+    labels = ["ask", "off", "on"]
+    learnt = bag_of_words.learnt(rows[::2], rows[1::2], labels, "t")
+    assert learnt["accuracy"] == 1
+    train = [*rows, *[row for row in rows if row.label == "off"]]
+    commonest = bag_of_words.commonest(train, rows, labels, "t")
+    assert commonest["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_bag_of_words_sees_overlap_of_pairs():
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(300)]
+    rows = []
+    for index in range(240):
+        one = rng.choice(words, 6, replace=False)
+        shared = index % 7
+        two = [*one[:shared], *rng.choice(words, 6 - shared, replace=False)]
+        rows.append((" ".join(one), " ".join(two), shared))
+    scored = examples((a, b, str(s)) for a, b, s in rows)
+    found = bag_of_words.learnt(scored[:160], scored[160:], [], "t")
+    assert found["pearson"] > 0.9 and found["spearman"] > 0.9
+    assert bag_of_words.commonest(scored[:160], scored[160:], [], "t")["pearson"] == 0
+    classed = examples((a, b, "same" if s > 3 else "different") for a, b, s in rows)
+    found = bag_of_words.learnt(classed[:160], classed[160:], ["different", "same"], "t")
+    assert found["matthews"] > 0.8
+
+
+def test_progress_speaks_of_long_work_only(capsys):
+    progress = tflm_runner.Progress("int8", 100, period=0.0)
+    progress(50)
+    progress(100)
+    assert "int8: 50 of 100 rows" in capsys.readouterr().err
+    tflm_runner.Progress("int8", 100)(50)
+    assert capsys.readouterr().err == ""
