@@ -9,12 +9,13 @@ exactly in the emulator, and the same on every run; arena: the smallest that run
 linker's map.
 """
 
-import argparse
 import json
 import pathlib
 import re
 import subprocess
 import sys
+
+from absl import app, flags
 
 from converters import size_arena
 
@@ -110,27 +111,42 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="model folder")
-    parser.add_argument("--plain", help="plain conversion of the same model, a .tflite")
-    parser.add_argument("--tflm_dir", type=pathlib.Path, required=True)
-    parser.add_argument(
-        "--library", action="append", required=True, help="BOARD=libtensorflow-microlite.a"
+def define_flags(values=flags.FLAGS):
+    """Defines the flags. Not on import: other commands have flags of the same names."""
+    flags.DEFINE_string("model", None, "Model folder.", flag_values=values)
+    flags.DEFINE_string(
+        "plain", None, "Plain conversion of the same model, a .tflite.", flag_values=values
     )
-    parser.add_argument("--json", type=pathlib.Path, help="write the rows to this file too")
-    arguments = parser.parse_args()
+    flags.DEFINE_string("tflm_dir", None, "TFLM's headers.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "library",
+        None,
+        "BOARD=libtensorflow-microlite.a; once for each library.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("json", None, "Write the rows to this file too.", flag_values=values)
+    flags.mark_flags_as_required(["model", "tflm_dir", "library"], flag_values=values)
+
+
+def main(argv, values=flags.FLAGS):
+    """Command line."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument '{argv[1]}'")
+    libraries = [pair.partition("=")[::2] for pair in values.library]
+    for target, library in libraries:
+        if not library:
+            raise app.UsageError(f"--library={target}: say BOARD=FILE")
     rows, failures = [], 0
-    graphs = [pathlib.Path(arguments.plain).resolve()] if arguments.plain else []
-    for graph in [*map(str, graphs), "portable", "fused"]:
-        for pair in arguments.library:
-            target, _, library = pair.partition("=")
-            if not library:
-                parser.error(f"--library={pair}: say BOARD=FILE")
+    graphs = [str(pathlib.Path(values.plain).resolve())] if values.plain else []
+    for graph in [*graphs, "portable", "fused"]:
+        for target, library in libraries:
             try:
                 row = measure(
-                    arguments.model, graph, target, pathlib.Path(library), arguments.tflm_dir
+                    pathlib.Path(values.model),
+                    graph,
+                    target,
+                    pathlib.Path(library),
+                    pathlib.Path(values.tflm_dir),
                 )
             except BenchmarkError as error:
                 print(f"benchmark_tflm: {error}", file=sys.stderr)
@@ -140,12 +156,14 @@ def main() -> int:
             print(json.dumps(row), file=sys.stderr)
     print("million instructions an inference; bytes of arena (smallest that runs) and flash")
     print(table(rows))
-    if arguments.json is not None:
-        temporary = arguments.json.with_name(arguments.json.name + ".tmp")
+    if values.json is not None:
+        output = pathlib.Path(values.json)
+        temporary = output.with_name(output.name + ".tmp")
         temporary.write_text(json.dumps(rows, indent=1) + "\n")
-        temporary.replace(arguments.json)
+        temporary.replace(output)
     return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    define_flags()
+    app.run(main)

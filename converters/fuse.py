@@ -22,6 +22,7 @@ import struct
 import sys
 
 import numpy as np
+from absl import app
 
 from converters import flatbuffer, int8_model, kernel_params
 from converters.flatbuffer import Graph, Op, Tensor
@@ -178,8 +179,9 @@ def _weights(op: Op, names: tuple[str, ...], first: int) -> dict[str, np.ndarray
 def main(argv: list[str]) -> int:
     """Entry point; see the module's docstring."""
     if len(argv) != 3:
-        print("usage: python -m converters.fuse portable.tflite fused.tflite", file=sys.stderr)
-        return 2
+        raise app.UsageError(
+            "say two files: python -m converters.fuse portable.tflite fused.tflite"
+        )
     status = 0
     try:
         with open(argv[1], "rb") as file:
@@ -205,4 +207,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    app.run(main)

@@ -22,15 +22,6 @@ from absl import app, flags
 
 from converters import int8_model, kernel_params, model_image, tokenizer_tables
 
-_MODEL = flags.DEFINE_string("model_folder", None, "Model folder: what convert_tflite.py wrote.")
-_IMAGE = flags.DEFINE_string("image", None, "Model image to use instead of a model folder.")
-_OUTPUT = flags.DEFINE_string(
-    "output_folder", None, "Folder for the generated files; made when missing."
-)
-_NAME = flags.DEFINE_string(
-    "firmware_name", None, "Name that the firmware shows; default: the folder's, with its parent's."
-)
-
 GENERATOR = "converters/generate_firmware.py"
 VERSION = 1
 
@@ -166,28 +157,51 @@ def _read(path: pathlib.Path) -> bytes:
         ) from error
 
 
-def main(argv):
+def define_flags(values=flags.FLAGS):
+    """Defines the flags. Not on import: other commands have flags of the same names."""
+    flags.DEFINE_string(
+        "model_folder", None, "Model folder: what convert_tflite.py wrote.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "image", None, "Model image to use instead of a model folder.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "output_folder",
+        None,
+        "Folder for the generated files; made when missing.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "firmware_name",
+        None,
+        "Name that the firmware shows; default: the folder's, with its parent's.",
+        flag_values=values,
+    )
+    flags.mark_flag_as_required("output_folder", flag_values=values)
+
+
+def main(argv, values=flags.FLAGS):
     """Command line."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    if (_MODEL.value is None) == (_IMAGE.value is None):
+    if (values.model_folder is None) == (values.image is None):
         raise app.UsageError("give either --model_folder or --image")
-    output = pathlib.Path(_OUTPUT.value)
+    output = pathlib.Path(values.output_folder)
     try:
-        if _IMAGE.value is not None:
-            image = _read(pathlib.Path(_IMAGE.value))
+        if values.image is not None:
+            image = _read(pathlib.Path(values.image))
         else:
-            image = image_of_folder(pathlib.Path(_MODEL.value), _NAME.value)
+            image = image_of_folder(pathlib.Path(values.model_folder), values.firmware_name)
         output.mkdir(parents=True, exist_ok=True)
         write_if_changed(output / "model_image.bin", image)
         write_if_changed(output / "model_image.c", c_source(image).encode())
         write_if_changed(output / "model_shape.h", shape_header(image).encode())
     except model_image.ModelImageError as error:
-        sys.exit(f"generate_firmware: {_IMAGE.value}: {error}")
+        sys.exit(f"generate_firmware: {values.image}: {error}")
     except (FirmwareError, OSError) as error:
         sys.exit(f"generate_firmware: {error}")
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("output_folder")
+    define_flags()
     app.run(main)

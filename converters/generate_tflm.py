@@ -13,13 +13,13 @@ writes to DIR, each file only when its content changes:
 `.tflite` with the same inputs and outputs, such as a plain conversion to compare with.
 """
 
-import argparse
 import hashlib
 import pathlib
 import struct
 import sys
 
 import numpy as np
+from absl import app, flags
 
 from converters import (
     flatbuffer,
@@ -271,20 +271,35 @@ def generate(folder: pathlib.Path, graph: str, output: pathlib.Path) -> None:
         generate_firmware.write_if_changed(output / name, content)
 
 
-def main() -> int:
+def define_flags(values=flags.FLAGS):
+    """Defines the flags. Not on import: other commands have flags of the same names."""
+    flags.DEFINE_string(
+        "model_folder", None, "Model folder: what convert_tflite.py wrote.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "graph", "portable", "portable, fused, or the path of a .tflite.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "output_folder",
+        None,
+        "Folder for the generated files; made when missing.",
+        flag_values=values,
+    )
+    flags.mark_flags_as_required(["model_folder", "output_folder"], flag_values=values)
+
+
+def main(argv, values=flags.FLAGS):
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model_folder", type=pathlib.Path, required=True)
-    parser.add_argument("--graph", default="portable")
-    parser.add_argument("--output_folder", type=pathlib.Path, required=True)
-    arguments = parser.parse_args()
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument '{argv[1]}'")
     try:
-        generate(arguments.model_folder, arguments.graph, arguments.output_folder)
+        generate(
+            pathlib.Path(values.model_folder), values.graph, pathlib.Path(values.output_folder)
+        )
     except (TflmError, generate_firmware.FirmwareError, OSError) as error:
-        print(f"generate_tflm: {error}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(f"generate_tflm: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    define_flags()
+    app.run(main)

@@ -12,13 +12,14 @@ an arena it may fault or spin, hence one run of the emulator for each size, with
 Writes arena_size.h, which the app is compiled with: it compares before TFLM sees the arena.
 """
 
-import argparse
 import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
+
+from absl import app, flags
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _STEP = 16  # TFLM aligns everything in the arena to this
@@ -158,24 +159,23 @@ def header(size: TargetSize, program: str, machine: str) -> str:
     )
 
 
-def _size_program(arguments) -> None:
-    large = arguments.large
-    trial = Trial(arguments.program.resolve(), arguments.machine)
-    size = size_on_target(trial, large)
-    text = header(size, arguments.program.parent.parent.name, arguments.machine)
-    temporary = arguments.output.with_name(arguments.output.name + ".tmp")
+def _size_program(values) -> None:
+    program, output = pathlib.Path(values.program), pathlib.Path(values.output)
+    size = size_on_target(Trial(program.resolve(), values.machine), values.large)
+    text = header(size, program.parent.parent.name, values.machine)
+    temporary = output.with_name(output.name + ".tmp")
     temporary.write_text(text)
-    os.replace(temporary, arguments.output)
+    os.replace(temporary, output)
     print(
-        f"arena on {arguments.machine}: smallest {size.smallest} bytes, used {size.used}, "
+        f"arena on {values.machine}: smallest {size.smallest} bytes, used {size.used}, "
         f"with margin {size.with_margin} ({size.trials} trials)"
     )
 
 
-def _size_on_target(arguments) -> int:
+def _size_on_target(values) -> int:
     command = ["make", "-s", "-C", str(_REPOSITORY / "tflm_app"), "RUNTIME=tflm"]
-    command += [f"TARGET={arguments.target}", f"MODEL={arguments.model.resolve()}"]
-    graph = arguments.graph
+    command += [f"TARGET={values.target}", f"MODEL={pathlib.Path(values.model).resolve()}"]
+    graph = values.graph
     command += [
         f"GRAPH={graph if graph in ('portable', 'fused') else pathlib.Path(graph).resolve()}"
     ]
@@ -185,14 +185,14 @@ def _size_on_target(arguments) -> int:
     return subprocess.run([*command, "arena"], check=False).returncode
 
 
-def _size_on_host(arguments) -> None:
-    path = arguments.model if arguments.graph == "portable" else pathlib.Path(arguments.graph)
-    if arguments.graph == "fused":
+def _size_on_host(values) -> None:
+    if values.graph == "fused":
         raise SizeError("the host's TFLM lacks the fused operators; say --target")
+    path = pathlib.Path(values.model if values.graph == "portable" else values.graph)
     if path.is_dir():
         path = path / "model.tflite"
     done = subprocess.run(
-        [sys.executable, "-m", "converters.tflm_probe", str(path)],
+        [sys.executable, "-m", "converters.tflm_probe", str(path.resolve())],
         capture_output=True,
         text=True,
         check=False,
@@ -212,33 +212,45 @@ def _size_on_host(arguments) -> None:
     print(json.dumps(found))
 
 
-def main() -> int:
+def define_flags(values=flags.FLAGS):
+    """Defines the flags. Not on import: other commands have flags of the same names."""
+
+    def string(name, default, text):
+        flags.DEFINE_string(name, default, text, flag_values=values)
+
+    string("model", None, "Model folder, or a .tflite (host only).")
+    string("target", None, "Board of tflm_app; without it: the host.")
+    string("graph", "portable", "portable, fused or a .tflite.")
+    string("program", None, "Of tflm_app/tflm/tflm.mk: the trial program to bisect with.")
+    string("machine", None, "Of tflm.mk: QEMU's name of the board.")
+    string("output", None, "Of tflm.mk: the arena_size.h to write.")
+    flags.DEFINE_integer(
+        "large", 448 * 1024, "Of tflm.mk: an arena that surely suffices.", flag_values=values
+    )
+
+
+def main(argv, values=flags.FLAGS):
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=pathlib.Path, help="model folder, or a .tflite (host only)")
-    parser.add_argument("--target", help="board of tflm_app; without it: the host")
-    parser.add_argument("--graph", default="portable", help="portable, fused or a .tflite")
-    parser.add_argument("--program", type=pathlib.Path, help=argparse.SUPPRESS)
-    parser.add_argument("--machine", help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=pathlib.Path, help=argparse.SUPPRESS)
-    parser.add_argument("--large", type=int, default=448 * 1024, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument '{argv[1]}'")
+    if values.program is not None and (values.machine is None or values.output is None):
+        raise app.UsageError("--program needs --machine and --output")
+    if values.program is None and values.model is None:
+        raise app.UsageError("say --model")
     try:
-        if arguments.program is not None:
-            _size_program(arguments)
-        elif arguments.model is None:
-            parser.error("say --model")
-        elif not arguments.model.exists():
-            raise SizeError(f"{arguments.model}: no such file or folder")
-        elif arguments.target:
-            return _size_on_target(arguments)
+        if values.program is not None:
+            _size_program(values)
+        elif not pathlib.Path(values.model).exists():
+            raise SizeError(f"{values.model}: no such file or folder")
+        elif values.target:
+            return _size_on_target(values)
         else:
-            _size_on_host(arguments)
+            _size_on_host(values)
     except (SizeError, OSError) as error:
-        print(f"size_arena: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"size_arena: {error}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    define_flags()
+    app.run(main)

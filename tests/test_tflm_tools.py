@@ -75,6 +75,30 @@ def test_host_sizes(tmp_path):
     assert model_image.Kind.BLOCK_WQ not in parts
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("fuse", ["one.tflite"], "say two files"),
+        ("generate_tflm", ["--graph=fused"], "--model_folder"),
+        ("size_arena", [], "say --model"),
+        ("size_arena", ["--program=p.elf"], "--program needs --machine and --output"),
+        ("size_arena", ["--model=/no/such"], "/no/such: no such file or folder"),
+        ("benchmark_tflm", ["--model=m", "--tflm_dir=t", "--library=m4"], "m4: say BOARD=FILE"),
+    ],
+)
+def test_commands_say_what_is_missing(module, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", f"converters.{module}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def tflm_image(folder, tflite):
     generate_tflm.generate(folder, "portable", folder / "out")
     text = (folder / "out/model_shape.h").read_text()
