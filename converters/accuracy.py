@@ -39,6 +39,10 @@ class Evaluation:
       path: The file they came from, for messages.
       name: For progress lines.
       workers: Processes for int8 models; 0 for as many as there are cores.
+      targets: Class index, or score, of every row.
+
+    Raises:
+      DataError: The rows do not suit the run.
     """
 
     run: run_lib.Run
@@ -46,6 +50,7 @@ class Evaluation:
     path: str
     name: str
     workers: int = 0
+    targets: np.ndarray = dataclasses.field(init=False)
 
     def __post_init__(self):
         if self.run.pair and any(e.text_pair is None for e in self.examples):
