@@ -7,6 +7,9 @@ unless all of it fits into 2 MB.
 
 Example:
   python -m converters.zoo_add --run=build/snips --calibration=train.csv --output=zoo/snips
+
+Of a backbone folder it makes zoo/backbone, with the same weights file:
+  python -m converters.zoo_add --run=build/pretrained --output=zoo/backbone
 """
 
 import json
@@ -67,16 +70,34 @@ def write_packed_run(run: run_lib.Run, path: pathlib.Path) -> None:
         if (run.path / name).exists():
             shutil.copyfile(run.path / name, path / name)
     run_lib.write_labels(path / run_lib.LABELS, run.labels)
-    # Half the size of what `tokenizers` writes, and the same to every JSON reader.
-    tokenizer = run_lib.read_json(run.path / run_lib.TOKENIZER)
-    text = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
-    (path / run_lib.TOKENIZER).write_text(text + "\n", encoding="utf-8")
+    _write_tokenizer(run.path, path)
     packed = packed_weights.pack(
         list(run_lib.weight_shapes(run.model)),
         run.model.get_weights(),
         run.qat_model.classifier.get_weights(),
     )
     (path / packed_weights.PACKED).write_bytes(packed)
+
+
+def _write_tokenizer(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Less than half the size of what `tokenizers` writes, and the same to every JSON reader."""
+    tokenizer = run_lib.read_json(source / run_lib.TOKENIZER)
+    text = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
+    (target / run_lib.TOKENIZER).write_text(text + "\n", encoding="utf-8")
+
+
+def write_backbone(source: pathlib.Path, path: pathlib.Path) -> None:
+    """Writes the files of `zoo/backbone` into an existing folder.
+
+    The weights' file stays the same to the byte, as runs that start from it are told by its hash.
+
+    Raises:
+      RunError: `source` is no backbone folder.
+    """
+    backbone_run.load_backbone(source)
+    for name in (run_lib.CONFIG, backbone_run.BACKBONE):
+        shutil.copyfile(source / name, path / name)
+    _write_tokenizer(source, path)
 
 
 def origin(run: run_lib.Run, backbone: str) -> dict:
@@ -206,7 +227,17 @@ def _rounding(run, packed, examples, path) -> dict:
 
 
 def _replace(staging: pathlib.Path, output: pathlib.Path) -> None:
-    """Puts a finished folder in the place of another."""
+    """Puts a finished folder in the place of another, unless it is too large.
+
+    Raises:
+      ZooError: It is.
+    """
+    size = zoo.folder_bytes(staging)
+    if size > zoo.MAX_BYTES:
+        raise zoo.ZooError(
+            f"{_RUN.value}: makes a folder of {size:,} bytes; the zoo takes at most "
+            f"{zoo.MAX_BYTES:,}. A smaller vocabulary or preset fits"
+        )
     old = staging.with_name(staging.name + ".old")
     if output.exists():
         output.rename(old)
@@ -228,11 +259,8 @@ def add() -> dict:
         steps do.
     """
     output = pathlib.Path(_OUTPUT.value)
-    if output.exists() and not (output / zoo.RECORD).exists() and any(output.iterdir()):
-        raise zoo.ZooError(f"{output}: not empty, and no folder of the zoo; take another --output")
+    _check_output(pathlib.Path(_RUN.value), output, zoo.RECORD)
     run = run_lib.load_run(_RUN.value)
-    if output.resolve() == run.path.resolve():
-        raise zoo.ZooError(f"{output}: --run and --output are the same folder")
     valid = accuracy.validation_csv(run.path, _VALID.value)
     examples = labelled_rows.read_sample(valid)
     limit = run.config.max_length
@@ -274,14 +302,37 @@ def add() -> dict:
         }
         run_lib.write_json(staging / zoo.RECORD, record)
         (staging / zoo.CARD).write_text(card(output.name, run, record), encoding="utf-8")
-        size = zoo.folder_bytes(staging)
-        if size > zoo.MAX_BYTES:
-            raise zoo.ZooError(
-                f"{_RUN.value}: makes a folder of {size:,} bytes; the zoo takes at most "
-                f"{zoo.MAX_BYTES:,}. A smaller vocabulary or preset fits"
-            )
         _replace(staging, output)
     return record
+
+
+def add_backbone() -> None:
+    """Makes `zoo/backbone`.
+
+    Raises:
+      ZooError: It is too large, or something else is in its place.
+      RunError: --run is no backbone folder.
+    """
+    source, output = pathlib.Path(_RUN.value), pathlib.Path(_OUTPUT.value)
+    _check_output(source, output, backbone_run.BACKBONE)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as scratch:
+        staging = pathlib.Path(scratch) / output.name
+        staging.mkdir()
+        write_backbone(source, staging)
+        _replace(staging, output)
+
+
+def _check_output(source: pathlib.Path, output: pathlib.Path, known_by: str) -> None:
+    """Keeps a folder of something else from being replaced.
+
+    Raises:
+      ZooError: `output` is such a folder, or `source`.
+    """
+    if output.exists() and not (output / known_by).exists() and any(output.iterdir()):
+        raise zoo.ZooError(f"{output}: not empty, and no folder of the zoo; take another --output")
+    if output.resolve() == source.resolve():
+        raise zoo.ZooError(f"{output}: --run and --output are the same folder")
 
 
 def main(argv):
@@ -289,6 +340,12 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument '{argv[1]}'")
     try:
+        if run_lib.read_settings(_RUN.value).get("task") == backbone_run.TASK:
+            add_backbone()
+            print(f"{_OUTPUT.value}: {zoo.folder_bytes(_OUTPUT.value):,} bytes")
+            return
+        if _CALIBRATION.value is None:
+            raise zoo.ZooError("say --calibration=CSV, the data that the run was trained on")
         record = add()
     except (
         zoo.ZooError,
@@ -313,5 +370,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["run", "calibration", "output"])
+    flags.mark_flags_as_required(["run", "output"])
     app.run(main)

@@ -101,6 +101,31 @@ def test_add_refuses(made, small_csv, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_backbone_keeps_its_weights_file(tmp_path):
+    from embbert_tf import backbone_run, config, tokenizer
+
+    tokenizer.train_tokenizer(["one two three"] * 3, 60).save(str(tmp_path / "t.json"))
+    model = untrained_backbone(config.PRESETS["tiny"])
+    backbone_run.save_backbone(tmp_path / "made", model, tmp_path / "t.json", {"here": 1})
+    done = run_module(
+        "converters.zoo_add", f"--run={tmp_path / 'made'}", f"--output={tmp_path / 'backbone'}"
+    )
+    assert done.returncode == 0, done.stderr
+    for name in (backbone_run.BACKBONE, run_lib.CONFIG):
+        left, right = (tmp_path / folder / name for folder in ("made", "backbone"))
+        assert left.read_bytes() == right.read_bytes()
+    found = backbone_run.load_backbone(tmp_path / "backbone")
+    assert found.tokenizer.get_vocab() == tokenizer.load_tokenizer(tmp_path / "t.json").get_vocab()
+
+
+def untrained_backbone(sizes):
+    from embbert_tf import backbone
+
+    model = backbone.EmbBertBackbone(sizes)
+    model(np.full((1, 2), 2, np.int32))
+    return model
+
+
 def test_table_comes_from_the_files(made, small_csv, tmp_path):
     _, root, _ = made
     (tmp_path / "data" / "snips").mkdir(parents=True)
