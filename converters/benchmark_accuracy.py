@@ -84,9 +84,9 @@ def names_of(runs: list[pathlib.Path]) -> list[str]:
     return names
 
 
-def _length(run: run_lib.Run) -> int:
-    if _MAX_LENGTH.value:
-        return _MAX_LENGTH.value
+def _length(path: pathlib.Path) -> int:
+    """Tokens that cover a run's validation texts."""
+    run = run_lib.load_run(path)
     examples = labelled_rows.read_sample(accuracy.validation_csv(run.path, _VALID.value))
     limit = run.config.max_length
     sequences = tasks.encode_all(run.tokenizer, examples, run.pair, limit)
@@ -184,7 +184,7 @@ def main(argv):
     try:
         runs = find_runs(_RUNS.value)
         # One length for all, the longest: seeds that hold out other rows may differ by a few.
-        length = max(_length(run_lib.load_run(path)) for path in runs)
+        length = _MAX_LENGTH.value or max(_length(path) for path in runs)
         entry = {
             "test": pathlib.Path(_TEST.value).name,
             "test_sha256": zoo.sha256(_TEST.value),
