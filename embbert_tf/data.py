@@ -78,30 +78,10 @@ def read_examples(path) -> Iterator[Example]:
             text is empty, a row has too few or too many fields, or a byte is not UTF-8.
     """
     path = os.fspath(path)
-    try:
-        stream = gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
-    with stream:
-        buffered = stream if path.endswith(".gz") else io.BufferedReader(stream, 1 << 16)
-        yield from _parse(_Lines(buffered, path), path)
-
-
-def _parse(lines: _Lines, path: str) -> Iterator[Example]:
-    reader = csv.reader(lines, strict=True)
     header = None
-    while True:
-        start = lines.number + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            raise DataError(f"{path}:{start}: not valid CSV ({error})") from error
-        if not row:
-            continue
+    for start, row in read_rows(path):
         if header is None:
-            header = [name.strip() for name in row]
+            header = row
             for name in ("text", "label"):
                 if name not in header:
                     raise DataError(
@@ -111,11 +91,6 @@ def _parse(lines: _Lines, path: str) -> Iterator[Example]:
             text_at, label_at = header.index("text"), header.index("label")
             pair_at = header.index("text_pair") if "text_pair" in header else None
             continue
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}:{start}: {len(row)} fields where the header has {len(header)}; "
-                "put a text that contains commas in double quotes"
-            )
         text, label = row[text_at].strip(), row[label_at].strip()
         pair = None if pair_at is None else row[pair_at].strip()
         if not label:
@@ -126,6 +101,52 @@ def _parse(lines: _Lines, path: str) -> Iterator[Example]:
         yield Example(text, pair, label)
     if header is None:
         raise DataError(f"{path}:1: the file is empty; expected the header text,label")
+
+
+def read_rows(path) -> Iterator[tuple[int, list[str]]]:
+    """Streams the rows of a CSV file, whatever its columns.
+
+    Args:
+        path: A `.csv` or `.csv.gz` file.
+
+    Yields:
+        (line, fields); first the header, its names stripped. Blank lines are passed over.
+
+    Raises:
+        DataError: with file and line, if the file cannot be opened or decoded, or a row has other
+            fields than the header.
+    """
+    path = os.fspath(path)
+    try:
+        stream = gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
+    with stream:
+        buffered = stream if path.endswith(".gz") else io.BufferedReader(stream, 1 << 16)
+        yield from _parse(_Lines(buffered, path), path)
+
+
+def _parse(lines: _Lines, path: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(lines, strict=True)
+    header = None
+    while True:
+        start = lines.number + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path}:{start}: not valid CSV ({error})") from error
+        if not row:
+            continue
+        if header is None:
+            header = row = [name.strip() for name in row]
+        elif len(row) != len(header):
+            raise DataError(
+                f"{path}:{start}: {len(row)} fields where the header has {len(header)}; "
+                "put a text that contains commas in double quotes"
+            )
+        yield start, row
 
 
 def label_names(examples: Iterable[Example], path) -> list[str]:

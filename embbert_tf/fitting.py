@@ -10,7 +10,8 @@ import tensorflow as tf
 from absl import logging
 from tensorflow import keras
 
-from embbert_tf import batches, metrics
+from embbert_tf import batches, distill, metrics
+from embbert_tf import optimizer as optimizer_lib
 from embbert_tf import run as run_lib
 
 
@@ -105,6 +106,10 @@ def fit(
     vocab_size: int = 0,
     patience: int = 3,
     seed: int = 0,
+    ema: float = 0.0,
+    rate_scales: list | None = None,
+    teaching: distill.Teaching | None = None,
+    longest_first: bool = False,
 ) -> list[dict]:
     """Trains with AdamW and leaves the best epoch's weights in the model.
 
@@ -113,7 +118,8 @@ def fit(
 
     Args:
         model: A Keras model from ids to logits.
-        train: Token ids and targets (class indices, or scores if there are no `labels`).
+        train: Token ids and targets (class indices, or scores if there are no `labels`; -1 or NaN
+            where only `teaching` has something to say).
         valid: The same, to choose the best epoch and to stop early.
         checkpoint: File to resume from.
         label: What is trained, for the progress lines.
@@ -128,17 +134,29 @@ def fit(
         vocab_size: Of the tokens that replace others.
         patience: Epochs without improvement before it stops.
         seed: Of the order of texts.
+        ema: Decay of the weights' exponential moving average; 0 keeps the weights themselves.
+            With it, the averages are measured and kept.
+        rate_scales: Pairs (variable, factor of its learning rate); None leaves them alike.
+        teaching: A teacher's opinion of each training text, or None.
+        longest_first: Whether an epoch goes from long texts to short ones.
 
     Returns:
         History: a dictionary an epoch.
     """
     steps = -(-len(train[0]) // batch_size)
-    optimizer = keras.optimizers.AdamW(
-        WarmupCosine(learning_rate, epochs * steps), weight_decay=weight_decay, clipnorm=1.0
+    optimizer = optimizer_lib.AdamW(
+        WarmupCosine(learning_rate, epochs * steps),
+        weight_decay=weight_decay,
+        clipnorm=1.0,
+        ema=ema,
     )
     # Biases, gains and factors are few and have no size to shrink.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gain", "lambda"])
-    if labels:
+    optimizer.set_scales(rate_scales or [])
+    if teaching is not None:
+        loss = distill.loss(labels, label_smoothing, teaching.temperature)
+        goal = distill.goals(train[1], labels, teaching)
+    elif labels:
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=label_smoothing
         )
@@ -160,14 +178,23 @@ def fit(
         if stalled(history, patience):
             break
         data = batches.dataset(
-            train[0], goal, batch_size, max_length, (seed, epoch), token_dropout, vocab_size
+            train[0],
+            goal,
+            batch_size,
+            max_length,
+            (seed, epoch),
+            token_dropout,
+            vocab_size,
+            longest_first,
         )
         start = time.monotonic()
         result = model.fit(
             data, epochs=1, verbose=0, callbacks=[Progress(f"{label} {epoch + 1}", steps)]
         )
         seconds = time.monotonic() - start
-        logits = batches.predict(model, valid[0], max_length)
+        with optimizer.averaged(model.trainable_variables):
+            logits = batches.predict(model, valid[0], max_length)
+            candidate = model.get_weights()
         if labels:
             measured = metrics.classification(logits, valid[1], labels)
             score, named = measured["accuracy"], f"accuracy {measured['accuracy']:.4f}"
@@ -177,7 +204,7 @@ def fit(
         tokens = sum(map(len, train[0]))
         history.append({"loss": result.history["loss"][0], "valid": score, "best": False})
         if score > best_score:
-            best, best_score = model.get_weights(), score
+            best, best_score = candidate, score
             history[-1]["best"] = True
         print(
             f"{label}: epoch {epoch + 1}/{epochs}  loss {history[-1]['loss']:.4f}  "

@@ -17,7 +17,7 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from embbert_tf import backbone_run, tasks
+from embbert_tf import backbone_run, distill, tasks
 from embbert_tf import data as data_lib
 from embbert_tf import metrics as metrics_lib
 from embbert_tf import run as run_lib
@@ -59,6 +59,52 @@ _TOKEN_DROPOUT = flags.DEFINE_float(
 _DROPOUT = flags.DEFINE_float(
     "dropout", 0.1, "Of attention weights and of the head's input.", 0, 0.9
 )
+_EMA = flags.DEFINE_float(
+    "ema",
+    0.0,
+    "Decay of an exponential moving average of the weights, which is what is measured and kept; "
+    "0: none. About 1 - 10 / (steps of an epoch).",
+    0,
+    0.9999,
+)
+_LAYER_DECAY = flags.DEFINE_float(
+    "layer_decay",
+    1.0,
+    "Each layer learns at this times the rate of the one above it; the head at the full rate. For "
+    "a model that starts --init'ed.",
+    0,
+    1,
+)
+_LENGTH_SCHEDULE = flags.DEFINE_enum(
+    "length_schedule",
+    "random",
+    ["random", "longest_first"],
+    "Order of the batches of an epoch: mixed, or from long texts to short ones.",
+)
+_TEACHER = flags.DEFINE_list(
+    "teacher", [], "Run folders, separated by commas, whose mean probabilities are a target too."
+)
+_SOFT_LABELS = flags.DEFINE_string(
+    "soft_labels",
+    None,
+    "Instead of --teacher: CSV with the columns text[,text_pair] and one for each label, holding "
+    "any teacher's probabilities (regression: `score`). Texts beside the training texts add to "
+    "them.",
+)
+_TEACHER_WEIGHT = flags.DEFINE_float(
+    "teacher_weight", 0.5, "Share of the loss that is the teacher's.", 0, 1
+)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", 2.0, "Softens the probabilities of teacher and pupil.", 0.1, 100
+)
+_UNLABELLED = flags.DEFINE_list(
+    "unlabelled",
+    [],
+    "Files, plain or .gz, with a text a line, to which only the teacher's term applies.",
+)
+_UNLABELLED_COUNT = flags.DEFINE_integer(
+    "unlabelled_count", 0, "How many of them to draw at random; 0: all.", lower_bound=0
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order and dropout.", lower_bound=0)
 _HELD_OUT = 0.1
 CHECKPOINT = "checkpoint.npz"
@@ -75,6 +121,15 @@ _SAME_RUN = (  # flags that make another model
     "token_dropout",
     "dropout",
     "seed",
+)
+# Recorded only where they are not at their defaults: older runs do not have them.
+_OPTIONS = (
+    "ema",
+    "layer_decay",
+    "length_schedule",
+    "teacher_weight",
+    "temperature",
+    "unlabelled_count",
 )
 
 
@@ -95,6 +150,15 @@ def _digest(path: str | None) -> str | None:
 
 def _settings(config: EmbBertConfig, pair: bool) -> dict:
     values = {name: flags.FLAGS[name].value for name in _SAME_RUN}
+    options = {name: flags.FLAGS[name] for name in _OPTIONS}
+    values |= {name: flag.value for name, flag in options.items() if flag.value != flag.default}
+    for name, paths in (
+        ("teacher", [str(pathlib.Path(path) / run_lib.FP32) for path in _TEACHER.value]),
+        ("soft_labels", [_SOFT_LABELS.value] if _SOFT_LABELS.value else []),
+        ("unlabelled", _UNLABELLED.value),
+    ):
+        if paths:
+            values[f"{name}_sha256"] = [_digest(path) for path in paths]
     for name, path in (("train", _TRAIN.value), ("valid", _VALID.value)):
         values[f"{name}_sha256"] = _digest(path)
     tokenizer = _TOKENIZER.value
@@ -139,6 +203,7 @@ def _prepare(path: pathlib.Path):
     elif len(examples) < 2:
         raise data_lib.DataError(f"{_TRAIN.value}: too few rows")
     pair = examples[0].text_pair is not None
+    distill.check_teachers(_TEACHER.value, labels, _TASK.value, pair)
     if _VALID.value:
         train, valid = examples, list(data_lib.read_examples(_VALID.value))
         if not valid:
@@ -168,6 +233,53 @@ def _prepare(path: pathlib.Path):
     return train, valid, labels, pair, tokenizer
 
 
+def _taught(path: pathlib.Path, train: list, valid: list, labels: list[str], pair: bool):
+    """Returns (examples without a label, what the teacher says of them and `train`), or None."""
+    if not _TEACHER.value and not _SOFT_LABELS.value:
+        return [], None
+
+    def keys(examples):
+        return [(e.text, e.text_pair) for e in examples]
+
+    # Texts that measure stay unseen, even without their labels.
+    measuring = set(keys(valid))
+    if _TEST.value:
+        measuring |= set(keys(data_lib.read_examples(_TEST.value)))
+    more = []
+    if _TEACHER.value:
+        if _UNLABELLED.value:
+            more = distill.read_unlabelled(
+                _UNLABELLED.value,
+                _UNLABELLED_COUNT.value,
+                _SEED.value,
+                measuring | set(keys(train)),
+            )
+        values = distill.teach(_TEACHER.value, train + more, labels, path / distill.CACHE)
+    else:
+        soft = distill.read_soft_labels(_SOFT_LABELS.value, labels, pair)
+        unknown = soft.keys() - set(keys(train)) - measuring
+        more = [data_lib.Example(*key, "") for key in soft if key in unknown]
+        nothing = np.full(max(len(labels), 1), np.nan, np.float32)
+        values = np.stack([soft.get(key, nothing) for key in keys(train + more)])
+        if np.isnan(values).all():
+            raise data_lib.DataError(f"{_SOFT_LABELS.value}: no text that may be trained on")
+    return more, distill.Teaching(values, _TEACHER_WEIGHT.value, _TEMPERATURE.value)
+
+
+def _check_flags(pair: bool) -> None:
+    if _TEACHER.value and _SOFT_LABELS.value:
+        raise run_lib.RunError("--teacher and --soft_labels exclude each other")
+    if _UNLABELLED.value and not _TEACHER.value:
+        raise run_lib.RunError("--unlabelled texts need a --teacher")
+    if _UNLABELLED.value and pair:
+        raise run_lib.RunError(
+            "--unlabelled has single texts, the training data pairs; give pairs with their "
+            "probabilities as --soft_labels"
+        )
+    for path in _TEACHER.value:
+        distill.check_finished(path)
+
+
 def _check_files() -> bool:
     """Reads the first row of every file, so that a mistake costs no training; returns `pair`."""
     pair = False
@@ -184,6 +296,7 @@ def _check_files() -> bool:
 def _train() -> None:
     path = pathlib.Path(_OUTPUT.value)
     pair = _check_files()
+    _check_flags(pair)
     config = PRESETS[_PRESET.value]
     if _INIT.value:
         config = EmbBertConfig.from_dict(run_lib.read_settings(_INIT.value)["config"])
@@ -212,6 +325,7 @@ def _train() -> None:
     from tensorflow import keras
 
     from embbert_tf import fitting
+    from embbert_tf import optimizer as optimizer_lib
     from embbert_tf.classifier import EmbBertClassifier
 
     keras.utils.set_random_seed(_SEED.value)
@@ -229,9 +343,18 @@ def _train() -> None:
             ("valid", valid, _VALID.value or _TRAIN.value),
         )
     }
+    more, teaching = _taught(path, train, valid, labels, pair)
+    if more:
+        ids, targets = encoded["train"]
+        absent = np.full(len(more), -1 if labels else np.nan, targets.dtype)
+        encoded["train"] = (
+            ids + tasks.encode_all(tokenizer, more, pair, config.max_length),
+            np.concatenate([targets, absent]),
+        )
     lengths = [len(ids) for ids in encoded["train"][0]]
+    unlabelled = f" and {len(more)} without a label" if more else ""
     print(
-        f"{len(train)} texts to train on, {len(valid)} to validate on, "
+        f"{len(train)} texts to train on{unlabelled}, {len(valid)} to validate on, "
         f"{np.mean(lengths):.1f} tokens on average, {max(lengths)} at most; "
         f"{model.count_params():,} parameters",
         flush=True,
@@ -242,7 +365,7 @@ def _train() -> None:
         encoded["valid"],
         checkpoint=path / CHECKPOINT,
         label="train",
-        epochs=_EPOCHS.value or default_epochs(len(train), _BATCH_SIZE.value),
+        epochs=_EPOCHS.value or default_epochs(len(lengths), _BATCH_SIZE.value),
         batch_size=_BATCH_SIZE.value,
         learning_rate=_LEARNING_RATE.value,
         weight_decay=_WEIGHT_DECAY.value,
@@ -253,6 +376,10 @@ def _train() -> None:
         vocab_size=config.vocab_size,
         patience=_PATIENCE.value,
         seed=_SEED.value,
+        ema=_EMA.value,
+        rate_scales=optimizer_lib.layer_scales(model, _LAYER_DECAY.value),
+        teaching=teaching,
+        longest_first=_LENGTH_SCHEDULE.value == "longest_first",
     )
     run_lib.write_atomic(path / run_lib.FP32, lambda temporary: model.save(temporary))
     measured = {"history": history}
@@ -265,7 +392,8 @@ def _train() -> None:
         )
         measured["test"] = tasks.measure(model, test, labels, config.max_length)
     run_lib.write_json(path / run_lib.METRICS, {"fp32": measured})
-    (path / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, distill.CACHE):
+        (path / name).unlink(missing_ok=True)
     shown = measured.get("test", measured["valid"])
     if labels:
         print(metrics_lib.table(shown))

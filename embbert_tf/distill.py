@@ -1,0 +1,280 @@
+"""Distillation: a teacher's probabilities as a second target, also of texts without a label.
+
+The loss of a text is `(1-w)·CE(label) + w·T²·KL(teacher^(1/T) ‖ softmax(logits/T))` (Hinton et
+al., arXiv 1503.02531), of a score `(1-w)·(label-score)² + w·(teacher-score)²`. A text without a
+label has the teacher's term alone, a text of which the teacher says nothing the label's alone, at
+its full weight.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import random
+from collections.abc import Iterable
+
+import numpy as np
+
+from embbert_tf import corpus, tasks
+from embbert_tf import data as data_lib
+from embbert_tf import run as run_lib
+
+CACHE = "teacher.npz"
+_SCORE = "score"  # Column of soft labels for a regression.
+_SUM_TOLERANCE = 0.02  # Of written probabilities: two decimals of a few classes.
+
+
+@dataclasses.dataclass(frozen=True)
+class Teaching:
+    """What the teacher says of each training text.
+
+    Attributes:
+        values: float32 (count, L) probabilities, or (count, 1) scores; NaN where it says nothing.
+        weight: w, the share of its term.
+        temperature: T; above 1 the small probabilities count more. Not used by a regression.
+    """
+
+    values: np.ndarray
+    weight: float
+    temperature: float = 1.0
+
+
+def check_finished(path) -> None:
+    """Makes sure that a folder holds a finished run.
+
+    Raises:
+        RunError: It does not.
+    """
+    run_lib.read_settings(path)
+    if not (pathlib.Path(path) / run_lib.FP32).exists():
+        raise run_lib.RunError(
+            f"{path}: no finished run, so it cannot teach ({run_lib.FP32} is missing)"
+        )
+
+
+def check_teachers(paths: Iterable[str], labels: list[str], task: str, pair: bool) -> None:
+    """Makes sure that run folders can teach this task; costs no loading.
+
+    Args:
+        paths: Run folders.
+        labels: Class names of the student; empty for a regression.
+        task: "classification" or "regression".
+        pair: Whether the student's texts are pairs.
+
+    Raises:
+        RunError: One cannot, and why.
+    """
+    for path in paths:
+        check_finished(path)
+        settings = run_lib.read_settings(path)
+        if settings.get("task") != task:
+            raise run_lib.RunError(
+                f"{path}: its task is {settings.get('task')}, that of its pupil {task}"
+            )
+        if bool(settings.get("pair")) != pair:
+            kinds = ("single texts", "pairs of texts")
+            raise run_lib.RunError(
+                f"{path}: was trained on {kinds[not pair]}, the training data has {kinds[pair]}"
+            )
+        taught = run_lib.read_labels(pathlib.Path(path) / run_lib.LABELS)
+        if set(taught) != set(labels):
+            surplus = ", ".join(sorted(set(taught) - set(labels))[:5]) or "none"
+            missing = ", ".join(sorted(set(labels) - set(taught))[:5]) or "none"
+            raise run_lib.RunError(
+                f"{path}: its labels are not those of the training data (missing: {missing}; "
+                f"unknown: {surplus})"
+            )
+
+
+def teach(paths: Iterable[str], examples: list, labels: list[str], cache) -> np.ndarray:
+    """Returns the mean of the teachers' probabilities (or scores); computed once, then read.
+
+    Args:
+        paths: Run folders that `check_teachers` has passed; each uses its own tokenizer.
+        examples: `data.Example`s; their labels are not looked at.
+        labels: Class names in the order wanted; empty for a regression.
+        cache: File that keeps the result. One that belongs to other texts is replaced.
+
+    Returns:
+        float32 (count, L or 1).
+    """
+    digest = hashlib.sha256()
+    for text in (*map(str, paths), *labels, *(f"{e.text}\0{e.text_pair}" for e in examples)):
+        digest.update(text.encode() + b"\n")
+    cache = pathlib.Path(cache)
+    if cache.exists():
+        with np.load(cache) as data:
+            if str(data["digest"]) == digest.hexdigest():
+                return data["values"]
+    from embbert_tf import batches
+
+    total = np.zeros((len(examples), max(len(labels), 1)))
+    for path in paths:
+        run = run_lib.load_run(path)
+        length = run.config.max_length
+        ids = tasks.encode_all(run.tokenizer, examples, run.pair, length)
+        print(f"teacher {path}: reads {len(ids)} texts", flush=True)
+        logits = batches.predict(run.model, ids, length)
+        if labels:
+            logits = softmax(logits)[:, [run.labels.index(label) for label in labels]]
+        total += logits
+    values = (total / len(list(paths))).astype(np.float32)
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            np.savez(file, values=values, digest=digest.hexdigest())
+
+    run_lib.write_atomic(cache, write)
+    return values
+
+
+def read_unlabelled(paths: Iterable[str], count: int, seed: int, known: set) -> list:
+    """Returns texts as examples with an empty label.
+
+    Args:
+        paths: Plain or `.gz` files, a text a line.
+        count: How many to draw at random; 0 takes all.
+        seed: Of the draw.
+        known: (text, text_pair) that must not come back: training texts, and those that measure.
+
+    Raises:
+        CorpusError: A file cannot be read.
+        DataError: There is no other text in them.
+    """
+    rng = random.Random(seed)
+    chosen: list[str] = []
+    seen = 0
+    for text in corpus.read_documents(paths):
+        if (text, None) in known:
+            continue
+        seen += 1
+        if not count or len(chosen) < count:
+            chosen.append(text)
+        else:  # Each text stays with the same probability, however many there are.
+            place = rng.randrange(seen)
+            if place < count:
+                chosen[place] = text
+    if not chosen:
+        raise data_lib.DataError(f"{', '.join(map(str, paths))}: no text beside those of the data")
+    return [data_lib.Example(text, None, "") for text in chosen]
+
+
+def read_soft_labels(path, labels: list[str], pair: bool) -> dict:
+    """Reads a CSV of probabilities that any teacher can have written.
+
+    Example (labels `neg` and `pos`):
+    ```
+    text,neg,pos
+    what a film,0.02,0.98
+    ```
+
+    Args:
+        path: Columns `text`, `text_pair` for pairs, and one for each label with its probability;
+            for a regression one named `score`. Plain or `.gz`.
+        labels: Class names; empty for a regression.
+        pair: Whether the texts are pairs.
+
+    Returns:
+        (text, text_pair or None) to float32 (L,) or (1,).
+
+    Raises:
+        DataError: with file and line, if a column is missing or a value is no probability.
+    """
+    names = labels or [_SCORE]
+    result = {}
+    header = None
+    for line, row in data_lib.read_rows(path):
+        if header is None:
+            header = row
+            columns = ["text", *(["text_pair"] if pair else []), *names]
+            for name in columns:
+                if name not in header:
+                    raise data_lib.DataError(
+                        f"{path}:{line}: no column {name!r} in the header; soft labels of this "
+                        f"task have the columns {','.join(columns)}"
+                    )
+            if not pair and "text_pair" in header:
+                raise data_lib.DataError(
+                    f"{path}:{line}: has pairs of texts, the training data single texts"
+                )
+            text_at, *places = [header.index(name) for name in columns]
+            continue
+        second = row[places[0]].strip() if pair else None
+        values = [row[place] for place in places[pair:]]
+        try:
+            numbers = np.array([float(value) for value in values])
+        except ValueError:
+            numbers = np.array([np.nan])
+        if not np.isfinite(numbers).all():
+            raise data_lib.DataError(f"{path}:{line}: {','.join(values)!r} are not all numbers")
+        if labels:
+            if numbers.min() < 0 or abs(numbers.sum() - 1) > _SUM_TOLERANCE:
+                raise data_lib.DataError(
+                    f"{path}:{line}: {','.join(values)!r} are no probabilities (none below 0, sum "
+                    "1); apply softmax to logits first"
+                )
+            numbers = numbers / numbers.sum()
+        result[row[text_at].strip(), second] = numbers.astype(np.float32)
+    if not result:
+        raise data_lib.DataError(f"{path}: no rows after the header")
+    return result
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns probabilities, the shape of `logits`."""
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def goals(targets: np.ndarray, labels: list[str], teaching: Teaching) -> np.ndarray:
+    """Returns what `loss` takes: float32 (count, 2L+2), label, teacher and the weight of either.
+
+    Args:
+        targets: Class indices, -1 where there is no label; or scores, NaN where there is none.
+        labels: Class names; empty for a regression.
+        teaching: Of the same texts.
+    """
+    targets = np.asarray(targets)
+    told = np.isfinite(teaching.values).all(axis=1)
+    if labels:
+        labelled = targets >= 0
+        label = np.eye(len(labels), dtype=np.float32)[np.maximum(targets, 0)]
+        taught = np.where(told[:, np.newaxis], teaching.values, 1 / len(labels))
+        # To the power of 1/T here and once, as it does not change.
+        taught = taught.astype(np.float64) ** (1 / teaching.temperature)
+        taught /= taught.sum(axis=1, keepdims=True)
+    else:
+        labelled = np.isfinite(targets)
+        label = np.where(labelled, targets, 0)[:, np.newaxis]
+        taught = np.where(told[:, np.newaxis], teaching.values, 0)
+    shares = [
+        labelled * np.where(told, 1 - teaching.weight, 1),
+        told * teaching.weight,
+    ]
+    return np.concatenate([label, taught, np.stack(shares, 1)], axis=1).astype(np.float32)
+
+
+def loss(labels: list[str], label_smoothing: float, temperature: float):
+    """Returns the loss of (goals, logits) as Keras takes it, a value a text.
+
+    Args:
+        labels: Class names; empty for a regression.
+        label_smoothing: Share of the label's target spread over all classes.
+        temperature: T.
+    """
+    import tensorflow as tf
+
+    width = max(len(labels), 1)
+
+    def compute(goal, logits):
+        label, taught = goal[:, :width], goal[:, width : 2 * width]
+        if not labels:
+            terms = tf.square(label - logits)[:, 0], tf.square(taught - logits)[:, 0]
+        else:
+            label = label * (1 - label_smoothing) + label_smoothing / width
+            own = tf.nn.softmax_cross_entropy_with_logits(label, logits)
+            soft = tf.nn.softmax_cross_entropy_with_logits(taught, logits / temperature)
+            entropy = -tf.reduce_sum(tf.math.xlogy(taught, taught), axis=1)
+            terms = own, temperature**2 * (soft - entropy)
+        return goal[:, -2] * terms[0] + goal[:, -1] * terms[1]
+
+    return compute

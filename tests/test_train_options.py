@@ -1,0 +1,294 @@
+"""Averaged weights, layer-wise rates, distillation, order of batches; how a training resumes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import run_module, small_rows
+from tensorflow import keras
+
+from embbert_tf import batches, corpus, data, distill, fitting, optimizer, run
+from embbert_tf.classifier import EmbBertClassifier
+from embbert_tf.config import PRESETS
+
+LABELS = ["ask", "off", "on"]
+
+
+def test_averages_follow_the_weights_and_leave_them_alone():
+    weight = tf.Variable([1.0, -2.0])
+    adam = optimizer.AdamW(0.1, weight_decay=0.0, ema=0.5)
+    adam.build([weight])
+    average = weight.numpy()
+    for step in range(12):
+        adam.apply_gradients([(tf.constant([1.0, -1.0]), weight)])
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight.numpy()
+    last = weight.numpy()
+    np.testing.assert_allclose(last, [1.0 - 1.2, -2.0 + 1.2], atol=1e-4)
+    adam.finalize_variable_values([weight])
+    np.testing.assert_array_equal(weight.numpy(), last)
+    with adam.averaged([weight]):
+        np.testing.assert_allclose(weight.numpy(), average, atol=1e-6)
+    np.testing.assert_array_equal(weight.numpy(), last)
+
+
+def test_each_layer_learns_at_its_own_rate():
+    model = EmbBertClassifier(PRESETS["tiny"], 3)
+    before = [w.numpy() for w in model.trainable_variables]
+    adam = optimizer.AdamW(1e-2, weight_decay=0.0)
+    adam.set_scales(optimizer.layer_scales(model, 0.5))
+    # Adam's first step is the learning rate, whatever the gradient.
+    adam.apply_gradients([(tf.ones_like(w), w) for w in model.trainable_variables])
+    blocks = model.backbone.blocks
+    scales = {}
+    for layer, scale in ((model.head, 1), (blocks[1], 0.5), (blocks[0], 0.25)):
+        scales |= {w.ref(): scale for w in layer.trainable_variables}
+    scales |= {w.ref(): 0.125 for w in model.backbone.embedder.trainable_variables}
+    for weight, old in zip(model.trainable_variables, before, strict=True):
+        step = 1e-2 * scales[weight.ref()]
+        np.testing.assert_allclose(old - weight.numpy(), step, rtol=1e-3, err_msg=weight.name)
+    assert float(adam.learning_rate) == pytest.approx(1e-2)
+
+
+def test_weight_decay_follows_the_rate_of_the_layer():
+    weights = [tf.Variable([1.0], name=name) for name in ("a", "b")]
+    adam = optimizer.AdamW(0.1, weight_decay=0.5)
+    adam.set_scales([(weights[1], 0.1)])
+    adam.apply_gradients([(tf.zeros([1]), w) for w in weights])
+    np.testing.assert_allclose([w.numpy()[0] for w in weights], [0.95, 0.995], rtol=1e-6)
+
+
+def test_loss_is_that_of_the_formula():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, 3)).astype(np.float32)
+    taught = distill.softmax(rng.normal(size=(4, 3))).astype(np.float32)
+    taught[3] = np.nan
+    targets = np.array([0, 2, -1, 1])
+    teaching = distill.Teaching(taught, 0.3, 2.0)
+    goal = distill.goals(targets, LABELS, teaching)
+    got = distill.loss(LABELS, 0.1, 2.0)(tf.constant(goal), tf.constant(logits)).numpy()
+
+    label = np.log(distill.softmax(logits))
+    own = [-0.9 * label[i, t] - 0.1 * label[i].mean() for i, t in enumerate(targets)]
+    soft = np.sqrt(taught) / np.sqrt(taught).sum(1, keepdims=True)
+    kl = (soft * (np.log(soft) - np.log(distill.softmax(logits / 2)))).sum(1)
+    expected = [0.7 * own[0] + 1.2 * kl[0], 0.7 * own[1] + 1.2 * kl[1], 1.2 * kl[2], own[3]]
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_loss_is_least_where_the_pupil_agrees():
+    taught = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]], np.float32)
+    goal = tf.constant(distill.goals([-1, -1], LABELS, distill.Teaching(taught, 1.0, 3.0)))
+    logits = tf.constant(np.log(np.maximum(taught, 1e-30)))
+    compute = distill.loss(LABELS, 0.0, 3.0)
+    np.testing.assert_allclose(compute(goal, logits), 0.0, atol=1e-5)
+    assert (compute(goal, logits + tf.constant([1.0, 0.0, 0.0])).numpy() > 0.001).all()
+
+
+def test_loss_of_a_regression():
+    teaching = distill.Teaching(np.array([[3.0], [np.nan], [1.0]], np.float32), 0.25)
+    goal = distill.goals([2.0, 4.0, np.nan], [], teaching)
+    got = distill.loss([], 0.0, 1.0)(tf.constant(goal), tf.constant([[1.0], [1.0], [3.0]]))
+    np.testing.assert_allclose(got, [0.75 * 1 + 0.25 * 4, 9.0, 0.25 * 4])
+
+
+def test_batches_run_from_long_to_short():
+    sequences = [[2] * n for n in np.random.default_rng(0).permutation(np.arange(1, 31))]
+    made = [
+        [ids.shape[1] for ids, _ in batches.dataset(sequences, np.arange(30), 5, 32, (0, epoch),
+                                                    longest_first=True)]
+        for epoch in range(2)
+    ]  # fmt: skip
+    for widths in made:
+        assert widths == sorted(widths, reverse=True)
+        assert widths[0] > widths[-1]
+
+
+def _small_fit(checkpoint, epochs_before_the_kill=None):
+    keras.utils.set_random_seed(3)
+    config = PRESETS["tiny"]
+    model = EmbBertClassifier({**config.to_dict(), "dropout": 0.0}, 3, dropout=0.0)
+    rng = np.random.default_rng(0)
+    ids = [[2, *rng.integers(5, 250, rng.integers(1, 20))] for _ in range(60)]
+    targets = np.array([int(i[1]) % 3 for i in ids[:50]] + [-1] * 10)
+    taught = distill.softmax(rng.normal(size=(60, 3))).astype(np.float32)
+
+    made = batches.dataset
+
+    def dataset(*arguments, **named):
+        if arguments[4][1] == epochs_before_the_kill:
+            raise InterruptedError
+        return made(*arguments, **named)
+
+    batches.dataset = dataset
+    try:
+        history = fitting.fit(
+            model, (ids, targets), (ids[:50], targets[:50]), checkpoint=checkpoint, label="t",
+            epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.05, max_length=32,
+            labels=LABELS, token_dropout=0.1, vocab_size=256, patience=4, ema=0.9,
+            rate_scales=optimizer.layer_scales(model, 0.8),
+            teaching=distill.Teaching(taught, 0.5, 2.0), longest_first=True,
+        )  # fmt: skip
+    except InterruptedError:
+        return None
+    finally:
+        batches.dataset = made
+    return history, model.get_weights()
+
+
+def test_a_resumed_training_with_every_option_is_the_same_training(tmp_path):
+    history, weights = _small_fit(tmp_path / "a.npz")
+    assert _small_fit(tmp_path / "b.npz", epochs_before_the_kill=2) is None
+    again, resumed = _small_fit(tmp_path / "b.npz")
+    assert [h["best"] for h in again] == [h["best"] for h in history]
+    np.testing.assert_allclose([h["loss"] for h in again], [h["loss"] for h in history], rtol=1e-4)
+    for a, b in zip(weights, resumed, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_kept_weights_are_the_averaged_ones(tmp_path):
+    history, weights = _small_fit(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as state:
+        last = [state[f"m{i}"] for i in range(len(weights))]
+        best = [state[f"b{i}"] for i in range(len(weights))]
+    assert any(h["best"] for h in history)
+    for kept, expected in zip(weights, best, strict=True):
+        np.testing.assert_array_equal(kept, expected)
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(best, last, strict=True))
+
+
+# ---- Through the command ------------------------------------------------------------------------
+
+
+def write(path, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+TRAIN = ["--preset=tiny", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
+
+
+@pytest.fixture(scope="module")
+def wrong_csv(tmp_path_factory):
+    """The training texts, each with the label of another class."""
+    after = {"on": "off", "off": "ask", "ask": "on"}
+    rows = [("text", "label"), *((text, after[label]) for text, label in small_rows())]
+    return write(tmp_path_factory.mktemp("wrong") / "wrong.csv", rows)
+
+
+def measured(path):
+    return json.loads((path / run.METRICS).read_text())["fp32"]["test"]["accuracy"]
+
+
+def test_a_pupil_learns_from_its_teacher_what_its_labels_do_not_say(
+    tmp_path, tiny_run, small_csv, wrong_csv
+):
+    texts = tmp_path / "more.txt"
+    texts.write_text("".join(f"disable the {thing} now\n" for thing in ("fan", "tap", "bell")))
+    command = [
+        f"--train={wrong_csv}", f"--valid={small_csv}", f"--test={small_csv}", *TRAIN,
+        f"--output={tmp_path / 'run'}", f"--teacher={tiny_run},{tiny_run}", "--teacher_weight=1",
+        f"--unlabelled={texts}",
+    ]  # fmt: skip
+    done = run_module("embbert_tf.train", *command)
+    assert done.returncode == 0, done.stderr
+    assert "180 texts to train on and 3 without a label" in done.stdout
+    assert measured(tmp_path / "run") > 0.9
+    assert not (tmp_path / "run" / distill.CACHE).exists()
+    done = run_module("embbert_tf.train", *command, "--temperature=3")
+    assert done.returncode == 1
+    assert "temperature" in done.stderr
+
+
+def test_soft_labels_of_any_teacher_teach(tmp_path, small_csv):
+    few = write(tmp_path / "few.csv", [("text", "label"), ("start it", "on"), ("stop it", "off"),
+                                       ("what is it", "ask"), ("which is it", "ask")])  # fmt: skip
+    rows = [("on", "text", "ask", "off")]
+    for text, label in small_rows():
+        rows.append((*(0.9 if label == "on" else 0.05,), text,
+                     0.9 if label == "ask" else 0.05, 0.9 if label == "off" else 0.05))  # fmt: skip
+    soft = write(tmp_path / "soft.csv", rows)
+    held = write(tmp_path / "held.csv", [("text", "label"), *small_rows()[::5]])
+    command = [
+        f"--train={few}", f"--valid={held}", *TRAIN, f"--output={tmp_path / 'run'}",
+        f"--soft_labels={soft}", "--teacher_weight=0.9", "--vocab_size=120",
+    ]  # fmt: skip
+    done = run_module("embbert_tf.train", *command, f"--test={held}", "--ema=0.9")
+    assert done.returncode == 0, done.stderr
+    assert "4 texts to train on and 144 without a label" in done.stdout
+    assert measured(tmp_path / "run") > 0.9
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("text,on,off\na,1,0\n", "no column 'ask'"),
+        ("text,on,off,ask\na,1,0,no\n", ":2:"),
+        ("text,on,off,ask\na,0.2,0.3,0.5\nb,5,-3,1\n", "softmax"),
+        ("text,on,off,ask\n", "no rows"),
+        ("text,text_pair,on,off,ask\na,b,1,0,0\n", "pairs"),
+        ("text,on,off,ask\na,1,0\n", "3 fields"),
+    ],
+)
+def test_bad_soft_labels_are_named(tmp_path, content, words):
+    path = tmp_path / "soft.csv"
+    path.write_text(content)
+    with pytest.raises(data.DataError, match=r"soft\.csv") as error:
+        distill.read_soft_labels(path, LABELS, pair=False)
+    assert words in str(error.value)
+
+
+def test_soft_labels_of_pairs_and_scores(tmp_path):
+    path = tmp_path / "soft.csv"
+    path.write_text("score,text_pair,text\n3.5,b,a\n")
+    assert distill.read_soft_labels(path, [], pair=True) == {("a", "b"): [3.5]}
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--teacher=/nowhere"], "no such run folder"),
+        (["--unlabelled=/nowhere"], "--teacher"),
+        (["--teacher=RUN", "--soft_labels=x.csv"], "exclude"),
+        (["--teacher=RUN", "--train=OTHER"], "missing: up"),
+    ],
+)
+def test_what_cannot_teach_is_said_in_one_line(tmp_path, tiny_run, small_csv, flags, words):
+    other = write(tmp_path / "other.csv", [("text", "label"), *[("go up", "up"), ("a", "on")] * 9])
+    flags = [f.replace("RUN", str(tiny_run)).replace("OTHER", str(other)) for f in flags]
+    done = run_module(
+        "embbert_tf.train", f"--train={small_csv}", f"--output={tmp_path / 'run'}", *TRAIN, *flags
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unlabelled_texts_are_drawn_once_and_never_from_the_data(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("".join(f"text {i}\n" for i in range(100)))
+    known = {(f"text {i}", None) for i in range(50)}
+    drawn = [[e.text for e in distill.read_unlabelled([path], 20, s, known)] for s in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 20
+    assert all((text, None) not in known for text in drawn[0])
+    assert len(distill.read_unlabelled([path], 0, 0, known)) == 50
+    with pytest.raises(data.DataError, match=r"texts\.txt"):
+        distill.read_unlabelled([path], 0, 0, {(f"text {i}", None) for i in range(100)})
+    with pytest.raises(corpus.CorpusError, match=r"missing\.txt"):
+        distill.read_unlabelled([tmp_path / "missing.txt"], 0, 0, set())
+
+
+def test_a_teacher_is_asked_once(tmp_path, tiny_run, monkeypatch):
+    examples = [data.Example(text, None, "") for text, _ in small_rows()[::9]]
+    labels = ["on", "off", "ask"]  # Another order than the teacher's.
+    values = distill.teach([tiny_run], examples, labels, tmp_path / "t.npz")
+    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
+    expected = [labels.index(label) for _, label in small_rows()[::9]]
+    assert np.mean(values.argmax(axis=1) == expected) > 0.9
+    monkeypatch.setattr(run, "load_run", None)
+    again = distill.teach([tiny_run], examples, labels, tmp_path / "t.npz")
+    np.testing.assert_array_equal(values, again)
