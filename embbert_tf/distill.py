@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from embbert_tf import corpus, tasks
+from embbert_tf import backbone_run, corpus, tasks
 from embbert_tf import data as data_lib
 from embbert_tf import run as run_lib
 
@@ -45,7 +45,7 @@ def check_finished(path) -> None:
         RunError: It does not.
     """
     run_lib.read_settings(path)
-    if not (pathlib.Path(path) / run_lib.FP32).exists():
+    if not backbone_run.weights_path(path).exists():
         raise run_lib.RunError(
             f"{path}: no finished run, so it cannot teach ({run_lib.FP32} is missing)"
         )

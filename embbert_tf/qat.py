@@ -32,16 +32,47 @@ _TOKEN_DROPOUT = flags.DEFINE_float(
 _SAMPLES = flags.DEFINE_integer(
     "samples", 256, "Training texts from which the ranges start.", lower_bound=1
 )
+_STEPS = flags.DEFINE_enum(
+    "steps",
+    "learnt",
+    ["learnt", "average"],
+    "Ranges of the activations: learnt by gradient descent, or moving averages.",
+)
+_SELF_DISTILL = flags.DEFINE_float(
+    "self_distill",
+    0.5,
+    "Share of the loss that is the distance from the run's own fp32 probabilities.",
+    0,
+    1,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of order and samples.", lower_bound=0)
 CHECKPOINT = "qat_checkpoint.npz"
 _SETTINGS = "qat.json"
-_SAME_RUN = ["epochs", "batch_size", "learning_rate", "token_dropout", "samples", "seed"]
+# The ends of a range are learnt as logarithms, at this share of the weights' learning rate.
+_STEP_RATE = 1.0
+_TEMPERATURE = 2.0  # Of the self-distillation.
+# What runs did before there was a flag for it.
+_FORMER = {"steps": "average", "self_distill": 0.0}
+_SAME_RUN = [
+    "steps",
+    "self_distill",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "token_dropout",
+    "samples",
+    "seed",
+]
 
 
 def _qat() -> None:
     path = pathlib.Path(_RUN.value)
     settings = {"qat": {name: flags.FLAGS[name].value for name in _SAME_RUN}}
-    if (path / _SETTINGS).exists() and run_lib.read_json(path / _SETTINGS) != settings:
+    before = settings
+    if (path / _SETTINGS).exists():
+        before = run_lib.read_json(path / _SETTINGS)
+        before = {"qat": _FORMER | before.get("qat", {})}
+    if before != settings:
         raise run_lib.RunError(
             f"{path}: holds a quantization-aware training with other flags; delete "
             f"{path / _SETTINGS} and {path / run_lib.RANGES} to do it anew"
@@ -73,7 +104,7 @@ def _qat() -> None:
     import numpy as np
     from tensorflow import keras
 
-    from embbert_tf import fitting, quantization
+    from embbert_tf import batches, distill, fitting, quantization
 
     keras.utils.set_random_seed(_SEED.value)
     model = quantization.QuantizedClassifier(run.config, max(len(run.labels), 1))
@@ -81,6 +112,15 @@ def _qat() -> None:
     rng = random.Random(_SEED.value)
     sample = rng.sample(train[0], min(_SAMPLES.value, len(train[0])))
     model.start_from(run.model, sample)
+    scales = []
+    if _STEPS.value == "learnt":
+        scales = [(factor, _STEP_RATE) for factor in model.learn_steps(sample)]
+    teaching = None
+    if _SELF_DISTILL.value:
+        said = batches.predict(run.model, train[0], run.config.max_length)
+        if run.labels:
+            said = distill.softmax(said)
+        teaching = distill.Teaching(said, _SELF_DISTILL.value, _TEMPERATURE)
     history = fitting.fit(
         model,
         train,
@@ -97,7 +137,10 @@ def _qat() -> None:
         vocab_size=run.config.vocab_size,
         patience=_EPOCHS.value,
         seed=_SEED.value,
+        rate_scales=scales,
+        teaching=teaching,
     )
+    model = model.settled()
 
     def measured(data):
         return tasks.measure(model, data, run.labels, run.config.max_length)

@@ -13,14 +13,52 @@ from tensorflow import keras
 
 from embbert_tf import classifier as classifier_lib
 from embbert_tf import convolution_branch, efficient_attention, folding, rms_norm, tokenizer
+from embbert_tf import ranges as ranges_lib
 from embbert_tf.config import EmbBertConfig
 
 _quantizers = tfmot.quantization.keras.quantizers
 
 
+@tf.custom_gradient
+def _fake_int8(x, low, high):
+    """Rounds to 256 levels from low to high; both get LSQ's gradient.
+
+    "Learned Step Size Quantization" (Esser et al., arXiv 1902.08153) for a range instead of a step,
+    as in LSQ+ (Bhalgat et al., arXiv 2004.09576): a value beyond the range pulls its end, one
+    within it pushes both ends towards where its rounding error, y - x, gets less.
+    """
+    y = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+
+    def gradient(upstream):
+        inside, of_low, of_high = tf.quantization.fake_quant_with_min_max_vars_gradient(
+            upstream, x, low, high
+        )
+        step = tf.reduce_sum(inside * (y - x)) / (high - low)
+        return inside, of_low - step, of_high + step
+
+    return y, gradient
+
+
+@tf.custom_gradient
+def _fake_symmetric_int8(x, high):
+    """Rounds to the 255 levels from -high to high, with the same gradient."""
+    y = tf.quantization.fake_quant_with_min_max_vars(x, -high, high, narrow_range=True)
+
+    def gradient(upstream):
+        inside, of_low, of_high = tf.quantization.fake_quant_with_min_max_vars_gradient(
+            upstream, x, -high, high, narrow_range=True
+        )
+        return inside, of_high - of_low + tf.reduce_sum(inside * (y - x)) / high
+
+    return y, gradient
+
+
 @keras.utils.register_keras_serializable(package="embbert_tf")
 class ActivationQuantizer(keras.layers.Layer):
-    """Fakes the int8 of one activation; the range follows a moving average while training.
+    """Fakes the int8 of one activation.
+
+    While training the range follows a moving average of what is seen; after `learn` it is learnt
+    by gradient descent; after `grow` it takes in all that is seen.
 
     Args:
         symmetric: Zero point 0, for tensors that serve as a filter on the device.
@@ -40,10 +78,43 @@ class ActivationQuantizer(keras.layers.Layer):
             num_bits=8, per_axis=False, symmetric=symmetric, narrow_range=symmetric
         )
         self._weights_of_quantizer = self._quantizer.build(None, "range", self)
+        self._growing = False
+        self._factors = None
+
+    def learn(self):
+        """Makes the range trainable, from where it is.
+
+        Its ends become exp(factor) times what they are now, so that every range, wide or narrow,
+        learns at the same pace.
+
+        Returns:
+            The new variables.
+        """
+        names = ("high",) if self.symmetric else ("low", "high")
+        self._factors = [self.add_weight(name=f"{n}_factor", initializer="zeros") for n in names]
+        return self._factors
+
+    def grow(self):
+        """Makes the range in training the widest seen: for values that must never be cut."""
+        self._growing = True
 
     def call(self, x, training=None):
         """Quantizes; in training, moves the range first."""
-        return self._quantizer(x, bool(training), self._weights_of_quantizer)
+        weights = self._weights_of_quantizer
+        if self._factors is not None:
+            low, high = self._learnt()
+            return _fake_symmetric_int8(x, high) if self.symmetric else _fake_int8(x, low, high)
+        if self._growing:
+            if training:
+                weights["min_var"].assign(tf.minimum(weights["min_var"], tf.reduce_min(x)))
+                weights["max_var"].assign(tf.maximum(weights["max_var"], tf.reduce_max(x)))
+            training = False
+        return self._quantizer(x, bool(training), weights)
+
+    def _learnt(self):
+        weights = self._weights_of_quantizer
+        high = weights["max_var"] * tf.exp(self._factors[-1])
+        return (-high if self.symmetric else weights["min_var"] * tf.exp(self._factors[0])), high
 
     def set_range(self, low: float, high: float):
         """Sets the range, which always holds 0."""
@@ -61,6 +132,9 @@ class ActivationQuantizer(keras.layers.Layer):
     def range(self) -> tuple[float, float]:
         """Returns (low, high)."""
         weights = self._weights_of_quantizer
+        if self._factors is not None:
+            low, high = self._learnt()
+            return float(low), float(high)
         return float(weights["min_var"].numpy()), float(weights["max_var"].numpy())
 
     def get_config(self):
@@ -173,6 +247,38 @@ class QuantizedClassifier(keras.Model):
             self.activation_quantizers[name].set_range(
                 float(np.quantile(lows, 1 - coverage)), float(np.quantile(highs, coverage))
             )
+
+    def learn_steps(self, sequences) -> list:
+        """Makes the ranges trainable, starting from those of least squared error.
+
+        The ranges of `ranges.NEVER_CUT` are not learnt: they hold all that is seen.
+
+        Args:
+            sequences: Lists of token ids, without padding, to measure on.
+
+        Returns:
+            The new variables.
+        """
+        meter = ranges_lib.RangeMeter(folding.fold(self.classifier))
+        for ids in sequences:
+            meter.run(ids)
+        factors = []
+        for name, (low, high) in meter.ranges("mse").items():
+            layer = self.activation_quantizers[name]
+            layer.set_range(low, high)
+            if name.rstrip("0123456789") in ranges_lib.NEVER_CUT:
+                layer.grow()
+            else:
+                factors += layer.learn()
+        return factors
+
+    def settled(self):
+        """Returns a copy that has the present ranges as constants: what is saved and shipped."""
+        copy = self.from_config({"config": self.config, "num_labels": self.num_labels})
+        copy.classifier.set_weights(self.classifier.get_weights())
+        for name, (low, high) in self.ranges().items():
+            copy.activation_quantizers[name].set_range(low, high)
+        return copy
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Returns activation name to (low, high)."""

@@ -153,7 +153,7 @@ def _settings(config: EmbBertConfig, pair: bool) -> dict:
     options = {name: flags.FLAGS[name] for name in _OPTIONS}
     values |= {name: flag.value for name, flag in options.items() if flag.value != flag.default}
     for name, paths in (
-        ("teacher", [str(pathlib.Path(path) / run_lib.FP32) for path in _TEACHER.value]),
+        ("teacher", [str(backbone_run.weights_path(path)) for path in _TEACHER.value]),
         ("soft_labels", [_SOFT_LABELS.value] if _SOFT_LABELS.value else []),
         ("unlabelled", _UNLABELLED.value),
     ):

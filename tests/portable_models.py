@@ -3,9 +3,9 @@
 import numpy as np
 from tflite_micro.python.tflite_micro import runtime
 
-from calibration import ranges as ranges_lib
 from converters import flatbuffer, model_folder, portable_graph
 from embbert_tf import folding, tokenizer
+from embbert_tf import ranges as ranges_lib
 from embbert_tf.config import EmbBertConfig
 
 SMALL = EmbBertConfig(

@@ -6,11 +6,11 @@ import numpy as np
 import portable_models as pm
 import pytest
 
-from calibration import ranges as ranges_lib
 from calibration import recipes, samples
 from converters import checks, flatbuffer, quantize
 from converters.flatbuffer import Graph, Op, Tensor
 from embbert_tf import folding
+from embbert_tf import ranges as ranges_lib
 from embbert_tf.data import Example
 
 

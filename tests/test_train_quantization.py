@@ -92,3 +92,66 @@ def test_saved_model_is_the_same(loaded, tmp_path):
     loaded.qat_model.save(tmp_path / "q.keras")
     again = keras.models.load_model(tmp_path / "q.keras")
     np.testing.assert_array_equal(again(ids).numpy(), loaded.qat_model(ids).numpy())
+
+
+def test_learnt_ranges_get_the_gradient_of_the_rounding():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=4000).astype(np.float32))
+
+    def error(low, high):
+        return tf.reduce_mean((quantization._fake_int8(x, low, high) - x) ** 2)
+
+    # On the grid of 255 steps the error as a function of a range is a saw; its slope is not, so
+    # look where descent leads: far out, or far in, each end must be drawn towards the values.
+    for low, high, signs in ((-40.0, 40.0, (-1, 1)), (-1.0, 1.0, (1, -1)), (-40.0, 1.0, (-1, -1))):
+        ends = [tf.Variable(low), tf.Variable(high)]
+        with tf.GradientTape() as tape:
+            loss = error(*ends)
+        slopes = [float(g) for g in tape.gradient(loss, ends)]
+        assert [np.sign(s) for s in slopes] == list(signs), (low, high, slopes)
+    step = tf.Variable(20.0)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((quantization._fake_symmetric_int8(x, step) - x) ** 2)
+    assert float(tape.gradient(loss, step)) > 0
+
+
+def test_learnt_ranges_settle_into_an_ordinary_model(loaded):
+    import tensorflow as tf
+
+    from embbert_tf import ranges
+
+    model = quantization.QuantizedClassifier(loaded.config, 3)
+    ids = ids_of(loaded, "start the fan", "what the lamp")
+    model(ids)
+    sample = [row[row > 0].tolist() for row in ids]
+    model.start_from(loaded.model, sample)
+    factors = model.learn_steps(sample)
+    kinds = [name.rstrip("0123456789") for name in folding.activation_names(loaded.config)]
+    symmetric = sum(kind in folding.SYMMETRIC for kind in kinds)
+    learnt = sum(kind not in ranges.NEVER_CUT for kind in kinds)
+    assert len(factors) == 2 * learnt - symmetric
+    before = model.ranges()
+
+    optimizer = keras.optimizers.Adam(0.01)
+    for _ in range(5):
+        with tf.GradientTape() as tape:
+            logits = model(ids_of(loaded, "start the heater 5", "which the pump"), training=True)
+            loss = keras.losses.sparse_categorical_crossentropy([2, 0], logits, from_logits=True)
+        weights = model.trainable_variables
+        gradients = tape.gradient(loss, weights)
+        assert all(g is not None for g in gradients)
+        optimizer.apply_gradients(zip(gradients, weights, strict=True))
+    after = model.ranges()
+    for name, kind in zip(before, kinds, strict=True):
+        assert after[name] != before[name] or kind in ranges.NEVER_CUT, name
+        assert after[name][0] <= 0 <= after[name][1]
+        if kind in ranges.NEVER_CUT:
+            assert after[name][0] <= before[name][0] <= before[name][1] <= after[name][1], name
+
+    settled = model.settled()
+    assert len(settled.trainable_variables) == len(loaded.model.trainable_variables)
+    for name, range_ in settled.ranges().items():
+        assert range_ == pytest.approx(after[name]), name
+    np.testing.assert_allclose(settled(ids).numpy(), model(ids).numpy(), atol=1e-4)
