@@ -87,7 +87,12 @@ def dataset(
     )
     count = -(-len(sequences) // batch_size)
     data = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    return data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
+    data = data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
+    # There is nothing to tune, and at the end of an epoch the tuner's thread would be waited for: it
+    # sleeps 10 ms, then twice as long each time, up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def predict(model, sequences: list[list[int]], max_length: int, batch_size: int = 128):
