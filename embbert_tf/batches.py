@@ -88,7 +88,7 @@ def dataset(
     count = -(-len(sequences) // batch_size)
     data = tf.data.Dataset.from_generator(generate, output_signature=signature)
     data = data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
-    # There is nothing to tune, and at the end of an epoch the tuner's thread would be waited for: it
+    # There is nothing to tune, and Keras waits for the tuner's thread at the end of an epoch: it
     # sleeps 10 ms, then twice as long each time, up to a minute.
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -104,6 +105,11 @@ def test_batches_run_from_long_to_short():
     for widths in made:
         assert widths == sorted(widths, reverse=True)
         assert widths[0] > widths[-1]
+
+
+def test_no_tuner_holds_up_the_end_of_an_epoch():
+    made = batches.dataset([[2, 7]] * 4, np.arange(4), 2, 32, (0, 0))
+    assert made.options().autotune.enabled is False
 
 
 def _small_fit(checkpoint, epochs_before_the_kill=None):
@@ -292,3 +298,18 @@ def test_a_teacher_is_asked_once(tmp_path, tiny_run, monkeypatch):
     monkeypatch.setattr(run, "load_run", None)
     again = distill.teach([tiny_run], examples, labels, tmp_path / "t.npz")
     np.testing.assert_array_equal(values, again)
+
+
+def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny_run, small_csv):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    settings = run.read_json(path / "qat.json")
+    assert (settings["qat"].pop("steps"), settings["qat"].pop("self_distill")) == ("learnt", 0.5)
+    run.write_json(path / "qat.json", settings)
+    command = [f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"]
+    done = run_module("embbert_tf.qat", *command, "--steps=average", "--self_distill=0")
+    assert done.returncode == 0
+    assert "finished already" in done.stdout
+    done = run_module("embbert_tf.qat", *command)
+    assert done.returncode == 1
+    assert "other flags" in done.stderr
