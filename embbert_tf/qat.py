@@ -22,6 +22,9 @@ _RUN = flags.DEFINE_string(
     "run", None, "Run folder of `python -m embbert_tf.train`.", required=True
 )
 _TRAIN = flags.DEFINE_string("train", None, "The training CSV of that run.", required=True)
+_VALID = flags.DEFINE_string(
+    "valid", None, "Validation CSV of a run that has none of its own, as an imported one."
+)
 _TEST = flags.DEFINE_string("test", None, "Test CSV; only measured.")
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of fine-tuning.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts a step.", lower_bound=1)
@@ -65,6 +68,34 @@ _SAME_RUN = [
 ]
 
 
+def _held_out(own: pathlib.Path) -> list:
+    """Returns the validation rows; those of `--valid` become the run's own.
+
+    Raises:
+        RunError: The run has rows of its own and `--valid` others, or there are none at all.
+    """
+    if own.exists():
+        valid = list(data_lib.read_examples(own))
+        if _VALID.value and list(data_lib.read_examples(_VALID.value)) != valid:
+            raise run_lib.RunError(
+                f"{own}: the run was trained with these rows held out, {_VALID.value} has others; "
+                "leave --valid away"
+            )
+    elif _VALID.value:
+        valid = list(data_lib.read_examples(_VALID.value))
+        if valid:
+            tasks.write_csv(own, valid)
+    else:
+        raise run_lib.RunError(
+            f"{own}: the run has no validation rows, as imported ones have not; give --valid with "
+            "rows that it was not trained on"
+        )
+    if not valid:
+        path = own if own.exists() else _VALID.value
+        raise data_lib.DataError(f"{path}: no rows; the best epoch is chosen on them")
+    return valid
+
+
 def _qat() -> None:
     path = pathlib.Path(_RUN.value)
     settings = {"qat": {name: flags.FLAGS[name].value for name in _SAME_RUN}}
@@ -81,9 +112,9 @@ def _qat() -> None:
         print(f"{path}: this quantization-aware training has finished already; nothing to do")
         return
     run = run_lib.load_run(path)
-    run_lib.write_json(path / _SETTINGS, settings)
     # The run's own validation rows must stay unseen.
-    valid = list(data_lib.read_examples(path / tasks.VALID_CSV))
+    valid = _held_out(path / tasks.VALID_CSV)
+    run_lib.write_json(path / _SETTINGS, settings)
     held = {(e.text, e.text_pair, e.label) for e in valid}
     examples = [
         e

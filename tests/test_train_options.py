@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import run_module, small_rows
 from tensorflow import keras
 
-from embbert_tf import batches, corpus, data, distill, fitting, optimizer, run
+from embbert_tf import batches, corpus, data, distill, fitting, optimizer, run, tasks
 from embbert_tf.classifier import EmbBertClassifier
 from embbert_tf.config import PRESETS
 
@@ -313,3 +313,33 @@ def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny
     done = run_module("embbert_tf.qat", *command)
     assert done.returncode == 1
     assert "other flags" in done.stderr
+
+
+def test_qat_of_a_run_without_validation_rows_asks_for_them(tmp_path, tiny_run, small_csv):
+    path = tmp_path / "imported"
+    shutil.copytree(tiny_run, path)
+    for name in ("valid.csv", "ranges.json", "qat.json", "qat.keras"):
+        (path / name).unlink(missing_ok=True)
+    command = [f"--run={path}", f"--train={small_csv}", "--epochs=1"]
+    done = run_module("embbert_tf.qat", *command)
+    assert done.returncode == 1
+    assert "the run has no validation rows" in done.stderr and "--valid" in done.stderr
+    assert not (path / "qat.json").exists()
+    empty = tmp_path / "empty.csv"
+    empty.write_text("text,label\n")
+    done = run_module("embbert_tf.qat", *command, f"--valid={empty}")
+    assert done.returncode == 1 and f"{empty}: no rows" in done.stderr
+    assert not (path / "valid.csv").exists()
+
+    rows = list(data.read_examples(small_csv))
+    held_out = tmp_path / "held_out.csv"
+    tasks.write_csv(held_out, rows[::9])
+    done = run_module("embbert_tf.qat", *command, f"--valid={held_out}")
+    assert done.returncode == 0, done.stderr
+    assert list(data.read_examples(path / "valid.csv")) == rows[::9]
+
+    for name in ("ranges.json", "qat.json"):
+        (path / name).unlink()
+    done = run_module("embbert_tf.qat", *command, f"--valid={small_csv}")
+    assert done.returncode == 1
+    assert "with these rows held out" in done.stderr
