@@ -179,18 +179,20 @@ class Inspector:
         self._parts = {
             name: [(index[id(p.tensor)], p) for p in parts[name]]
             for name in folding.activation_names(folded.config)
+            if name in parts  # attention on int16 computes no v
         }
         self.fidelity: dict[str, Fidelity] = {}
         for name, found in self._parts.items():
             tensor = found[0][1].tensor
             limits = np.iinfo(tensor.dtype)
             zero = int(tensor.zero_point)
+            step = float(tensor.scale) / found[0][1].factor
             self.fidelity[name] = Fidelity(
                 name,
-                float(tensor.scale),
+                step,
                 zero,
-                (limits.min - zero) * float(tensor.scale),
-                (limits.max - zero) * float(tensor.scale),
+                (limits.min - zero) * step,
+                (limits.max - zero) * step,
             )
 
     def run(self, ids: list[int]):
@@ -204,6 +206,8 @@ class Inspector:
         folding.forward(self._folded, ids, tap=self._compare)
 
     def _compare(self, name: str, reference: np.ndarray):
+        if name not in self._parts:
+            return
         reference = np.atleast_2d(reference)
         rows, columns = reference.shape
         value = np.zeros((rows, columns))
@@ -218,7 +222,7 @@ class Inspector:
             here = min(raw.shape[0], rows - part.row)
             value[part.row : part.row + here] = (
                 raw[:here, :columns].astype(np.float64) - int(tensor.zero_point)
-            ) * float(tensor.scale)
+            ) * (float(tensor.scale) / part.factor)
             filled += here
         if filled != rows:
             raise ValueError(f"activation '{name}': {filled} rows of {rows} found in the graph")

@@ -181,6 +181,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
         pair=run.pair,
         per_channel=frozenset(recipe.per_channel),
         offline=_PLAN.value == "offline",
+        int16=frozenset(recipe.int16),
     )
     return built, max_length
 

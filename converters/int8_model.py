@@ -121,11 +121,13 @@ class Part:
       tensor: The tensor; its last two axes are (rows, columns), or the other way round.
       row: First row that it holds.
       transposed: Whether its last axis is the rows.
+      factor: The tensor holds this many times the activation.
     """
 
     tensor: flatbuffer.Tensor
     row: int
     transposed: bool = False
+    factor: float = 1.0
 
 
 class _Reader:
@@ -142,9 +144,9 @@ class _Reader:
         self.known: set[int] = set()
         self.parts: dict[str, list[Part]] = {}
 
-    def found(self, name: str, tensor: flatbuffer.Tensor, row: int = 0, transposed: bool = False):
+    def found(self, name: str, tensor: flatbuffer.Tensor, row=0, transposed=False, factor=1.0):
         """Notes where a named activation lies."""
-        self.parts.setdefault(name, []).append(Part(tensor, row, transposed))
+        self.parts.setdefault(name, []).append(Part(tensor, row, transposed, factor))
 
     def fail(self, what: str, op: flatbuffer.Op | None = None):
         where = "" if op is None else f" at operator {self.index[id(op)]} ({op.kind})"
@@ -182,17 +184,38 @@ class _Reader:
             self.fail(f"{what}: weights are not symmetric int8", op)
         bias = None
         if len(op.inputs) > 2 and op.inputs[2] is not None:
-            bias = self.constant(op, 2, f"{what}: bias").data
+            # 64 bits beside int16; the values are those of 32.
+            bias = self.constant(op, 2, f"{what}: bias").data.astype(np.int32)
         return weight.data, weight.scale, bias
+
+    def used_by(self, tensor, kind: str) -> bool:
+        return any(op.kind == kind for op in self.users.get(id(tensor), []))
+
+    def requantized(self, tensor, what: str):
+        """`tensor`, or what one QUANTIZE makes of it."""
+        if self.used_by(tensor, "QUANTIZE"):
+            return self.take(self.next(tensor, "QUANTIZE", what))
+        return tensor
+
+    def origin(self, tensor, what: str):
+        """`tensor`, or what one QUANTIZE made it of."""
+        op = self.made_by.get(id(tensor))
+        if op is not None and op.kind == "QUANTIZE":
+            self.take(op)
+            return op.inputs[0]
+        return tensor
 
     def model(self) -> Int8Model:
         graph = self.graph
         if not 1 <= len(graph.inputs) <= 2 or len(graph.outputs) != 1:
             self.fail(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
         ids = graph.inputs[0]
-        padding = self.take(
-            self.next(self.take(self.next(ids, "MINIMUM", "padding mask")), "SUB", "padding mask")
-        )
+        real = self.take(self.next(ids, "MINIMUM", "padding mask"))
+        if self.used_by(real, "MUL"):  # limits of int16 scores rather than a bias of int8 ones
+            limits = self.take(self.next(real, "MUL", "padding mask"))
+            padding = self.take(self.next(limits, "QUANTIZE", "padding mask"))
+        else:
+            padding = self.take(self.next(real, "SUB", "padding mask"))
         lookup = self.next(ids, "GATHER", "token embedding")
         token = self.constant(lookup, 0, "token table")
         join = self.next(lookup.outputs[0], "CONCATENATION", "embedder")
@@ -250,21 +273,7 @@ class _Reader:
 
     def block(self, number: int, x, padding):
         name = f"layer {number}"
-        square = self.next(x, "MUL", f"{name}: x squared", lambda op: op.inputs[0] is op.inputs[1])
-        mean = self.next(square.outputs[0], "FULLY_CONNECTED", f"{name}: mean of squares")
-        self.constant(mean, 1, f"{name}: mean of squares")
-        inverse = self.next(mean.outputs[0], "RSQRT", f"{name}: reciprocal root")
-        normal = self.next(inverse.outputs[0], "MUL", f"{name}: normalisation")
-        if normal.inputs[0] is not x:
-            self.fail(f"{name}: normalisation of another tensor", normal)
-        xhat = self.take(normal)
-        if xhat.zero_point != 0:
-            self.fail(f"{name}: normalised input is not symmetric", normal)
-
-        self.found(f"sq{number}", square.outputs[0])
-        self.found(f"ms{number}", mean.outputs[0])
-        self.found(f"r{number}", inverse.outputs[0])
-        self.found(f"xhat{number}", xhat)
+        xhat = self.normalisation(number, x)
 
         # The convolution's filter tells the kernel; attention's last layer has one query row.
         products = [
@@ -276,7 +285,8 @@ class _Reader:
         values = [op for op in products if op.inputs[0].data is not None]
         if not scores or len(values) > 1:
             self.fail(f"{name}: {len(scores)} score products, {len(values)} value projections")
-        last = not values
+        wide = scores[0].inputs[0].dtype == np.int16
+        last = not values and (not wide or (len(scores) == 1 and self.one_row(scores[0])))
         shared: dict[str, flatbuffer.Op] = {}
 
         def same(role: str, op: flatbuffer.Op) -> flatbuffer.Op:
@@ -298,7 +308,7 @@ class _Reader:
                 self.fail(f"{name}: {role} is scaled differently between chunks", op)
             return op
 
-        if last:
+        if not values:
             transposed = self.next(xhat, "TRANSPOSE", f"{name}: keys by column")
             filter_of_context = transposed.outputs[0]
         else:
@@ -307,16 +317,24 @@ class _Reader:
         rows_done = 0
         attended: dict[int, tuple[int, int]] = {}
         for op in sorted(scores, key=lambda op: self.index[id(op)]):
-            mask = self.maker(op.inputs[2], "MUL", f"{name}: padding mask")
-            if mask.inputs[0] is not padding:
+            made = self.take(op)
+            if wide:
+                mask = self.next(made, "MINIMUM", f"{name}: padding mask")
+                limits, made = mask.inputs[1], self.take(mask)
+            else:
+                mask = self.maker(op.inputs[2], "MUL", f"{name}: padding mask")
+                limits = mask.inputs[0]
+            if limits is not padding:
                 self.fail(f"{name}: the mask is not made from the padding", mask)
-            query = self.maker(op.inputs[0], "FULLY_CONNECTED", f"{name}: query")
+            query = self.maker(
+                self.origin(op.inputs[0], f"{name}: query"), "FULLY_CONNECTED", f"{name}: query"
+            )
             self.dense(same("query", query), f"{name}: query")
             start, rows = self.rows_of(query.inputs[0], xhat, f"{name}: query rows")
             if start != rows_done:
                 self.fail(f"{name}: query rows {start} follow row {rows_done}", query)
             rows_done += rows
-            weights = self.next(self.take(op), "SOFTMAX", f"{name}: softmax")
+            weights = self.next(made, "SOFTMAX", f"{name}: softmax")
             context = self.next(
                 self.take(weights),
                 "FULLY_CONNECTED",
@@ -327,16 +345,16 @@ class _Reader:
             out = self.take(context)
             self.found(f"q{number}", query.outputs[0], start)
             self.found(f"scores{number}", op.outputs[0], start)
-            if last:
-                self.found(f"c{number}", out)
+            if not values:
+                self.found(f"c{number}", out, start)
                 project = self.next(out, "FULLY_CONNECTED", f"{name}: output projection")
-                shared["values"] = project
+                shared["values"] = same("output projection", project)
                 out = self.take(project)
             attended[id(out)] = (start, rows)
             self.found(f"a{number}", out, start)
         if rows_done != (1 if last else x.shape[0]):
             self.fail(f"{name}: {rows_done} query rows of {x.shape[0]}")
-        if last:
+        if not values:
             wv, wv_scale, _ = self.dense(shared["values"], f"{name}: output projection")
         else:
             constant = values[0].inputs[0]
@@ -360,19 +378,30 @@ class _Reader:
             self.constant(op, 1, f"{name}: convolution weights")
             self.constant(op, 2, f"{name}: convolution bias")
             y = self.take(same("convolution", op))
-            gate = self.next(y, "LOGISTIC", f"{name}: sigmoid")
+            gated = self.requantized(y, f"{name}: sigmoid")
+            gate = self.next(gated, "LOGISTIC", f"{name}: sigmoid")
             silu = self.next(self.take(gate), "MUL", f"{name}: SiLU")
-            if y not in silu.inputs:
+            if not any(tensor is gated for tensor in silu.inputs):
                 self.fail(f"{name}: SiLU of another tensor", silu)
-            contract = self.next(self.take(silu), "FULLY_CONNECTED", f"{name}: contraction")
+            if gated is not y:
+                silu = self.next(self.take(silu), "QUANTIZE", f"{name}: SiLU")
+            contract = self.next(
+                self.requantized(self.take(silu), f"{name}: SiLU"),
+                "FULLY_CONNECTED",
+                f"{name}: contraction",
+            )
             self.dense(same("contraction", contract), f"{name}: contraction")
             if "silu" in shared and shared["silu"].outputs[0].scale != silu.outputs[0].scale:
                 self.fail(f"{name}: SiLU is scaled differently between chunks", silu)
             shared.setdefault("silu", silu)
             first = start + taps - 1 - missing
             count = rows + missing - (taps - 1)
-            add = self.next(self.take(contract), "ADD", f"{name}: sum of the branches")
-            other = add.inputs[0] if add.inputs[1] is contract.outputs[0] else add.inputs[1]
+            z = self.requantized(self.take(contract), f"{name}: contraction")
+            add = self.next(z, "ADD", f"{name}: sum of the branches")
+            other = add.inputs[0] if add.inputs[1] is z else add.inputs[1]
+            other = self.origin(other, f"{name}: attention rows")
+            if self.take(add).dtype == np.int16:
+                add = self.next(add.outputs[0], "QUANTIZE", f"{name}: output")
             if self.span(other, attended, f"{name}: attention rows") != (first, count):
                 self.fail(f"{name}: the branches' rows differ", add)
             if first != rows_done:
@@ -428,6 +457,51 @@ class _Reader:
             out_zero=int(out.zero_point),
         )
         return block, out, last
+
+    def normalisation(self, number: int, x):
+        """RMSNorm of `x`: its result."""
+        name = f"layer {number}"
+
+        def product(op):
+            return op.inputs[0] is op.inputs[1]
+
+        source = self.requantized(x, f"{name}: normalisation") if x.dtype == np.int8 else x
+        square = self.next(source, "MUL", f"{name}: x squared", product)
+        mean = self.next(square.outputs[0], "FULLY_CONNECTED", f"{name}: mean of squares")
+        self.constant(mean, 1, f"{name}: mean of squares")
+        coarse = self.requantized(mean.outputs[0], f"{name}: mean of squares")
+        inverse = self.take(self.next(coarse, "RSQRT", f"{name}: reciprocal root"))
+        if source is not x:
+            what = f"{name}: Newton step"
+            guess = self.requantized(inverse, what)
+            root = self.next(mean.outputs[0], "MUL", what)
+            near = self.next(root.outputs[0], "MUL", what)
+            if root.inputs[1] is not guess or near.inputs[1] is not guess:
+                self.fail(f"{what} from another root", near)
+            rest = self.next(near.outputs[0], "SUB", what)
+            self.constant(rest, 0, what)
+            step = self.next(rest.outputs[0], "MUL", what)
+            if step.inputs[0] is not guess:
+                self.fail(f"{what} of another root", step)
+            inverse = step.outputs[0]
+        normal = self.next(inverse, "MUL", f"{name}: normalisation")
+        if normal.inputs[0] is not source:
+            self.fail(f"{name}: normalisation of another tensor", normal)
+        xhat = self.take(normal)
+        if source is not x:
+            xhat = self.take(self.next(xhat, "QUANTIZE", f"{name}: normalisation"))
+        if xhat.zero_point != 0 or xhat.dtype != np.int8:
+            self.fail(f"{name}: normalised input is not symmetric int8", normal)
+        self.found(f"sq{number}", square.outputs[0])
+        self.found(f"ms{number}", mean.outputs[0], factor=1.0 if source is x else 4.0)
+        self.found(f"r{number}", inverse)
+        self.found(f"xhat{number}", xhat)
+        return xhat
+
+    def one_row(self, scores: flatbuffer.Op) -> bool:
+        """Whether the query is row 0 alone: the builder gathers it as (1, 1, 1, D)."""
+        query = self.made_by.get(id(self.origin(scores.inputs[0], "query")))
+        return query is not None and len(query.inputs[0].shape) == 4
 
     def rows_of(self, tensor, source, what: str, probe: bool = False):
         """(first row, rows) of `source` that `tensor` holds; (None, None) for another source."""

@@ -11,6 +11,8 @@ import dataclasses
 import random
 import struct
 
+import numpy as np
+
 from converters import flatbuffer
 
 ALIGNMENT = 16  # MicroArenaBufferAlignment()
@@ -164,6 +166,8 @@ _OP_DATA = {
     "SUB": 72,
     "TRANSPOSE": 0,
 }
+# Each int16 SOFTMAX fills two tables of 513 int16 of its own.
+_SOFTMAX_TABLES = 2 * 2 * 513
 
 
 def tail_bytes(graph: flatbuffer.Graph) -> int:
@@ -171,6 +175,8 @@ def tail_bytes(graph: flatbuffer.Graph) -> int:
     total = _BASE + _EVAL_TENSOR * len(graph.ordered_tensors())
     for op in graph.ops:
         total += _NODE + _OP_DATA.get(op.kind, 64)
+        if op.kind == "SOFTMAX" and op.inputs[0].dtype == np.int16:
+            total += _SOFTMAX_TABLES
         if op.kind == "DEPTHWISE_CONV_2D" or (
             op.kind in ("FULLY_CONNECTED", "CONV_2D") and hasattr(op.inputs[1].scale, "__len__")
         ):
@@ -179,6 +185,10 @@ def tail_bytes(graph: flatbuffer.Graph) -> int:
 
 
 # -- offline plan ---------------------------------------------------------------------------------
+
+# Operators whose kernels read an element for the last time before they write it. SOFTMAX of int8
+# and of int16 writes a row in ascending order, in a pass that reads each element just before.
+_IN_PLACE = ("ADD", "MUL", "SUB", "MINIMUM", "QUANTIZE", "SOFTMAX")
 
 OFFLINE_METADATA = "OfflineMemoryAllocation"
 
@@ -236,7 +246,7 @@ def _regions(graph: flatbuffer.Graph) -> list[_Region]:
                 if shift % ALIGNMENT == 0:
                     settle(out, region, shift)
                     continue
-            if op.kind in ("ADD", "MUL") and id(out) not in fixed and out.dtype is not None:
+            if op.kind in _IN_PLACE and id(out) not in fixed and out.dtype is not None:
                 # Element i is read before element i is written and never after: the result may
                 # overwrite an operand of its own size that nothing reads later.
                 for source in op.inputs:

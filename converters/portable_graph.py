@@ -14,6 +14,9 @@ What makes it small, against a plain conversion:
 * Token and position meet in one dense layer over [token, position]; the position table stays
   (S, R). Column scales of both tables move into that layer's rows.
 * The last layer computes row 0 alone, as the head reads nothing else.
+
+Parts of a layer may run on int16 (`INT16_PARTS`) around the int8 tensors x, xhat, q, y and SiLU(y),
+which the fused kernels have too: then the graph rounds where they round, and nowhere else.
 """
 
 import dataclasses
@@ -29,6 +32,21 @@ _PROBABILITY = quantize.Quantization(1 / 256, -128)
 # Pushes a padding key's score below every int8 score: |q . x| stays under 255 * 127 * D < 2^24 for
 # D <= 512; twice that leaves the sum far inside 32 bits.
 _MASK = 1 << 25
+
+# Parts of a layer that can compute on 16 bits.
+# * norm: x^2, its mean and the reciprocal root, which one Newton step takes from 8 to 15 bits.
+# * attention: scores, softmax, and (A . xhat) . Wv in place of A . (xhat . Wv), which needs no V.
+# * branch: sigmoid, its product with y, and the contraction's result.
+INT16_PARTS = ("norm", "attention", "branch")
+
+# int16 results that are rounded to int8 next have this many steps in one of int8's. Odd, so that no
+# value lies half-way between two int8 steps; just above a power of two, as TFLM rounds in between
+# to such a part of an int8 step. Of 255 and of 127 int8 steps either side, int16 holds all.
+_FINE = 127
+_FINE_SYMMETRIC = 257
+# Room that int16 tensors have beyond their calibrated range: 14 bits of resolution are plenty.
+_HEADROOM = 4.0
+_SIGMOID16 = 1 / 32768  # scales that TFLite's int16 LOGISTIC and SOFTMAX write
 
 _TRIES = 100  # orders of placing that are tried for each finalist
 _FINALISTS = 6  # cuts that are placed for real
@@ -78,6 +96,20 @@ class _Builder:
         data = np.ascontiguousarray(data)
         return Tensor(name, data.shape, data.dtype, scale, zero_point, axis, data)
 
+    def wide(self, name, shape, scale: float) -> Tensor:
+        return Tensor(name, tuple(shape), np.int16, float(np.float32(scale)), 0)
+
+    def widen(self, x: Tensor) -> Tensor:
+        """int16 with the int8 tensor's steps and zero point 0: exact."""
+        return self.add("QUANTIZE", [x], self.wide(x.name, x.shape, x.scale), 2)
+
+    def narrow(self, x: Tensor, q: quantize.Quantization) -> Tensor:
+        return self.add("QUANTIZE", [x], self.activation(x.name, x.shape, q), 2)
+
+    def dense16(self, name, x, weight, bias, rows, scale) -> Tensor:
+        out = self.wide(name, (rows, weight.shape[0]), scale)
+        return self.add("FULLY_CONNECTED", [x, weight, bias], out, 7)
+
     def add(self, kind, inputs, output, version=1, **options) -> Tensor:
         self.ops.append(Op(kind, inputs, [output], flatbuffer.options(kind, **options), version))
         return output
@@ -98,6 +130,7 @@ class PortableGraph:
       pair: Whether the graph takes segment ids as a second input.
       per_channel: Names of weights that get one scale an output channel: of "embed", "wq", "wz",
         "head" ("conv" always does, as depthwise channels differ by an order of magnitude).
+      int16: Those of `INT16_PARTS` that compute on 16 bits.
       groups: Query rows of each chunk, grouped; None lets the memory model choose.
       offline: Whether the file carries our own placement of tensors, which TFLM follows; else its
         greedy planner decides.
@@ -120,7 +153,10 @@ class PortableGraph:
         per_channel: frozenset[str] = frozenset(),
         groups: Groups | None = None,
         offline: bool = True,
+        int16: frozenset[str] = frozenset(),
     ):
+        if not int16 <= set(INT16_PARTS):
+            raise ValueError(f"int16 parts {sorted(int16)}; there are {', '.join(INT16_PARTS)}")
         if not 1 <= max_length <= model.position.shape[0]:
             raise ValueError(
                 f"max_length {max_length} is not within 1..{model.position.shape[0]}, "
@@ -132,6 +168,7 @@ class PortableGraph:
             raise ValueError(f"groups {groups}: TFLM joins at most {_MOST_PARTS} parts")
         self._model, self._ranges, self._length = model, ranges, max_length
         self._pair, self._per_channel, self._offline = pair, per_channel, offline
+        self._int16 = int16
         self._quantize_weights()
         self.schedule, self.graph, plan = self._choose(groups)
         if offline:
@@ -203,7 +240,10 @@ class PortableGraph:
                     "wz": builder.constant(f"wz{index}", wz, wz_scale),
                     "bz": builder.constant(
                         f"bz{index}",
-                        quantize.bias(block.bz, s * np.float64(wz_scale)),
+                        # TFLM's and CMSIS-NN's products of int16 have 64-bit biases in common.
+                        quantize.bias(block.bz, s * np.float64(wz_scale)).astype(
+                            np.int64 if "branch" in self._int16 else np.int32
+                        ),
                         np.float32(s * wz_scale),
                     ),
                 }
@@ -218,7 +258,10 @@ class PortableGraph:
         )
         # One row of 1/D: FULLY_CONNECTED with it is the mean of a row.
         d = model.head_w.shape[0]
-        self._mean = builder.constant("mean", np.full((1, d), 127, np.int8), 1 / (127 * d))
+        row = np.full((1, d), 127, np.int8)
+        self._mean = builder.constant("mean", row, 1 / (127 * d))
+        # See `_normalise16`, which wants four times the mean.
+        self._mean4 = builder.constant("mean4", row, 4 / (127 * d))
 
     def _plan(self, graph: Graph) -> memory_model.Plan:
         if self._offline:
@@ -319,7 +362,10 @@ class PortableGraph:
         # 0 at padding, 1 at tokens; then -1 and 0, from which each layer makes its scores' bias.
         one = b.constant("one", np.array([1], np.int32))
         real = b.add("MINIMUM", [ids, one], Tensor("real", (1, length), np.int32))
-        padding = b.add("SUB", [real, one], Tensor("padding", (1, length), np.int32))
+        if "attention" in self._int16:
+            padding = self._ceiling(b, real)
+        else:
+            padding = b.add("SUB", [real, one], Tensor("padding", (1, length), np.int32))
 
         r = model.token.shape[1]
         parts = [
@@ -356,7 +402,59 @@ class PortableGraph:
         assert x.shape == (1, d)
         return Graph(inputs, [logits], b.ops)
 
+    def _ceiling(self, b: _Builder, real: Tensor) -> Tensor:
+        """Upper limits of int16 scores: the least int16 at padding, the largest at tokens.
+
+        Products of int16 take their bias in 64 bits, which TFLM has no operator to compute.
+        """
+        span = b.constant("span", np.array([65535], np.int32))
+        # TFLM's SUB of int32 takes no scale, which QUANTIZE needs: the zero point subtracts.
+        limits = Tensor("ceiling", real.shape, np.int32, 1.0, 32768)
+        b.add("MUL", [real, span], limits)
+        return b.add("QUANTIZE", [limits], b.wide("ceiling", real.shape, 1.0), 2)
+
+    def _normalise16(self, b: _Builder, index: int, x: Tensor) -> Tensor:
+        """RMSNorm on int16, the reciprocal root by one Newton step from RSQRT's int8.
+
+        With m = 4 mean(x^2) and y = RSQRT(m) = r / 2 (1 + e), y (3 - m y^2) = r (1 - 3/2 e^2): the
+        factor of four makes up for Newton's 1/2.
+        """
+        length = x.shape[0]
+        wide = b.widen(x)
+        # (2^8)^2 steps must fit int16: two of x's squared steps in one.
+        square = b.wide(f"sq{index}", x.shape, 2 * float(x.scale) ** 2)
+        b.add("MUL", [wide, wide], square, 2)
+        top = 4 * self._q_high(f"ms{index}")
+        mean = b.dense16(f"ms{index}", square, self._mean4, None, length, 1.25 * top / 32767)
+        coarse = b.narrow(mean, quantize.activation(0.0, top))
+        high = self._q_high(f"r{index}")
+        guess8 = b.activation(f"r{index}", (length, 1), quantize.activation(0.0, high / 2))
+        guess = b.widen(b.add("RSQRT", [coarse], guess8, 2))
+        # m y is about the root of m, so that it keeps more digits of small rows than y^2 would.
+        root = b.wide("root", guess.shape, 1.5 * top**0.5 / 32767)
+        b.add("MUL", [mean, guess], root, 2)
+        near = b.wide("near", guess.shape, 2.5 / 32767)
+        b.add("MUL", [root, guess], near, 2)
+        three = b.constant("three", np.array([30000], np.int16), 3 / 30000)
+        rest = b.wide("rest", guess.shape, 3 / 32767)
+        b.add("SUB", [three, near], rest, 2)
+        inverse = b.wide(f"r{index}", guess.shape, 1.5 * high / 32767)
+        b.add("MUL", [guess, rest], inverse, 2)
+        q = self._xhat(index)
+        normal = b.wide(f"xhat{index}", x.shape, q.scale / _FINE_SYMMETRIC)
+        return b.narrow(b.add("MUL", [wide, inverse], normal, 2), q)
+
+    def _q_high(self, name: str) -> float:
+        self._q(name)
+        return max(float(self._ranges[name][1]), 1e-9)
+
+    def _scale16(self, name: str) -> float:
+        self._q(name)
+        return _HEADROOM * max(*map(abs, map(float, self._ranges[name])), 1e-9) / 32767
+
     def _normalise(self, b: _Builder, index: int, x: Tensor) -> Tensor:
+        if "norm" in self._int16:
+            return self._normalise16(b, index, x)
         length, d = x.shape
         square = b.add("MUL", [x, x], b.activation(f"sq{index}", x.shape, self._q(f"sq{index}")), 2)
         mean = b.dense(f"ms{index}", square, self._mean, None, length, self._q(f"ms{index}"))
@@ -401,22 +499,59 @@ class PortableGraph:
             dilationWFactor=1,
             dilationHFactor=1,
         )
+        if "branch" in self._int16:
+            wide = b.widen(y)
+            gate = b.add("LOGISTIC", [wide], b.wide(f"sig{index}", y.shape, _SIGMOID16), 3)
+            q = self._q(f"s{index}")
+            s = b.wide(f"s{index}", y.shape, q.scale / _FINE)
+            s = b.widen(b.narrow(b.add("MUL", [wide, gate], s, 2), q))
+            return b.dense16(
+                f"z{index}", s, weights["wz"], weights["bz"], rows, self._scale16(f"z{index}")
+            )
         gate = b.add("LOGISTIC", [y], b.activation(f"sig{index}", y.shape, _PROBABILITY), 2)
         s = b.add("MUL", [y, gate], b.activation(f"s{index}", y.shape, self._q(f"s{index}")), 2)
         return b.dense(f"z{index}", s, weights["wz"], weights["bz"], rows, self._q(f"z{index}"))
 
     def _scores(self, b, index, query, xhat, mask) -> Tensor:
         length = xhat.shape[0]
+        if "attention" in self._int16:
+            query = b.widen(query)
+            scale = self._scale16(f"scores{index}")
+            scores = b.dense16(f"scores{index}", query, xhat, None, query.shape[0], scale)
+            limited = b.wide(f"scores{index}", scores.shape, scale)
+            b.add("MINIMUM", [scores, mask], limited, 2)
+            weights = b.wide(f"p{index}", scores.shape, _SIGMOID16)
+            return b.add("SOFTMAX", [limited], weights, 3, beta=1.0)
         scores = b.dense(
             f"scores{index}", query, xhat, mask, query.shape[0], self._q(f"scores{index}")
         )
         weights = b.activation(f"p{index}", (query.shape[0], length), _PROBABILITY)
         return b.add("SOFTMAX", [scores], weights, 2, beta=1.0)
 
+    def _context(self, b: _Builder, index: int, weighed: Tensor, columns: Tensor) -> Tensor:
+        """(A . xhat) . Wv on int16."""
+        rows, wv = weighed.shape[0], self._layers[index]["wv"]
+        # A row's weights sum to 1: no more than 127 steps of xhat, and a little for their rounding.
+        c = b.dense16(f"c{index}", weighed, columns, None, rows, self._xhat(index).scale / 256)
+        return b.dense16(f"a{index}", c, wv, None, rows, self._scale16(f"a{index}"))
+
+    def _columns(self, b: _Builder, index: int, xhat: Tensor) -> Tensor:
+        columns = b.activation(f"xhat{index}", xhat.shape[::-1], self._xhat(index))
+        order = b.constant("order", np.array([1, 0], np.int32))
+        return b.add("TRANSPOSE", [xhat, order], columns)
+
+    def _sum(self, b: _Builder, index: int, a: Tensor, z: Tensor) -> Tensor:
+        q = self._q(f"x{index + 1}")
+        if a.dtype == z.dtype == np.int8:
+            return b.add("ADD", [a, z], b.activation(f"x{index + 1}", a.shape, q), 2)
+        a, z = (t if t.dtype == np.int16 else b.widen(t) for t in (a, z))
+        total = b.wide(f"x{index + 1}", a.shape, q.scale / _FINE)
+        return b.narrow(b.add("ADD", [a, z], total, 2), q)
+
     def _layer(self, b: _Builder, index: int, x: Tensor, padding: Tensor, groups) -> Tensor:
         weights, (length, d) = self._layers[index], x.shape
         xhat = self._normalise(b, index, x)
-        mask = self._mask(b, index, padding)
+        mask = padding if "attention" in self._int16 else self._mask(b, index, padding)
         values, finished, start = None, [], 0
         for group in groups:
             attended, at = [], start
@@ -426,6 +561,11 @@ class PortableGraph:
                     f"q{index}", piece, weights["wq"], weights["bq"], rows, self._q(f"q{index}")
                 )
                 weighed = self._scores(b, index, query, xhat, mask)
+                if "attention" in self._int16:
+                    values = values or self._columns(b, index, xhat)
+                    attended.append(self._context(b, index, weighed, values))
+                    at += rows
+                    continue
                 if values is None:
                     # Not before the first chunk's softmax, so that it is not alive there.
                     q = self._q(f"v{index}", symmetric=True)
@@ -438,8 +578,7 @@ class PortableGraph:
             a = self._join(b, attended)
             window = self._window(b, index, xhat, start, at - start)
             z = self._branch(b, index, window, at - start)
-            out = b.activation(f"x{index + 1}", (at - start, d), self._q(f"x{index + 1}"))
-            finished.append(b.add("ADD", [a, z], out, 2))
+            finished.append(self._sum(b, index, a, z))
             start = at
         return self._join(b, finished)
 
@@ -472,26 +611,27 @@ class PortableGraph:
         if len(parts) == 1:
             return parts[0]
         rows = sum(part.shape[0] for part in parts)
-        q = quantize.Quantization(parts[0].scale, parts[0].zero_point)
-        whole = b.activation(parts[0].name, (rows, parts[0].shape[1]), q)
+        first = parts[0]
+        whole = dataclasses.replace(first, shape=(rows, first.shape[1]))
         return b.add("CONCATENATION", parts, whole, axis=0)
 
     def _xhat(self, index: int) -> quantize.Quantization:
         return self._q(f"xhat{index}", symmetric=True)
 
     def _last_layer(self, b: _Builder, index: int, x: Tensor, padding: Tensor) -> Tensor:
-        weights, (length, d) = self._layers[index], x.shape
+        weights, d = self._layers[index], x.shape[1]
         xhat = self._normalise(b, index, x)
-        mask = self._mask(b, index, padding)
+        wide = "attention" in self._int16
+        mask = padding if wide else self._mask(b, index, padding)
         first = b.activation(f"piece{index}", (1, 1, 1, d), self._xhat(index))
         zero = b.constant("rows", np.zeros((1, 1, 1), np.int32))
         b.add("GATHER", [xhat, zero], first, axis=0)
         query = b.dense(f"q{index}", first, weights["wq"], weights["bq"], 1, self._q(f"q{index}"))
         scores = self._scores(b, index, query, xhat, mask)
-        columns = b.activation(f"xhat{index}", (d, length), self._xhat(index))
-        b.add("TRANSPOSE", [xhat, b.constant("order", np.array([1, 0], np.int32))], columns)
-        context = b.dense(f"c{index}", scores, columns, None, 1, self._q(f"c{index}"))
-        attended = b.dense(f"a{index}", context, weights["wv"], None, 1, self._q(f"a{index}"))
-        z = self._branch(b, index, first, 1)
-        out = b.activation(f"x{index + 1}", (1, d), self._q(f"x{index + 1}"))
-        return b.add("ADD", [attended, z], out, 2)
+        columns = self._columns(b, index, xhat)
+        if wide:
+            attended = self._context(b, index, scores, columns)
+        else:
+            context = b.dense(f"c{index}", scores, columns, None, 1, self._q(f"c{index}"))
+            attended = b.dense(f"a{index}", context, weights["wv"], None, 1, self._q(f"a{index}"))
+        return self._sum(b, index, attended, self._branch(b, index, first, 1))

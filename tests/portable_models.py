@@ -24,6 +24,7 @@ ONE_LAYER = EmbBertConfig(
     vocab_size=100, max_length=32, hidden_size=16, reduced_size=4, num_layers=1, kernel_size=3
 )
 REFERENCE = EmbBertConfig()
+INT16 = frozenset(portable_graph.INT16_PARTS)
 
 
 def random_folded(config: EmbBertConfig, labels: int = 5, seed: int = 0) -> folding.FoldedModel:

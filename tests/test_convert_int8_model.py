@@ -21,8 +21,26 @@ def built():
         (pm.WIDE, 47, {"pair": True, "offline": False}),
         (pm.WIDE, 31, {"per_channel": frozenset(["embed", "wq", "wz", "head"])}),
         (pm.ONE_LAYER, 1, {}),
+        (pm.SMALL, 40, {"int16": pm.INT16}),
+        (pm.SMALL, 64, {"groups": ((24,), (20, 20)), "int16": pm.INT16}),
+        (pm.WIDE, 47, {"pair": True, "offline": False, "int16": frozenset(["attention"])}),
+        (pm.WIDE, 31, {"int16": frozenset(["branch"])}),
+        (pm.WIDE, 31, {"int16": frozenset(["norm"])}),
+        (pm.ONE_LAYER, 1, {"int16": pm.INT16}),
     ],
-    ids=["small", "chunks", "pair", "per channel", "one layer, one token"],
+    ids=[
+        "small",
+        "chunks",
+        "pair",
+        "per channel",
+        "one layer, one token",
+        "int16",
+        "int16 in chunks",
+        "int16 attention",
+        "int16 branch",
+        "int16 norm",
+        "int16, one token",
+    ],
 )
 def test_weights_and_scales_come_back(config, length, arguments):
     folded = pm.random_folded(config)
