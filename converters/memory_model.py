@@ -188,7 +188,7 @@ def tail_bytes(graph: flatbuffer.Graph) -> int:
 
 # Operators whose kernels read an element for the last time before they write it. SOFTMAX of int8
 # and of int16 writes a row in ascending order, in a pass that reads each element just before.
-_IN_PLACE = ("ADD", "MUL", "SUB", "MINIMUM", "QUANTIZE", "SOFTMAX")
+IN_PLACE = ("ADD", "MUL", "SUB", "MINIMUM", "QUANTIZE", "SOFTMAX")
 
 OFFLINE_METADATA = "OfflineMemoryAllocation"
 
@@ -246,7 +246,7 @@ def _regions(graph: flatbuffer.Graph) -> list[_Region]:
                 if shift % ALIGNMENT == 0:
                     settle(out, region, shift)
                     continue
-            if op.kind in _IN_PLACE and id(out) not in fixed and out.dtype is not None:
+            if op.kind in IN_PLACE and id(out) not in fixed and out.dtype is not None:
                 # Element i is read before element i is written and never after: the result may
                 # overwrite an operand of its own size that nothing reads later.
                 for source in op.inputs:

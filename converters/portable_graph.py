@@ -39,11 +39,12 @@ _MASK = 1 << 25
 # * branch: sigmoid, its product with y, and the contraction's result.
 INT16_PARTS = ("norm", "attention", "branch")
 
-# int16 results that are rounded to int8 next have this many steps in one of int8's. Odd, so that no
-# value lies half-way between two int8 steps; just above a power of two, as TFLM rounds in between
-# to such a part of an int8 step. Of 255 and of 127 int8 steps either side, int16 holds all.
-_FINE = 127
-_FINE_SYMMETRIC = 257
+# int16 results that are rounded to int8 next have this many steps in one of int8's. TFLM rounds
+# twice: first to a power of two of parts of an int8 step, here to 64ths and 128ths. Just below
+# twice that, the value next to half a step stays apart from it, and fewer values go astray.
+# int16 then holds the 255 and the 127 int8 steps either side of zero.
+_FINE = 126
+_FINE_SYMMETRIC = 254
 # Room that int16 tensors have beyond their calibrated range: 14 bits of resolution are plenty.
 _HEADROOM = 4.0
 _SIGMOID16 = 1 / 32768  # scales that TFLite's int16 LOGISTIC and SOFTMAX write
@@ -421,8 +422,11 @@ class PortableGraph:
         """
         length = x.shape[0]
         wide = b.widen(x)
-        # (2^8)^2 steps must fit int16: two of x's squared steps in one.
-        square = b.wide(f"sq{index}", x.shape, 2 * float(x.scale) ** 2)
+        # One step for each of x's squared steps, unless the largest square would not fit. Not two:
+        # half of every odd square would be rounded up, and the mean be too large.
+        reach = max(127 - int(x.zero_point), 128 + int(x.zero_point))
+        steps = max(1.0, reach**2 / 32767)
+        square = b.wide(f"sq{index}", x.shape, steps * float(x.scale) ** 2)
         b.add("MUL", [wide, wide], square, 2)
         top = 4 * self._q_high(f"ms{index}")
         mean = b.dense16(f"ms{index}", square, self._mean4, None, length, 1.25 * top / 32767)

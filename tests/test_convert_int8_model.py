@@ -4,7 +4,7 @@ import numpy as np
 import portable_models as pm
 import pytest
 
-from converters import flatbuffer, int8_model, quantize
+from converters import flatbuffer, fuse, int8_model, quantize, reference
 from embbert_tf import folding
 
 
@@ -158,3 +158,30 @@ def test_asymmetric_weights_are_refused(built):
 def test_what_is_no_tflite_is_refused():
     with pytest.raises(flatbuffer.FlatbufferError, match=r"not a \.tflite"):
         int8_model.extract(b"nothing")
+
+
+@pytest.mark.parametrize("part", [*sorted(pm.INT16), "all"])
+def test_int16_leaves_the_kernels_as_they_are(part):
+    """int8 tensors keep their scales, so that the fused file is the same to the byte."""
+    folded = pm.random_folded(pm.SMALL)
+    narrow = pm.to_bytes(pm.build(folded, 40))
+    wide = pm.build(folded, 40, int16=pm.INT16 if part == "all" else frozenset([part]))
+    assert fuse.fuse(pm.to_bytes(wide)) == fuse.fuse(narrow)
+
+
+def test_int16_answers_as_the_kernels_do():
+    """With all parts on int16, what is left is a rounding here and there."""
+    folded = pm.random_folded(pm.SMALL, seed=2)
+    sequences = pm.random_sequences(pm.SMALL, 40, count=24, seed=5)
+    off = {}
+    for int16 in (frozenset(), pm.INT16):
+        tflite = pm.to_bytes(pm.build(folded, 40, int16=int16))
+        kernels = reference.Reference(int8_model.extract(tflite))
+        wanted = np.array([kernels.infer(ids) for ids in sequences]).astype(float)
+        off[int16] = np.std(pm.tflm_logits(tflite, sequences, 40) - wanted)
+    assert off[pm.INT16] < 0.7 * off[frozenset()]
+
+
+def test_int16_parts_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match=r"int16 parts .*; there are norm, attention, branch"):
+        pm.build(pm.random_folded(pm.ONE_LAYER), 8, int16=frozenset(["norms"]))

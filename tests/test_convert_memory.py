@@ -16,6 +16,15 @@ CASES = [
     ("pair, E=2, offline", pm.WIDE, 47, {"pair": True}),
     ("per channel", pm.WIDE, 16, {"per_channel": frozenset(["embed", "wq", "wz", "head"])}),
     ("one layer", pm.ONE_LAYER, 9, {}),
+    ("int16", pm.SMALL, 64, {"int16": pm.INT16}),
+    ("int16, greedy", pm.SMALL, 64, {"int16": pm.INT16, "offline": False}),
+    (
+        "int16, pair, many chunks",
+        pm.WIDE,
+        47,
+        {"int16": pm.INT16, "pair": True, "groups": ((24,), (16, 7))},
+    ),
+    ("int16, reference", pm.REFERENCE, 64, {"int16": pm.INT16}),
     ("reference", pm.REFERENCE, 64, {}),
     ("reference, greedy", pm.REFERENCE, 64, {"offline": False}),
 ]
@@ -47,10 +56,11 @@ def test_prediction_is_what_tflm_records(config, length, arguments, folded, tmp_
         assert plan.peak_bytes <= plan.head_bytes
 
 
+@pytest.mark.parametrize("int16", [frozenset(), pm.INT16], ids=["int8", "int16"])
 @pytest.mark.parametrize(
     ("config", "pair"), [(pm.SMALL, False), (pm.WIDE, True)], ids=["small", "wide, pair"]
 )
-def test_logits_do_not_depend_on_plan_or_chunks(config, pair):
+def test_logits_do_not_depend_on_plan_or_chunks(config, pair, int16):
     """Offline plan with its in-place tensors, TFLM's planner, other cuts: one answer."""
     folded, length = pm.random_folded(config, seed=3), config.max_length
     sequences = pm.random_sequences(config, length, count=12, seed=4, pair=pair)
@@ -65,7 +75,7 @@ def test_logits_do_not_depend_on_plan_or_chunks(config, pair):
     ]
     answers = []
     for schedule in schedules:
-        tflite = pm.to_bytes(pm.build(folded, length, pair=pair, **schedule))
+        tflite = pm.to_bytes(pm.build(folded, length, pair=pair, int16=int16, **schedule))
         answers.append(pm.tflm_logits(tflite, sequences, length, pair))
     assert len(np.unique(answers[0], axis=0)) > 3
     for schedule, answer in zip(schedules, answers, strict=True):
@@ -105,9 +115,10 @@ def test_padding_hardly_reaches_the_logits(depth, most, monkeypatch):
     assert np.abs(answers[0] - answers[1]).max() <= most
 
 
-def test_offline_plan_overwrites_only_what_is_dead():
+@pytest.mark.parametrize("int16", [frozenset(), pm.INT16], ids=["int8", "int16"])
+def test_offline_plan_overwrites_only_what_is_dead(int16):
     """Two tensors that share bytes while both live are a view or an in-place result."""
-    graph = pm.build(pm.random_folded(pm.SMALL), 48).graph
+    graph = pm.build(pm.random_folded(pm.SMALL), 48, int16=int16).graph
     plan = memory_model.plan_offline(graph, 20)
     makers = {id(t): op for op in graph.ops for t in op.outputs}
     shared = 0
@@ -119,7 +130,8 @@ def test_offline_plan_overwrites_only_what_is_dead():
                 continue
             op = makers[id(b.tensor)]
             assert a.tensor in op.inputs, f"{b.label} destroys {a.label}"
-            in_place = op.kind in ("ADD", "MUL") and a.last == b.first
+            in_place = op.kind in memory_model.IN_PLACE and a.last == b.first
+            assert not in_place or a.tensor.dtype.itemsize == b.tensor.dtype.itemsize
             view = op.kind in ("SLICE", "GATHER")
             # What is written over a view's source while the source lives on is the view itself.
             assert in_place or view, f"{op.kind} writes {b.label} over {a.label}"

@@ -60,11 +60,15 @@ CASES = [
     (pm.SMALL, 40, {}),
     (pm.SMALL, 40, {"offline": False, "groups": ((16,), (12, 12))}),
     (pm.WIDE, 47, {"pair": True}),
+    (pm.SMALL, 40, {"int16": pm.INT16}),
+    (pm.WIDE, 47, {"int16": pm.INT16, "groups": ((16,), (20, 11)), "pair": True}),
 ]
 
 
 @pytest.mark.parametrize(
-    ("config", "length", "arguments"), CASES, ids=["offline", "chunks", "pair, E=2"]
+    ("config", "length", "arguments"),
+    CASES,
+    ids=["offline", "chunks", "pair, E=2", "int16", "int16, chunks"],
 )
 def test_a_faithful_model_is_called_faithful(config, length, arguments, inspect):
     """All activations of all chunks, put together right: else SNR would be about 0 dB."""
@@ -76,7 +80,10 @@ def test_a_faithful_model_is_called_faithful(config, length, arguments, inspect)
     for ids in sequences:
         inspector.run(ids)
     fidelity = inspector.fidelity
-    assert list(fidelity) == folding.activation_names(config)
+    # (A . xhat) . Wv on int16 has no V.
+    absent = "v" if "int16" in arguments else ""
+    names = [n for n in folding.activation_names(config) if n.rstrip("0123456789") != absent]
+    assert list(fidelity) == names
     rows = sum(map(len, sequences))
     d = config.hidden_size
     assert fidelity["x1"].count == rows * d
