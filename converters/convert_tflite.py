@@ -170,8 +170,12 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
             if name.startswith("scores"):
                 ranges[name] = (meter.score_floor(name), ranges[name][1])
         # Training pulls the range of the logits together as it goes; two clipped logits would tie.
-        seen, learnt = meter.ranges("minmax")["logits"], ranges["logits"]
-        ranges["logits"] = (min(seen[0], learnt[0]), max(seen[1], learnt[1]))
+        # Of a row's scale, its largest matters most: see `calibration.ranges`.
+        seen = meter.ranges("minmax")
+        wide = ("logits", "ms", "r") if recipe.int16 else ("logits",)
+        for name, (low, high) in ranges.items():
+            if name.rstrip("0123456789") in wide:
+                ranges[name] = (min(seen[name][0], low), max(seen[name][1], high))
     else:
         ranges = meter.ranges(recipe.ranges)
     built = portable_graph.PortableGraph(

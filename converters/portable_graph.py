@@ -428,10 +428,11 @@ class PortableGraph:
         steps = max(1.0, reach**2 / 32767)
         square = b.wide(f"sq{index}", x.shape, steps * float(x.scale) ** 2)
         b.add("MUL", [wide, wide], square, 2)
-        top = 4 * self._q_high(f"ms{index}")
-        mean = b.dense16(f"ms{index}", square, self._mean4, None, length, 1.25 * top / 32767)
+        # A mean or a root beyond its range would spoil a whole row, and Newton's step with it.
+        top = 1.25 * 4 * self._q_high(f"ms{index}")
+        mean = b.dense16(f"ms{index}", square, self._mean4, None, length, top / 32767)
         coarse = b.narrow(mean, quantize.activation(0.0, top))
-        high = self._q_high(f"r{index}")
+        high = 1.25 * self._q_high(f"r{index}")
         guess8 = b.activation(f"r{index}", (length, 1), quantize.activation(0.0, high / 2))
         guess = b.widen(b.add("RSQRT", [coarse], guess8, 2))
         # m y is about the root of m, so that it keeps more digits of small rows than y^2 would.
@@ -442,7 +443,7 @@ class PortableGraph:
         three = b.constant("three", np.array([30000], np.int16), 3 / 30000)
         rest = b.wide("rest", guess.shape, 3 / 32767)
         b.add("SUB", [three, near], rest, 2)
-        inverse = b.wide(f"r{index}", guess.shape, 1.5 * high / 32767)
+        inverse = b.wide(f"r{index}", guess.shape, high / 32767)
         b.add("MUL", [guess, rest], inverse, 2)
         q = self._xhat(index)
         normal = b.wide(f"xhat{index}", x.shape, q.scale / _FINE_SYMMETRIC)
