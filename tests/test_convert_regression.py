@@ -27,7 +27,6 @@ MADE = {
     "reference S=256": (pm.REFERENCE, 256, {}),
     "reference S=64": (pm.REFERENCE, 64, {}),
     "reference S=64, greedy planner": (pm.REFERENCE, 64, {"offline": False}),
-    "reference S=64, int16": (pm.REFERENCE, 64, {"int16": pm.INT16}),
     "reference S=32, pairs": (pm.REFERENCE, 32, {"pair": True}),
     "small S=64": (pm.SMALL, 64, {}),
 }
