@@ -1,15 +1,18 @@
 """Quantization schemes by name.
 
-| recipe | ranges | one scale a channel | for |
-| --- | --- | --- | --- |
-| `qat` | learnt: the run's quantization-aware training | conv | a run that QAT has fine-tuned |
-| `minmax` | least and largest value seen | conv | a first look; keeps every outlier |
-| `percentile` | 0.01 % cut off at either end | conv | activations with rare outliers |
-| `mse` | least mean squared error between a value and its int8 | conv | no QAT at hand |
-| `qat_mse` | as `mse`, on the weights of QAT | conv | as `qat`, ranges of the final weights |
-| `mse_channel` | as `mse` | conv, embed, head | a little finer, 0.5 kB more |
-| `qat16` | as `qat` | conv | labels as the fused kernels'; int16 between x, xhat, q, y, SiLU(y) |
-| `mse16` | as `mse` | conv | the same without QAT |
+| recipe | ranges | for |
+| --- | --- | --- |
+| `qat` | those of the run's quantization-aware training | a run that QAT has fine-tuned |
+| `minmax` | least and largest value seen | a first look; keeps every outlier |
+| `percentile` | 0.01 % cut off at either end | activations with rare outliers |
+| `mse` | least mean squared error between a value and its int8 | no QAT at hand |
+| `qat_mse` | as `mse`, on the weights of QAT | as `qat`, ranges of the final weights |
+| `mse_channel` | as `mse` | embed and head with one scale a channel in any case |
+| `qat16` | as `qat` | labels as the fused kernels'; int16 between x, xhat, q, y, SiLU(y) |
+| `mse16` | as `mse` | the same without QAT |
+
+One scale for each channel: conv always, embed and head where that halves the error of the weights,
+wq, wv and wz never, as the fused kernels take one scale there.
 """
 
 import dataclasses
@@ -22,21 +25,22 @@ class Recipe:
     Attributes:
       name: Its name.
       ranges: "qat", "minmax", "percentile" or "mse".
-      per_channel: Weights with one scale an output channel, beside the convolution's.
+      per_channel: Weights with one scale an output channel, beside the convolution's; None lets
+        the measured error of each decide.
       qat_weights: Whether to convert the weights that quantization-aware training left.
       int16: Parts of a layer that compute on 16 bits (`converters.portable_graph.INT16_PARTS`).
     """
 
     name: str
     ranges: str
-    per_channel: tuple[str, ...] = ()
+    per_channel: tuple[str, ...] | None = None
     qat_weights: bool = False
     int16: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
         """Returns a JSON-ready dictionary, which is saved beside the model."""
         return dataclasses.asdict(self) | {
-            "per_channel": list(self.per_channel),
+            "per_channel": None if self.per_channel is None else list(self.per_channel),
             "int16": list(self.int16),
         }
 

@@ -102,6 +102,7 @@ def _settings(run, recipe, built, tflite: bytes, max_length: int) -> dict:
         "recipe": recipe.to_dict(),
         "memory_plan": _PLAN.value,
         "schedule": built.schedule.describe(),
+        "weights": built.describe_weights(),
         "confidence_threshold": 0.0,
         "sha256": hashlib.sha256(tflite).hexdigest(),
         "metrics": run.metrics,
@@ -183,7 +184,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
         ranges,
         max_length,
         pair=run.pair,
-        per_channel=frozenset(recipe.per_channel),
+        per_channel=None if recipe.per_channel is None else frozenset(recipe.per_channel),
         offline=_PLAN.value == "offline",
         int16=frozenset(recipe.int16),
     )
@@ -234,6 +235,8 @@ def main(argv):
     ) as error:
         sys.exit(f"convert_tflite: {error}")
     print(built.schedule.describe())
+    if built.weight_snr:
+        print(f"weights: {built.describe_weights()}")
     print(f"recipe {recipe.name}; {len(tflite)} bytes -> {output}")
 
 

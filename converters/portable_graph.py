@@ -53,6 +53,11 @@ _TRIES = 100  # orders of placing that are tried for each finalist
 _FINALISTS = 6  # cuts that are placed for real
 _MOST_PARTS = 10  # kMaxInputNum of TFLM's CONCATENATION
 
+# Weights for which the kernels take either, and which get one scale a channel if that lowers the
+# noise by so many dB: 3 dB are half of it. Less is not worth 12 bytes a channel.
+_EITHER = ("embed", "head")
+_CHANNEL_GAIN = 3.0
+
 Groups = tuple[tuple[int, ...], ...]
 
 
@@ -130,7 +135,8 @@ class PortableGraph:
       max_length: Tokens of the graph's input, at most the model's.
       pair: Whether the graph takes segment ids as a second input.
       per_channel: Names of weights that get one scale an output channel: of "embed", "wq", "wz",
-        "head" ("conv" always does, as depthwise channels differ by an order of magnitude).
+        "head" ("conv" always does, as depthwise channels differ by an order of magnitude). None
+        measures the error of "embed" and "head" either way and decides.
       int16: Those of `INT16_PARTS` that compute on 16 bits.
       groups: Query rows of each chunk, grouped; None lets the memory model choose.
       offline: Whether the file carries our own placement of tensors, which TFLM follows; else its
@@ -139,6 +145,8 @@ class PortableGraph:
     Attributes:
       graph: The finished `flatbuffer.Graph`.
       schedule: How it is cut.
+      weight_snr: Of each weight that was measured: (dB with one scale, dB with one a channel,
+        whether it has one a channel).
 
     Raises:
       RangeError: A range is missing.
@@ -151,7 +159,7 @@ class PortableGraph:
         ranges: dict[str, tuple[float, float]],
         max_length: int,
         pair: bool = False,
-        per_channel: frozenset[str] = frozenset(),
+        per_channel: frozenset[str] | None = frozenset(),
         groups: Groups | None = None,
         offline: bool = True,
         int16: frozenset[str] = frozenset(),
@@ -170,6 +178,7 @@ class PortableGraph:
         self._model, self._ranges, self._length = model, ranges, max_length
         self._pair, self._per_channel, self._offline = pair, per_channel, offline
         self._int16 = int16
+        self.weight_snr: dict[str, tuple[float, float, bool]] = {}
         self._quantize_weights()
         self.schedule, self.graph, plan = self._choose(groups)
         if offline:
@@ -192,7 +201,23 @@ class PortableGraph:
 
     def _weight(self, name: str, values: np.ndarray):
         """Quantizes an (out, in) matrix."""
-        return quantize.weights(values, 0 if name in self._per_channel else None)
+        if self._per_channel is None:
+            channelwise = False
+            if name in _EITHER:
+                tensor, channel = (quantize.weight_snr(values, axis) for axis in (None, 0))
+                channelwise = channel - tensor >= _CHANNEL_GAIN
+                self.weight_snr[name] = tensor, channel, channelwise
+        else:
+            channelwise = name in self._per_channel
+        return quantize.weights(values, 0 if channelwise else None)
+
+    def describe_weights(self) -> str:
+        """Returns what was measured of the weights, and chosen, as a line for people."""
+        return "; ".join(
+            f"{name}: {tensor:.1f} dB with one scale, {channel:.1f} dB with one a channel, takes "
+            + ("the latter" if channelwise else "the former")
+            for name, (tensor, channel, channelwise) in self.weight_snr.items()
+        )
 
     def _quantize_weights(self):
         model, builder = self._model, _Builder()

@@ -62,6 +62,21 @@ def weights(values: np.ndarray, axis: int | None = None) -> tuple[np.ndarray, fl
     return result, scales
 
 
+def weight_snr(values: np.ndarray, axis: int | None = None) -> float:
+    """Returns how far quantization's noise lies below the weights, in dB.
+
+    Args:
+      values: Float weights.
+      axis: As for `weights`.
+    """
+    values = np.asarray(values, np.float64)
+    quantized, scale = weights(values, axis)
+    if axis is not None:
+        scale = np.expand_dims(scale, tuple(i for i in range(values.ndim) if i != axis))
+    noise = np.sum((quantized * np.asarray(scale, np.float64) - values) ** 2)
+    return float(10 * np.log10(max(np.sum(values**2), 1e-30) / max(noise, 1e-30)))
+
+
 def bias(values: np.ndarray, scale: float | np.ndarray) -> np.ndarray:
     """Returns `values` as int32 at `scale` (input scale times weight scale)."""
     quantized = np.round(np.asarray(values, np.float64) / np.asarray(scale, np.float64))

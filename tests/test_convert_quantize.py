@@ -1,6 +1,7 @@
 """Scales and zero points at their edges; calibration ranges; the choice of samples."""
 
 import collections
+import dataclasses
 
 import numpy as np
 import portable_models as pm
@@ -230,3 +231,33 @@ def test_the_portable_graph_passes_every_check():
     graph = flatbuffer.read(pm.to_bytes(pm.build(pm.random_folded(pm.WIDE), 20, pair=True)))
     checks.check_full_int8(graph)
     checks.check_builtin(graph)
+
+
+def test_snr_of_weights_is_that_of_their_rounding():
+    values = np.array([[1.0, 0.5], [100.0, 30.0]])
+    for axis in (None, 0, 1):
+        quantized, scale = quantize.weights(values, axis)
+        scale = np.expand_dims(scale, 1 - axis) if axis is not None else scale
+        noise = ((quantized * scale - values) ** 2).sum()
+        expected = 10 * np.log10((values**2).sum() / noise)
+        assert quantize.weight_snr(values, axis) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_measured_error_decides_which_weights_have_a_scale_a_channel():
+    folded = pm.random_folded(pm.WIDE)
+    even = np.sign(folded.head_w) * (1 + np.abs(folded.head_w) % 0.01)
+    uneven = even * np.logspace(0, 2, even.shape[1])
+    for head, channelwise in ((even, False), (uneven, True)):
+        model = dataclasses.replace(folded, head_w=head.astype(np.float32))
+        built = pm.build(model, 12, per_channel=None)
+        assert sorted(built.weight_snr) == ["embed", "head"]
+        tensor, channel, chosen = built.weight_snr["head"]
+        assert chosen == channelwise == (channel - tensor >= 3)
+        scale = next(
+            tensor.scale
+            for op in built.graph.ops
+            for tensor in op.inputs
+            if tensor is not None and tensor.name == "head_w"
+        )
+        assert np.size(scale) == (head.shape[1] if channelwise else 1)
+        assert ("takes the latter" in built.describe_weights().split(";")[1]) == channelwise
