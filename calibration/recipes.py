@@ -8,6 +8,7 @@
 | `mse` | least mean squared error between a value and its int8 | no QAT at hand |
 | `qat_mse` | as `mse`, on the weights of QAT | as `qat`, ranges of the final weights |
 | `mse_channel` | as `mse` | embed and head with one scale a channel in any case |
+| `mse_symmetric` | as `mse`, the same to both sides of 0 | hardware that wants zero point 0 |
 | `qat16` | as `qat` | labels as the fused kernels'; int16 between x, xhat, q, y, SiLU(y) |
 | `mse16` | as `mse` | the same without QAT |
 
@@ -29,6 +30,7 @@ class Recipe:
         the measured error of each decide.
       qat_weights: Whether to convert the weights that quantization-aware training left.
       int16: Parts of a layer that compute on 16 bits (`converters.portable_graph.INT16_PARTS`).
+      symmetric: Whether every activation has zero point 0, instead of x̂ and v alone.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Recipe:
     per_channel: tuple[str, ...] | None = None
     qat_weights: bool = False
     int16: tuple[str, ...] = ()
+    symmetric: bool = False
 
     def to_dict(self) -> dict:
         """Returns a JSON-ready dictionary, which is saved beside the model."""
@@ -57,6 +60,7 @@ RECIPES = {
         Recipe("percentile", "percentile"),
         Recipe("mse", "mse"),
         Recipe("mse_channel", "mse", ("embed", "head")),
+        Recipe("mse_symmetric", "mse", symmetric=True),
         Recipe("qat16", "qat", qat_weights=True, int16=_INT16),
         Recipe("mse16", "mse", int16=_INT16),
     )

@@ -187,6 +187,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
         per_channel=None if recipe.per_channel is None else frozenset(recipe.per_channel),
         offline=_PLAN.value == "offline",
         int16=frozenset(recipe.int16),
+        symmetric=recipe.symmetric,
     )
     return built, max_length
 
