@@ -15,7 +15,8 @@ PYTHON := .venv/bin/python
 # The Python that .venv is made from; TensorFlow's tools for this project need 3.11.
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 DEBIAN := gcc gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv
-DEBIAN_TEST := clang clang-format clang-tidy bazel-bootstrap
+# clang's sanitizers and fuzzer are a package of their own.
+DEBIAN_TEST := clang libclang-rt-dev clang-format clang-tidy bazel-bootstrap
 
 .PHONY: help setup setup-debian setup-debian-test demo test lint firmware clean
 
@@ -47,6 +48,8 @@ setup-debian-test: setup-debian
 	@missing=; \
 	for tool in clang clang-format clang-tidy; do \
 	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	ls "$$(clang -print-runtime-dir 2>/dev/null)"/libclang_rt.fuzzer* >/dev/null 2>&1 || \
+	  missing="$$missing libclang-rt-dev"; \
 	command -v bazel >/dev/null || missing="$$missing bazel-bootstrap"; \
 	$(call install,$$missing)
 
