@@ -54,12 +54,18 @@ def test_covers_its_validation_texts(folder):
 
 
 def test_rounding_costs_nothing(folder):
-    """Packed weights: at most a row in 300 changes sides, or 0.003 of a correlation."""
+    """Packed weights: of fp32 at most a row in 300 changes sides, or 0.003 of a correlation.
+
+    Of QAT as much as chance brings. There a weight that is off by 2^-13 of itself can meet the next
+    step of an int8 grid, and 2 % of the texts, which lie at a border, fall to either side of it:
+    the sum of their steps has a standard deviation of sqrt(0.02 n) rows. Damage would be far more.
+    """
     rounding = zoo.read_record(folder)["rounding"]
-    for kind in ("fp32", "qat"):
+    allowed = {"fp32": 1 / 300, "qat": max(1 / 300, 2 * (0.02 / rounding["count"]) ** 0.5)}
+    for kind, most in allowed.items():
         for metric, (before, after) in rounding[kind].items():
             if metric in ("accuracy", "pearson", "spearman"):
-                assert after >= before - 1 / 300, (kind, metric)
+                assert after >= before - most, (kind, metric)
 
 
 def test_converts_to_another_length(folder, tmp_path):
