@@ -10,7 +10,7 @@ computes it with all tensors preserved, is held against the float model that was
 * `clipped`: share of the float values that lie outside what the tensor can represent.
 
 Scores below the representable range count as its bottom: calibration cuts them off on purpose, as
-softmax makes nothing of them (`calibration/ranges.py`). Padding is left out.
+softmax makes nothing of them (`embbert_tf/ranges.py`). Padding is left out.
 
 Writes PREFIX.csv, worst tensor first, and PREFIX.png, and prints both rankings.
 

@@ -187,9 +187,9 @@ def main(argv):
         length = _MAX_LENGTH.value or max(_length(path) for path in runs)
         entry = {
             "test": pathlib.Path(_TEST.value).name,
-            "test_sha256": zoo.sha256(_TEST.value),
+            "test_sha256": run_lib.sha256(_TEST.value),
             "count": len(labelled_rows.read_sample(_TEST.value, _LIMIT.value, _SEED.value)),
-            "limit": _LIMIT.value,
+            "drawn": labelled_rows.is_drawn(_TEST.value, _LIMIT.value),
             "max_length": length,
             "recipe": _RECIPE.value,
             "metrics": _metrics(runs[0], task),

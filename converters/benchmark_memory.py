@@ -17,10 +17,10 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
-from calibration import ranges as ranges_lib
 from converters import flatbuffer, plain_graph, portable_graph, tflm_probe
 from embbert_tf import config as config_lib
 from embbert_tf import folding, tokenizer
+from embbert_tf import ranges as ranges_lib
 from embbert_tf import run as run_lib
 
 _RUN = flags.DEFINE_string("run", None, "Run folder; default an untrained model.")

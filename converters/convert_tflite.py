@@ -20,7 +20,6 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from calibration import ranges as ranges_lib
 from calibration import recipes, samples
 from converters import (
     checks,
@@ -33,6 +32,7 @@ from converters import (
 )
 from embbert_tf import data as data_lib
 from embbert_tf import folding
+from embbert_tf import ranges as ranges_lib
 from embbert_tf import run as run_lib
 from embbert_tf import tokenizer as tokenizer_lib
 
@@ -171,7 +171,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
             if name.startswith("scores"):
                 ranges[name] = (meter.score_floor(name), ranges[name][1])
         # Training pulls the range of the logits together as it goes; two clipped logits would tie.
-        # Of a row's scale, its largest matters most: see `calibration.ranges`.
+        # Of a row's scale, its largest matters most: see `embbert_tf.ranges`.
         seen = meter.ranges("minmax")
         wide = ("logits", "ms", "r") if recipe.int16 else ("logits",)
         for name, (low, high) in ranges.items():

@@ -6,6 +6,11 @@ from converters import model_folder
 from embbert_tf import data as data_lib
 
 
+def is_drawn(path: str, limit: int) -> bool:
+    """Returns whether `read_sample` leaves rows of the file out."""
+    return bool(limit) and limit < sum(1 for _ in data_lib.read_examples(path))
+
+
 def read_sample(path: str, limit: int = 0, seed: int = 0) -> list[data_lib.Example]:
     """Returns the rows of a CSV file, or a seeded sample of `limit` of them.
 

@@ -5,7 +5,7 @@ The file is an object by task; each value has
 | key | meaning |
 | --- | --- |
 | `test`, `test_sha256` | name and hash of the CSV file |
-| `count`, `limit` | rows, and the most that were to be drawn; 0 for all |
+| `count`, `drawn` | rows, and whether others of the file were left out |
 | `max_length` | tokens of the int8 graphs |
 | `metrics` | names of the metrics |
 | `runs` | for each run its name, its seed, a metric to value object for each of `VARIANTS`, and `alike` |
@@ -43,7 +43,7 @@ def read(path) -> dict:
     except run_lib.RunError as error:
         raise SeedResultsError(str(error)) from error
     for task, entry in results.items():
-        for key in ("test", "count", "limit", "max_length", "metrics", "runs"):
+        for key in ("test", "count", "drawn", "max_length", "metrics", "runs"):
             if not isinstance(entry, dict) or key not in entry:
                 raise SeedResultsError(f"{path}: '{key}' of '{task}' is missing; measure it again")
     return results
@@ -104,7 +104,7 @@ def table(results: dict) -> list[str]:
     ]
     for task, entry in results.items():
         rows = f"{entry['test']}, {entry['count']:,}"
-        if entry["limit"] and entry["count"] == entry["limit"]:
+        if entry["drawn"]:
             rows += " drawn"
         for metric in entry["metrics"]:
             cells = [

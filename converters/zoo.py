@@ -16,7 +16,6 @@ and a model folder in one, so that `--run=zoo/snips` and `MODEL=zoo/snips` both 
 """
 
 import dataclasses
-import hashlib
 import pathlib
 
 from embbert_tf import run as run_lib
@@ -141,9 +140,3 @@ def read_record(path) -> dict:
 def folder_bytes(path) -> int:
     """Returns the bytes of all files in a folder."""
     return sum(file.stat().st_size for file in pathlib.Path(path).rglob("*") if file.is_file())
-
-
-def sha256(path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -122,7 +122,7 @@ def origin(run: run_lib.Run, backbone: str) -> dict:
     if initial:
         result["backbone"] = {"sha256": initial}
         weights = backbone_run.weights_path(backbone)
-        if weights.exists() and zoo.sha256(weights) == initial:
+        if weights.exists() and run_lib.sha256(weights) == initial:
             about = run_lib.read_settings(backbone).get("origin", {})
             result["backbone"] |= {"folder": "zoo/backbone", "origin": about}
     return result
@@ -184,8 +184,10 @@ def card(name: str, run: run_lib.Run, record: dict) -> str:
         lines += ["", "```sh"]
     if about["imported"]:
         lines += ["", "```sh"]
+    valid = " --valid=VALID" if about["imported"] else ""
     lines += [
-        f"python -m embbert_tf.qat --run=RUN --train=TRAIN {_flags_of(about.get('qat', {}))}",
+        f"python -m embbert_tf.qat --run=RUN --train=TRAIN{valid} "
+        + _flags_of(about.get("qat", {})),
         f"python -m converters.zoo_add --run=RUN --calibration=TRAIN --max_length="
         f"{record['max_length']} --recipe={record['recipe']} --output=zoo/{name}",
         "```",

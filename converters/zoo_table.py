@@ -76,7 +76,7 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
         row = {"task": task.name, "metric": metric, "split": task.split, "count": len(examples)}
         row |= {kind: values[metric] for kind, values in measured.items()}
         row |= {
-            "limit": _LIMIT.value,
+            "drawn": labelled_rows.is_drawn(str(reported), _LIMIT.value),
             "published_fp32": task.published_fp32 if number == 0 else None,
             "published_8bit": task.published_8bit if number == 0 else None,
             "max_length": folder.max_length,
@@ -90,7 +90,7 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
             "imported": imported,
             # Then the figure is not one of rows that nothing was chosen on.
             "chosen_on_reported_rows": about.get("training", {}).get("valid_sha256")
-            == zoo.sha256(reported),
+            == run_lib.sha256(reported),
             "tflite_sha256": folder.settings["sha256"],
         }
         result.append(row)
@@ -114,7 +114,7 @@ def table(rows: list[dict]) -> list[str]:
     ]
     for row in rows:
         count = f"{row['split']}, {row['count']:,}"
-        if row["limit"] and row["count"] == row["limit"]:
+        if row["drawn"]:
             count += " drawn"
         if row["chosen_on_reported_rows"]:
             count += "¹"

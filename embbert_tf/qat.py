@@ -51,8 +51,6 @@ _SELF_DISTILL = flags.DEFINE_float(
 _SEED = flags.DEFINE_integer("seed", 0, "Of order and samples.", lower_bound=0)
 CHECKPOINT = "qat_checkpoint.npz"
 _SETTINGS = "qat.json"
-# The ends of a range are learnt as logarithms, at this share of the weights' learning rate.
-_STEP_RATE = 1.0
 _TEMPERATURE = 2.0  # Of the self-distillation.
 # What runs did before there was a flag for it.
 _FORMER = {"steps": "average", "self_distill": 0.0}
@@ -143,9 +141,8 @@ def _qat() -> None:
     rng = random.Random(_SEED.value)
     sample = rng.sample(train[0], min(_SAMPLES.value, len(train[0])))
     model.start_from(run.model, sample)
-    scales = []
     if _STEPS.value == "learnt":
-        scales = [(factor, _STEP_RATE) for factor in model.learn_steps(sample)]
+        model.learn_steps(sample)
     teaching = None
     if _SELF_DISTILL.value:
         said = batches.predict(run.model, train[0], run.config.max_length)
@@ -168,7 +165,6 @@ def _qat() -> None:
         vocab_size=run.config.vocab_size,
         patience=_EPOCHS.value,
         seed=_SEED.value,
-        rate_scales=scales,
         teaching=teaching,
     )
     model = model.settled()

@@ -124,11 +124,6 @@ class ActivationQuantizer(keras.layers.Layer):
         self._weights_of_quantizer["min_var"].assign(low)
         self._weights_of_quantizer["max_var"].assign(high)
 
-    def restore_range(self, low: float, high: float):
-        """Sets what `range` returned once, unchanged."""
-        self._weights_of_quantizer["min_var"].assign(low)
-        self._weights_of_quantizer["max_var"].assign(high)
-
     def range(self) -> tuple[float, float]:
         """Returns (low, high)."""
         weights = self._weights_of_quantizer
@@ -276,8 +271,7 @@ class QuantizedClassifier(keras.Model):
         """Returns a copy that has the present ranges as constants: what is saved and shipped."""
         copy = self.from_config({"config": self.config, "num_labels": self.num_labels})
         copy.classifier.set_weights(self.classifier.get_weights())
-        for name, (low, high) in self.ranges().items():
-            copy.activation_quantizers[name].set_range(low, high)
+        copy.restore_ranges(self.ranges())
         return copy
 
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -293,7 +287,7 @@ class QuantizedClassifier(keras.Model):
         for name in sorted({*ranges} ^ {*self.activation_quantizers}):
             raise ValueError(f"range of {name} {'is unknown' if name in ranges else 'is missing'}")
         for name, (low, high) in ranges.items():
-            self.activation_quantizers[name].restore_range(low, high)
+            self.activation_quantizers[name].set_range(low, high)
 
     def call(self, ids, training=None):
         """Computes the logits, fake-quantized."""

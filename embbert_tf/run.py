@@ -17,6 +17,7 @@
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -161,6 +162,12 @@ def _unpack(path, config: EmbBertConfig, num_labels: int, ranges: dict | None):
     qat_model.classifier.set_weights(trained)
     qat_model.restore_ranges(ranges)
     return model, qat_model
+
+
+def sha256(path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_settings(path) -> dict:

@@ -9,7 +9,6 @@ checkpoint. A run that was killed goes on where it was when the same command is 
 that has finished is left as it is. Next: `python -m embbert_tf.qat --run=RUN`.
 """
 
-import hashlib
 import pathlib
 import shutil
 import sys
@@ -142,8 +141,7 @@ def _digest(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return run_lib.sha256(path)
     except OSError as error:
         raise data_lib.DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
 

@@ -194,7 +194,7 @@ def entry_of(*accuracies):
         for i, a in enumerate(accuracies)
     ]
     return {
-        "test": "t.csv", "count": 9, "limit": 0, "max_length": 8, "metrics": ["accuracy"],
+        "test": "t.csv", "count": 9, "drawn": False, "max_length": 8, "metrics": ["accuracy"],
         "runs": runs,
     }  # fmt: skip
 
