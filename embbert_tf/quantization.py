@@ -66,6 +66,8 @@ class ActivationQuantizer(keras.layers.Layer):
 
     Call arguments:
         x: float32, any shape; 0 where a value must not count (padding).
+        dither: Whether to round at random: up to half a step is added first. Learnt ranges alone
+            know it.
 
     Returns:
         `x`, rounded to 256 levels.
@@ -98,11 +100,14 @@ class ActivationQuantizer(keras.layers.Layer):
         """Makes the range in training the widest seen: for values that must never be cut."""
         self._growing = True
 
-    def call(self, x, training=None):
+    def call(self, x, training=None, dither=False):
         """Quantizes; in training, moves the range first."""
         weights = self._weights_of_quantizer
         if self._factors is not None:
             low, high = self._learnt()
+            if dither:
+                step = tf.stop_gradient(high - low) / 255.0
+                x += step * tf.random.uniform(tf.shape(x), -0.5, 0.5)
             return _fake_symmetric_int8(x, high) if self.symmetric else _fake_int8(x, low, high)
         if self._growing:
             if training:
@@ -188,6 +193,13 @@ class QuantizedClassifier(keras.Model):
         num_labels: Number of logits, L.
         **kwargs: Of `keras.Model`.
 
+    Attributes:
+        consistency: In training, weight of the squared distance between two forward passes, one
+            rounded as in the portable graph, one as in the fused kernels and with dither, as a
+            share of the logits' variance. 0 leaves the second pass away; otherwise training sees
+            the mean of both passes' logits. It makes answers that depend on how a value happened
+            to be rounded rare, as "R-Drop" (Liang et al., arXiv 2106.14448) does for dropout.
+
     Call arguments:
         ids: int32 (batch, n), `[PAD]` = 0 at the end.
 
@@ -201,6 +213,8 @@ class QuantizedClassifier(keras.Model):
             config = EmbBertConfig.from_dict(config)
         self.config = config
         self.num_labels = num_labels
+        self.consistency = 0.0
+        self._kernels = False
         self.classifier = classifier_lib.EmbBertClassifier(
             config, num_labels, dropout=0.0, name="classifier"
         )
@@ -291,6 +305,18 @@ class QuantizedClassifier(keras.Model):
 
     def call(self, ids, training=None):
         """Computes the logits, fake-quantized."""
+        portable = self._logits(ids, training)
+        if not (training and self.consistency):
+            return portable
+        kernels = self._logits(ids, training, kernels=True)
+        variance = tf.reduce_mean(tf.square(portable - tf.reduce_mean(portable, axis=0)))
+        distance = tf.reduce_mean(tf.square(portable - kernels))
+        self.add_loss(self.consistency * distance / (tf.stop_gradient(variance) + 1e-6))
+        return (portable + kernels) / 2.0
+
+    def _logits(self, ids, training, kernels=False):
+        """One forward pass: all roundings, or those of the fused kernels with dither."""
+        self._kernels = kernels
         ids = tf.cast(ids, tf.int32)
         mask = tf.cast(ids != tokenizer.PAD, tf.float32)
         x = self._embed(ids, mask, training)
@@ -302,7 +328,15 @@ class QuantizedClassifier(keras.Model):
         return self._activation("logits", logits, training)
 
     def _activation(self, name, x, training):
-        return self.activation_quantizers[name](x, training=training)
+        if self._kernels and name.rstrip("0123456789") not in folding.KERNEL_INT8:
+            return x
+        return self.activation_quantizers[name](x, training=training, dither=self._kernels)
+
+    def _share(self, x):
+        """Rounds what lies between 0 and 1 as TFLM does in softmax and sigmoid."""
+        if self._kernels:
+            return x
+        return tf.quantization.fake_quant_with_min_max_args(x, 0.0, 255 / 256)
 
     def _weight(self, name, w):
         return self.weight_quantizers[name](w)
@@ -360,8 +394,7 @@ class QuantizedClassifier(keras.Model):
         if not last:
             scores *= real
         scores = self._activation(f"scores{layer}", scores, training)
-        weights = tf.nn.softmax(scores + hidden)
-        weights = tf.quantization.fake_quant_with_min_max_args(weights, 0.0, 255 / 256)
+        weights = self._share(tf.nn.softmax(scores + hidden))
         if last:
             context = quantize("c", weights @ xhat)
             attended = quantize("a", context @ wv)
@@ -380,8 +413,7 @@ class QuantizedClassifier(keras.Model):
         kernel.set_shape((shape[0], self.config.hidden_size, self.config.expansion))
         y = convolution_branch.causal_depthwise(source, kernel) + convolution.conv_bias
         y = quantize("y", y)
-        gate = tf.quantization.fake_quant_with_min_max_args(tf.sigmoid(y), 0.0, 255 / 256)
-        s = quantize("s", y * gate)
+        s = quantize("s", y * self._share(tf.sigmoid(y)))
         beta = block.convolution_factor()
         wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
         bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
