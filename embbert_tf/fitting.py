@@ -110,8 +110,9 @@ def fit(
     rate_scales: list | None = None,
     teaching: distill.Teaching | None = None,
     longest_first: bool = False,
+    keep: str = "best",
 ) -> list[dict]:
-    """Trains with AdamW and leaves the best epoch's weights in the model.
+    """Trains with AdamW and leaves the best or the last epoch's weights in the model.
 
     After every epoch weights, optimizer and history go to `checkpoint` in one atomic step; called
     again with the same arguments, it goes on after the last finished epoch.
@@ -139,6 +140,7 @@ def fit(
         rate_scales: Pairs (variable, factor of its learning rate); None leaves them alike.
         teaching: A teacher's opinion of each training text, or None.
         longest_first: Whether an epoch goes from long texts to short ones.
+        keep: Which epoch's weights stay, "best" (of `valid`) or "last".
 
     Returns:
         History: a dictionary an epoch.
@@ -204,8 +206,10 @@ def fit(
         tokens = sum(map(len, train[0]))
         history.append({"loss": result.history["loss"][0], "valid": score, "best": False})
         if score > best_score:
-            best, best_score = candidate, score
+            best_score = score
             history[-1]["best"] = True
+        if history[-1]["best"] or keep == "last":
+            best = candidate
         print(
             f"{label}: epoch {epoch + 1}/{epochs}  loss {history[-1]['loss']:.4f}  "
             f"validation {named}{' *' if history[-1]['best'] else ''}  {seconds:.0f} s, "

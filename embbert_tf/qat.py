@@ -28,7 +28,7 @@ _VALID = flags.DEFINE_string(
 _TEST = flags.DEFINE_string("test", None, "Test CSV; only measured.")
 _EPOCHS = flags.DEFINE_integer("epochs", 6, "Epochs of fine-tuning.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts a step.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-4, "Peak learning rate.", lower_bound=0)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 3e-4, "Peak learning rate.", lower_bound=0)
 _TOKEN_DROPOUT = flags.DEFINE_float(
     "token_dropout", 0.1, "Share of training tokens that are replaced.", 0, 0.9
 )
@@ -55,16 +55,24 @@ _CONSISTENCY = flags.DEFINE_float(
     "without the second forward pass, which takes as long as the first.",
     lower_bound=0,
 )
+_KEEP = flags.DEFINE_enum(
+    "keep",
+    "last",
+    ["best", "last"],
+    "Epoch that stays: the best on the validation rows, or the last, in which the roundings agree "
+    "most.",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of order and samples.", lower_bound=0)
 CHECKPOINT = "qat_checkpoint.npz"
 _SETTINGS = "qat.json"
 _TEMPERATURE = 2.0  # Of the self-distillation.
 # What runs did before there was a flag for it.
-_FORMER = {"steps": "average", "self_distill": 0.0, "consistency": 0.0}
+_FORMER = {"steps": "average", "self_distill": 0.0, "consistency": 0.0, "keep": "best"}
 _SAME_RUN = [
     "steps",
     "self_distill",
     "consistency",
+    "keep",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -175,6 +183,7 @@ def _qat() -> None:
         patience=_EPOCHS.value,
         seed=_SEED.value,
         teaching=teaching,
+        keep=_KEEP.value,
     )
     model = model.settled()
 

@@ -18,6 +18,9 @@ from embbert_tf.config import EmbBertConfig
 
 _quantizers = tfmot.quantization.keras.quantizers
 
+# Both forward passes of `consistency` are well apart at this share of the variance.
+_FAR = 0.02
+
 
 @tf.custom_gradient
 def _fake_int8(x, low, high):
@@ -196,9 +199,10 @@ class QuantizedClassifier(keras.Model):
     Attributes:
         consistency: In training, weight of the squared distance between two forward passes, one
             rounded as in the portable graph, one as in the fused kernels and with dither, as a
-            share of the logits' variance. 0 leaves the second pass away; otherwise training sees
-            the mean of both passes' logits. It makes answers that depend on how a value happened
-            to be rounded rare, as "R-Drop" (Liang et al., arXiv 2106.14448) does for dropout.
+            share of the logits' variance (a share far above 0.02 is damped). 0 leaves the second
+            pass away; otherwise training sees the mean of both passes' logits. It makes answers
+            rare that depend on how a value happened to be rounded, as "R-Drop" (Liang et al.,
+            arXiv 2106.14448) does for dropout.
 
     Call arguments:
         ids: int32 (batch, n), `[PAD]` = 0 at the end.
@@ -309,9 +313,12 @@ class QuantizedClassifier(keras.Model):
         if not (training and self.consistency):
             return portable
         kernels = self._logits(ids, training, kernels=True)
-        variance = tf.reduce_mean(tf.square(portable - tf.reduce_mean(portable, axis=0)))
-        distance = tf.reduce_mean(tf.square(portable - kernels))
-        self.add_loss(self.consistency * distance / (tf.stop_gradient(variance) + 1e-6))
+        # What decides are differences between labels, or if there are none between texts.
+        centre = tf.reduce_mean(portable, axis=-1 if self.num_labels > 1 else 0, keepdims=True)
+        variance = tf.stop_gradient(tf.reduce_mean(tf.square(portable - centre))) + 1e-6
+        share = tf.reduce_mean(tf.square(portable - kernels)) / variance
+        # Bounded, so that a batch that goes wrong cannot drown the task's own gradient.
+        self.add_loss(self.consistency * share / (1.0 + share / _FAR))
         return (portable + kernels) / 2.0
 
     def _logits(self, ids, training, kernels=False):

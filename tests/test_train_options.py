@@ -304,13 +304,12 @@ def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny
     path = tmp_path / "run"
     shutil.copytree(tiny_run, path)
     settings = run.read_json(path / "qat.json")
-    options = [settings["qat"].pop(n) for n in ("steps", "self_distill", "consistency")]
-    assert options == ["learnt", 0.5, 100.0]
+    options = [settings["qat"].pop(n) for n in ("steps", "self_distill", "consistency", "keep")]
+    assert options == ["learnt", 0.5, 100.0, "last"]
     run.write_json(path / "qat.json", settings)
     command = [f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"]
-    done = run_module(
-        "embbert_tf.qat", *command, "--steps=average", "--self_distill=0", "--consistency=0"
-    )
+    former = ["--steps=average", "--self_distill=0", "--consistency=0", "--keep=best"]
+    done = run_module("embbert_tf.qat", *command, *former)
     assert done.returncode == 0
     assert "finished already" in done.stdout
     done = run_module("embbert_tf.qat", *command)
