@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -111,6 +112,7 @@ def fit(
     teaching: distill.Teaching | None = None,
     longest_first: bool = False,
     keep: str = "best",
+    renew: Callable[[int], list[list[int]]] | None = None,
 ) -> list[dict]:
     """Trains with AdamW and leaves the best or the last epoch's weights in the model.
 
@@ -141,6 +143,8 @@ def fit(
         teaching: A teacher's opinion of each training text, or None.
         longest_first: Whether an epoch goes from long texts to short ones.
         keep: Which epoch's weights stay, "best" (of `valid`) or "last".
+        renew: Called with the number of an epoch, from 0: the token ids that take the place of
+            `train`'s in that epoch, as many. None keeps them.
 
     Returns:
         History: a dictionary an epoch.
@@ -180,7 +184,7 @@ def fit(
         if stalled(history, patience):
             break
         data = batches.dataset(
-            train[0],
+            renew(epoch) if renew else train[0],
             goal,
             batch_size,
             max_length,

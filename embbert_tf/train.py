@@ -16,7 +16,7 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from embbert_tf import backbone_run, distill, tasks
+from embbert_tf import augment, backbone_run, distill, tasks
 from embbert_tf import data as data_lib
 from embbert_tf import metrics as metrics_lib
 from embbert_tf import run as run_lib
@@ -80,6 +80,14 @@ _LENGTH_SCHEDULE = flags.DEFINE_enum(
     ["random", "longest_first"],
     "Order of the batches of an epoch: mixed, or from long texts to short ones.",
 )
+_RARE_WORDS = flags.DEFINE_float(
+    "rare_words",
+    0.0,
+    "Share of the words in at most 20 training texts, names mostly, that are exchanged for other "
+    "such words, in three texts of five, anew in each epoch. For tasks in which names tell little.",
+    0,
+    1,
+)
 _TEACHER = flags.DEFINE_list(
     "teacher", [], "Run folders, separated by commas, whose mean probabilities are a target too."
 )
@@ -126,6 +134,7 @@ _OPTIONS = (
     "ema",
     "layer_decay",
     "length_schedule",
+    "rare_words",
     "teacher_weight",
     "temperature",
     "unlabelled_count",
@@ -349,6 +358,14 @@ def _train() -> None:
             ids + tasks.encode_all(tokenizer, more, pair, config.max_length),
             np.concatenate([targets, absent]),
         )
+    renew = None
+    if _RARE_WORDS.value:
+        rare = augment.RareWords(train + more, _RARE_WORDS.value)
+
+        def renew(epoch):
+            texts = rare.exchanged((_SEED.value, epoch, 1))
+            return tasks.encode_all(tokenizer, texts, pair, config.max_length)
+
     lengths = [len(ids) for ids in encoded["train"][0]]
     unlabelled = f" and {len(more)} without a label" if more else ""
     print(
@@ -378,6 +395,7 @@ def _train() -> None:
         rate_scales=optimizer_lib.layer_scales(model, _LAYER_DECAY.value),
         teaching=teaching,
         longest_first=_LENGTH_SCHEDULE.value == "longest_first",
+        renew=renew,
     )
     run_lib.write_atomic(path / run_lib.FP32, lambda temporary: model.save(temporary))
     measured = {"history": history}

@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import run_module, small_rows
 from tensorflow import keras
 
-from embbert_tf import batches, corpus, data, distill, fitting, optimizer, run, tasks
+from embbert_tf import augment, batches, corpus, data, distill, fitting, optimizer, run, tasks
 from embbert_tf.classifier import EmbBertClassifier
 from embbert_tf.config import PRESETS
 
@@ -51,6 +51,31 @@ def test_each_layer_learns_at_its_own_rate():
         step = 1e-2 * scales[weight.ref()]
         np.testing.assert_allclose(old - weight.numpy(), step, rtol=1e-3, err_msg=weight.name)
     assert float(adam.learning_rate) == pytest.approx(1e-2)
+
+
+def test_rare_words_are_exchanged_and_frequent_ones_stay():
+    names = [f"name{i}x" for i in range(400)]
+    examples = [
+        data.Example(f"play the song {name}, please", f"or {name}?", str(i))
+        for i, name in enumerate(names)
+    ]
+    rare = augment.RareWords(examples, share=0.5)
+    texts = rare.exchanged((0, 1))
+    assert texts == rare.exchanged((0, 1)) and texts != rare.exchanged((0, 2))
+    assert [e.label for e in texts] == [e.label for e in examples]
+    changed = kept = left_out = doubled = 0
+    for old, new in zip(examples, texts, strict=True):
+        for before, after in ((old.text, new.text), (old.text_pair, new.text_pair)):
+            head, tail = ("play the song ", ", please") if before is old.text else ("or ", "?")
+            assert after.startswith(head) and after.endswith(tail)
+            words = after[len(head) : len(after) - len(tail)].split()
+            assert set(words) <= set(names)
+            changed, kept = changed + (after != before), kept + (after == before)
+            left_out, doubled = left_out + (not words), doubled + (len(words) == 2)
+    # Of three texts in five, half of the words; a tenth of those left out, a tenth made two.
+    assert changed / (changed + kept) == pytest.approx(0.6 * 0.5, abs=0.05)
+    assert left_out / changed == pytest.approx(0.1, abs=0.06)
+    assert doubled / changed == pytest.approx(0.1, abs=0.06)
 
 
 def test_weight_decay_follows_the_rate_of_the_layer():
@@ -207,6 +232,34 @@ def test_a_pupil_learns_from_its_teacher_what_its_labels_do_not_say(
     done = run_module("embbert_tf.train", *command, "--temperature=3")
     assert done.returncode == 1
     assert "temperature" in done.stderr
+
+
+def test_training_with_exchanged_rare_words_reads_other_texts_each_epoch(
+    tmp_path, small_csv, monkeypatch
+):
+    seen = []
+    dataset = batches.dataset
+
+    def recorded(sequences, *args, **kwargs):
+        seen.append([list(ids) for ids in sequences])
+        return dataset(sequences, *args, **kwargs)
+
+    monkeypatch.setattr(batches, "dataset", recorded)
+    model = EmbBertClassifier(PRESETS["tiny"], 2)
+    ids = [[[2, 5 + epoch, 9], [2, 7, 8 + epoch]] for epoch in range(2)]
+    fitting.fit(
+        model, (ids[0], np.array([0, 1])), (ids[0], np.array([0, 1])),
+        checkpoint=tmp_path / "c.npz", label="t", epochs=2, batch_size=2, learning_rate=1e-3,
+        weight_decay=0.0, max_length=32, labels=["a", "b"], renew=lambda epoch: ids[epoch],
+    )  # fmt: skip
+    assert seen == ids
+
+    command = [f"--train={small_csv}", *TRAIN, "--output=" + str(tmp_path / "run"), "--epochs=1"]
+    done = run_module("embbert_tf.train", *command, "--rare_words=0.5")
+    assert done.returncode == 0, done.stderr
+    assert run.read_settings(tmp_path / "run")["training"]["rare_words"] == 0.5
+    done = run_module("embbert_tf.train", *command)
+    assert done.returncode == 1 and "rare_words" in done.stderr
 
 
 def test_soft_labels_of_any_teacher_teach(tmp_path, small_csv):
