@@ -18,8 +18,8 @@ from embbert_tf.config import EmbBertConfig
 
 _quantizers = tfmot.quantization.keras.quantizers
 
-# Both forward passes of `consistency` are well apart at this share of the variance.
-_FAR = 0.02
+# Below this share of the variance both forward passes of `consistency` are near enough.
+_NEAR = 0.001
 
 
 @tf.custom_gradient
@@ -197,12 +197,11 @@ class QuantizedClassifier(keras.Model):
         **kwargs: Of `keras.Model`.
 
     Attributes:
-        consistency: In training, weight of the squared distance between two forward passes, one
-            rounded as in the portable graph, one as in the fused kernels and with dither, as a
-            share of the logits' variance (a share far above 0.02 is damped). 0 leaves the second
-            pass away; otherwise training sees the mean of both passes' logits. It makes answers
-            rare that depend on how a value happened to be rounded, as "R-Drop" (Liang et al.,
-            arXiv 2106.14448) does for dropout.
+        consistency: In training, weight of the logarithm of the squared distance between two
+            forward passes, one rounded as in the portable graph, one as in the fused kernels and
+            with dither. 0 leaves the second pass away; otherwise training sees the mean of both
+            passes' logits. It makes answers rare that depend on how a value happened to be
+            rounded, as "R-Drop" (Liang et al., arXiv 2106.14448) does for dropout.
 
     Call arguments:
         ids: int32 (batch, n), `[PAD]` = 0 at the end.
@@ -317,8 +316,9 @@ class QuantizedClassifier(keras.Model):
         centre = tf.reduce_mean(portable, axis=-1 if self.num_labels > 1 else 0, keepdims=True)
         variance = tf.stop_gradient(tf.reduce_mean(tf.square(portable - centre))) + 1e-6
         share = tf.reduce_mean(tf.square(portable - kernels)) / variance
-        # Bounded, so that a batch that goes wrong cannot drown the task's own gradient.
-        self.add_loss(self.consistency * share / (1.0 + share / _FAR))
+        # By its logarithm: halving it is worth the same at the start, where more would drown the
+        # task's own gradient, as at the end.
+        self.add_loss(self.consistency * tf.math.log(1.0 + share / _NEAR))
         return (portable + kernels) / 2.0
 
     def _logits(self, ids, training, kernels=False):

@@ -223,7 +223,7 @@ def test_consistency_is_the_distance_of_both_passes_as_a_share_of_the_variance(l
     share = np.mean((portable - kernels) ** 2) / np.mean(centred**2)
     assert share > 0
     (loss,) = model.losses
-    assert float(loss) == pytest.approx(7.0 * share / (1 + share / 0.02), rel=1e-3)
+    assert float(loss) == pytest.approx(7.0 * np.log(1 + share / 0.001), rel=1e-3)
 
 
 def test_dither_rounds_up_or_down_at_random_and_right_on_average(loaded):
