@@ -226,6 +226,30 @@ def test_consistency_is_the_distance_of_both_passes_as_a_share_of_the_variance(l
     assert float(loss) == pytest.approx(7.0 * np.log(1 + share / 0.001), rel=1e-3)
 
 
+def test_consistency_does_not_care_about_the_size_of_the_logits(loaded, monkeypatch):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    passes = [tf.constant(rng.normal(size=(5, 3)).astype(np.float32)) for _ in range(2)]
+    size = tf.Variable(1.0)
+    monkeypatch.setattr(
+        quantization.QuantizedClassifier,
+        "_logits",
+        lambda self, ids, training, kernels=False: size * passes[kernels],
+    )
+    model = loaded.qat_model.settled()
+    model.consistency = 1.0
+    losses = []
+    for value in (0.1, 1.0, 10.0):
+        size.assign(value)
+        with tf.GradientTape() as tape:
+            model(ids_of(loaded, "start the fan"), training=True)
+            (loss,) = model.losses
+        assert abs(value * float(tape.gradient(loss, size))) < 1e-3
+        losses.append(float(loss))
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
+
+
 def test_dither_rounds_up_or_down_at_random_and_right_on_average(loaded):
     import tensorflow as tf
 
