@@ -9,9 +9,11 @@ Example:
   python -m converters.zoo_table --data=../shared/data --markdown=zoo/README.md \
       --json=zoo/table.jsonl
 
-`--markdown` replaces what stands between the two marks in that file. Medians of three seeds come
-from `zoo/seeds.json`, which `python -m converters.benchmark_accuracy --json=zoo/seeds.json` writes;
-this command measures the shipped models only.
+With `--tasks` the other models' rows are those of an earlier `--json`, as long as their
+`model.tflite` is the one that was measured then. `--markdown` replaces what stands between the two
+marks in that file. Medians of three seeds come from `zoo/seeds.json`, which
+`python -m converters.benchmark_accuracy --json=zoo/seeds.json` writes; this command measures the
+shipped models only.
 """
 
 import json
@@ -34,7 +36,9 @@ from embbert_tf import run as run_lib
 
 _ZOO = flags.DEFINE_string("zoo", str(zoo.ROOT), "Folder of the models.")
 _DATA = flags.DEFINE_string("data", None, "Folder of the data sets: snips/test.csv and so on.")
-_TASKS = flags.DEFINE_list("tasks", [], "Tasks to measure; default all that the zoo has.")
+_TASKS = flags.DEFINE_list(
+    "tasks", [], "Tasks to measure, the others' rows are kept; default all that the zoo has."
+)
 _LIMIT = flags.DEFINE_integer(
     "limit", 0, "Take a seeded sample of this many rows a task; 0 takes all.", lower_bound=0
 )
@@ -175,15 +179,45 @@ def _chosen(root: pathlib.Path) -> list[zoo.Task]:
     return chosen
 
 
+def earlier(path: str | None, root: pathlib.Path) -> dict[str, list[dict]]:
+    """Returns the rows of an earlier `--json`, by task, of the models that are still the same.
+
+    Raises:
+      ZooError: The file is not one of this command's.
+    """
+    if path is None or not pathlib.Path(path).exists():
+        return {}
+    kept: dict[str, list[dict]] = {}
+    for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            task, measured = row["task"], row["tflite_sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise zoo.ZooError(
+                f"{path}:{number}: no row of this command's ({error}); delete the file"
+            ) from error
+        there = root / task / model_folder.TFLITE
+        if there.exists() and run_lib.sha256(there) == measured:
+            kept.setdefault(task, []).append(row)
+        else:
+            print(f"{path}:{number}: {task} has another model now; its row is left out", flush=True)
+    return kept
+
+
 def main(argv):
     """Entry point."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument '{argv[1]}'")
     root = pathlib.Path(_ZOO.value)
     try:
+        chosen = {task.name for task in _chosen(root)}
+        kept = earlier(_JSON.value, root) if _TASKS.value else {}
         rows = []
-        for task in _chosen(root):
-            for row in measure(task, root / task.name):
+        for name, task in zoo.TASKS.items():
+            if name not in chosen:
+                rows += kept.get(name, [])
+                continue
+            for row in measure(task, root / name):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
         lines = table(rows)
