@@ -314,8 +314,9 @@ class QuantizedClassifier(keras.Model):
         kernels = self._logits(ids, training, kernels=True)
         # What decides are differences between labels, or if there are none between texts.
         centre = tf.reduce_mean(portable, axis=-1 if self.num_labels > 1 else 0, keepdims=True)
-        # Its gradient counts: without it, small logits would seem to be near each other.
-        variance = tf.reduce_mean(tf.square(portable - centre)) + 1e-6
+        # A constant to the gradient: else the variance of sure answers grows to hide a distance
+        # that decides the unsure ones.
+        variance = tf.stop_gradient(tf.reduce_mean(tf.square(portable - centre))) + 1e-6
         share = tf.reduce_mean(tf.square(portable - kernels)) / variance
         # By its logarithm: halving it is worth the same at the start, where more would drown the
         # task's own gradient, as at the end.

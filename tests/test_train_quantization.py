@@ -226,7 +226,7 @@ def test_consistency_is_the_distance_of_both_passes_as_a_share_of_the_variance(l
     assert float(loss) == pytest.approx(7.0 * np.log(1 + share / 0.001), rel=1e-3)
 
 
-def test_consistency_does_not_care_about_the_size_of_the_logits(loaded, monkeypatch):
+def test_consistency_cannot_be_had_by_larger_logits(loaded, monkeypatch):
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -245,8 +245,9 @@ def test_consistency_does_not_care_about_the_size_of_the_logits(loaded, monkeypa
         with tf.GradientTape() as tape:
             model(ids_of(loaded, "start the fan"), training=True)
             (loss,) = model.losses
-        assert abs(value * float(tape.gradient(loss, size))) < 1e-3
+        assert float(tape.gradient(loss, size)) > 0
         losses.append(float(loss))
+    # The size alone is neither rewarded nor punished by the value.
     np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
 
 
