@@ -358,7 +358,7 @@ def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny
     shutil.copytree(tiny_run, path)
     settings = run.read_json(path / "qat.json")
     options = [settings["qat"].pop(n) for n in ("steps", "self_distill", "consistency", "keep")]
-    assert options == ["learnt", 0.5, 0.1, "last"]
+    assert options == ["learnt", 0.5, 0.0, "best"]
     run.write_json(path / "qat.json", settings)
     command = [f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"]
     former = ["--steps=average", "--self_distill=0", "--consistency=0", "--keep=best"]
