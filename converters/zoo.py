@@ -16,8 +16,10 @@ and a model folder in one, so that `--run=zoo/snips` and `MODEL=zoo/snips` both 
 """
 
 import dataclasses
+import json
 import pathlib
 
+from converters import model_folder
 from embbert_tf import run as run_lib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "zoo"
@@ -140,3 +142,32 @@ def read_record(path) -> dict:
 def folder_bytes(path) -> int:
     """Returns the bytes of all files in a folder."""
     return sum(file.stat().st_size for file in pathlib.Path(path).rglob("*") if file.is_file())
+
+
+def kept_rows(path: str | None, root: pathlib.Path) -> dict[str, list[dict]]:
+    """Returns the rows of an earlier table, by task, of the models that are still the same.
+
+    Args:
+      path: What `zoo_table --json` wrote; None or a missing file has no rows.
+      root: Folder of the models.
+
+    Raises:
+      ZooError: The file is none of that command's.
+    """
+    if path is None or not pathlib.Path(path).exists():
+        return {}
+    kept: dict[str, list[dict]] = {}
+    for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            task, measured = row["task"], row["tflite_sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ZooError(
+                f"{path}:{number}: no row of zoo_table's ({error}); delete the file"
+            ) from error
+        there = root / task / model_folder.TFLITE
+        if there.exists() and run_lib.sha256(there) == measured:
+            kept.setdefault(task, []).append(row)
+        else:
+            print(f"{path}:{number}: {task} has another model now; its row is left out", flush=True)
+    return kept

@@ -179,31 +179,6 @@ def _chosen(root: pathlib.Path) -> list[zoo.Task]:
     return chosen
 
 
-def earlier(path: str | None, root: pathlib.Path) -> dict[str, list[dict]]:
-    """Returns the rows of an earlier `--json`, by task, of the models that are still the same.
-
-    Raises:
-      ZooError: The file is not one of this command's.
-    """
-    if path is None or not pathlib.Path(path).exists():
-        return {}
-    kept: dict[str, list[dict]] = {}
-    for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            task, measured = row["task"], row["tflite_sha256"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise zoo.ZooError(
-                f"{path}:{number}: no row of this command's ({error}); delete the file"
-            ) from error
-        there = root / task / model_folder.TFLITE
-        if there.exists() and run_lib.sha256(there) == measured:
-            kept.setdefault(task, []).append(row)
-        else:
-            print(f"{path}:{number}: {task} has another model now; its row is left out", flush=True)
-    return kept
-
-
 def main(argv):
     """Entry point."""
     if len(argv) > 1:
@@ -211,7 +186,7 @@ def main(argv):
     root = pathlib.Path(_ZOO.value)
     try:
         chosen = {task.name for task in _chosen(root)}
-        kept = earlier(_JSON.value, root) if _TASKS.value else {}
+        kept = zoo.kept_rows(_JSON.value, root) if _TASKS.value else {}
         rows = []
         for name, task in zoo.TASKS.items():
             if name not in chosen:

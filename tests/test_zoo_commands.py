@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import run_module, small_rows
 
-from converters import accuracy, model_folder, seed_results, tflm_runner, zoo, zoo_table
+from converters import accuracy, model_folder, seed_results, tflm_runner, zoo
 from embbert_tf import bag_of_words, data, packed_weights
 from embbert_tf import run as run_lib
 
@@ -169,13 +169,13 @@ def test_rows_of_other_tasks_are_kept_while_their_model_is_the_same(tmp_path, ca
         {"task": "sst2", "tflite_sha256": "of a model that is gone"},
     ]
     path = tmp_path / "table.jsonl"
-    assert zoo_table.earlier(str(path), tmp_path) == {}
+    assert zoo.kept_rows(str(path), tmp_path) == {}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert zoo_table.earlier(str(path), tmp_path) == {"snips": rows[:1]}
+    assert zoo.kept_rows(str(path), tmp_path) == {"snips": rows[:1]}
     assert "emotion has another model now" in capsys.readouterr().out
     path.write_text('{"task": "snips"}\n')
     with pytest.raises(zoo.ZooError, match=r"table.jsonl:1: .*delete the file"):
-        zoo_table.earlier(str(path), tmp_path)
+        zoo.kept_rows(str(path), tmp_path)
 
 
 def test_benchmark_measures_every_form(made, small_csv, tmp_path):
