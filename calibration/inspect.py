@@ -258,7 +258,7 @@ def float_model(run, tflite: bytes) -> tuple[folding.FoldedModel, str]:
 
 
 def _split(name: str) -> tuple[str, int]:
-    kind = name.rstrip("0123456789")
+    kind = folding.kind(name)
     return kind, int(name[len(kind) :] or -1)
 
 

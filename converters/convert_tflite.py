@@ -173,9 +173,9 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
         # Training pulls the range of the logits together as it goes; two clipped logits would tie.
         # Of a row's scale, its largest matters most: see `embbert_tf.ranges`.
         seen = meter.ranges("minmax")
-        wide = ("logits", "ms", "r") if recipe.int16 else ("logits",)
+        wide = ranges_lib.NEVER_CUT if recipe.int16 else ("logits",)
         for name, (low, high) in ranges.items():
-            if name.rstrip("0123456789") in wide:
+            if folding.kind(name) in wide:
                 ranges[name] = (min(seen[name][0], low), max(seen[name][1], high))
     else:
         ranges = meter.ranges(recipe.ranges)

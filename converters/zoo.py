@@ -18,6 +18,7 @@ and a model folder in one, so that `--run=zoo/snips` and `MODEL=zoo/snips` both 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Set
 
 from converters import model_folder
 from embbert_tf import run as run_lib
@@ -144,12 +145,13 @@ def folder_bytes(path) -> int:
     return sum(file.stat().st_size for file in pathlib.Path(path).rglob("*") if file.is_file())
 
 
-def kept_rows(path: str | None, root: pathlib.Path) -> dict[str, list[dict]]:
+def kept_rows(path: str | None, root: pathlib.Path, tasks: Set[str]) -> dict[str, list[dict]]:
     """Returns the rows of an earlier table, by task, of the models that are still the same.
 
     Args:
       path: What `zoo_table --json` wrote; None or a missing file has no rows.
       root: Folder of the models.
+      tasks: Names of the tasks whose rows are wanted.
 
     Raises:
       ZooError: The file is none of that command's.
@@ -160,11 +162,13 @@ def kept_rows(path: str | None, root: pathlib.Path) -> dict[str, list[dict]]:
     for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            task, measured = row["task"], row["tflite_sha256"]
+            task, measured, _ = row["task"], row["tflite_sha256"], row["drawn"]
         except (ValueError, KeyError, TypeError) as error:
             raise ZooError(
                 f"{path}:{number}: no row of zoo_table's ({error}); delete the file"
             ) from error
+        if task not in tasks:
+            continue
         there = root / task / model_folder.TFLITE
         if there.exists() and run_lib.sha256(there) == measured:
             kept.setdefault(task, []).append(row)

@@ -72,6 +72,7 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
         arguments = (train, examples, run.labels, str(reported))
         measured["commonest"] = bag_of_words.commonest(*arguments)
         measured["bag_of_words"] = bag_of_words.learnt(*arguments, task.metrics[0])
+    drawn = labelled_rows.is_drawn(str(reported), _LIMIT.value)
     about = record["origin"]
     backbone = about.get("backbone") or {}
     imported = about.get("imported") or (backbone.get("origin") or {}).get("imported")
@@ -80,7 +81,7 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
         row = {"task": task.name, "metric": metric, "split": task.split, "count": len(examples)}
         row |= {kind: values[metric] for kind, values in measured.items()}
         row |= {
-            "drawn": labelled_rows.is_drawn(str(reported), _LIMIT.value),
+            "drawn": drawn,
             "published_fp32": task.published_fp32 if number == 0 else None,
             "published_8bit": task.published_8bit if number == 0 else None,
             "max_length": folder.max_length,
@@ -186,7 +187,7 @@ def main(argv):
     root = pathlib.Path(_ZOO.value)
     try:
         chosen = {task.name for task in _chosen(root)}
-        kept = zoo.kept_rows(_JSON.value, root) if _TASKS.value else {}
+        kept = zoo.kept_rows(_JSON.value, root, zoo.TASKS.keys() - chosen) if _TASKS.value else {}
         rows = []
         for name, task in zoo.TASKS.items():
             if name not in chosen:

@@ -134,6 +134,11 @@ def activation_names(config: EmbBertConfig) -> list[str]:
     return [*names, "logits"]
 
 
+def kind(name: str) -> str:
+    """Returns an activation's name without the number of its layer: "xhat3" is an "xhat"."""
+    return name.rstrip("0123456789")
+
+
 # A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
 # int8's softmax weights (steps of 1/256) cannot show: what lies lower must not widen a range. The
 # padding mask pushes scores to the bottom of the range, so the bottom must also lie that deep.

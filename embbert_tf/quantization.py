@@ -222,7 +222,7 @@ class QuantizedClassifier(keras.Model):
             config, num_labels, dropout=0.0, name="classifier"
         )
         self.activation_quantizers = {
-            name: ActivationQuantizer(name.rstrip("0123456789") in folding.SYMMETRIC, name=name)
+            name: ActivationQuantizer(folding.kind(name) in folding.SYMMETRIC, name=name)
             for name in folding.activation_names(config)
         }
         channels = {"token": config.reduced_size, "position": config.reduced_size}
@@ -278,7 +278,7 @@ class QuantizedClassifier(keras.Model):
         for name, (low, high) in meter.ranges("mse").items():
             layer = self.activation_quantizers[name]
             layer.set_range(low, high)
-            if name.rstrip("0123456789") in ranges_lib.NEVER_CUT:
+            if folding.kind(name) in ranges_lib.NEVER_CUT:
                 layer.grow()
             else:
                 factors += layer.learn()
@@ -337,7 +337,7 @@ class QuantizedClassifier(keras.Model):
         return self._activation("logits", logits, training)
 
     def _activation(self, name, x, training):
-        if self._kernels and name.rstrip("0123456789") not in folding.KERNEL_INT8:
+        if self._kernels and folding.kind(name) not in folding.KERNEL_INT8:
             return x
         return self.activation_quantizers[name](x, training=training, dither=self._kernels)
 

@@ -113,14 +113,14 @@ class RangeMeter:
         for name, collector in self._collected.items():
             low, high = float(collector.low), float(collector.high)
             values = np.concatenate(collector.values)
-            symmetric = name.rstrip("0123456789") in folding.SYMMETRIC
+            symmetric = folding.kind(name) in folding.SYMMETRIC
             if name.startswith("scores"):
                 # Nothing but the top of the range matters in a softmax.
                 low = self.score_floor(name)
             elif method == "percentile":
                 low, high = np.percentile(values, [_PERCENTILE, 100 - _PERCENTILE])
             elif method == "mse":
-                if name.rstrip("0123456789") not in NEVER_CUT:
+                if folding.kind(name) not in NEVER_CUT:
                     low, high = _mse_range(values, low, high, symmetric)
             elif method != "minmax":
                 raise ValueError(f"no range method '{method}'; there are minmax, percentile, mse")

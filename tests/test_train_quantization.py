@@ -23,7 +23,7 @@ def test_every_activation_has_a_range(loaded):
     for name, (low, high) in loaded.ranges.items():
         assert low <= 0.0 <= high, name
         assert 0.0 < high - low < 1000.0, name
-        if name.rstrip("0123456789") in folding.SYMMETRIC:
+        if folding.kind(name) in folding.SYMMETRIC:
             assert low == pytest.approx(-high, rel=0.02), name
 
 
@@ -41,7 +41,7 @@ def test_every_activation_lies_on_its_int8_grid(loaded, monkeypatch):
     assert set(seen) == set(folding.activation_names(loaded.config))
     for name, value in seen.items():
         low, high = loaded.ranges[name]
-        symmetric = name.rstrip("0123456789") in folding.SYMMETRIC
+        symmetric = folding.kind(name) in folding.SYMMETRIC
         scale = (high - low) / (254 if symmetric else 255)
         steps = value.numpy() / scale
         np.testing.assert_allclose(steps, np.round(steps), atol=1e-2, err_msg=name)
@@ -128,7 +128,7 @@ def test_learnt_ranges_settle_into_an_ordinary_model(loaded):
     sample = [row[row > 0].tolist() for row in ids]
     model.start_from(loaded.model, sample)
     factors = model.learn_steps(sample)
-    kinds = [name.rstrip("0123456789") for name in folding.activation_names(loaded.config)]
+    kinds = [folding.kind(name) for name in folding.activation_names(loaded.config)]
     symmetric = sum(kind in folding.SYMMETRIC for kind in kinds)
     learnt = sum(kind not in ranges.NEVER_CUT for kind in kinds)
     assert len(factors) == 2 * learnt - symmetric
@@ -162,9 +162,9 @@ def in_the_kernels_places(folded, ranges, ids):
 
     def rounded(name, value):
         low, high = ranges[name]
-        scale = (high - low) / (254 if name.rstrip("0123456789") == "xhat" else 255)
+        scale = (high - low) / (254 if folding.kind(name) == "xhat" else 255)
         zero = np.round(-low / scale)
-        limit = 254 if name.rstrip("0123456789") == "xhat" else 255
+        limit = 254 if folding.kind(name) == "xhat" else 255
         return (np.clip(np.round(value / scale) + zero, 0, limit) - zero) * scale
 
     x = folded.token[ids] @ folded.w_token + folded.position[: len(ids)] @ folded.w_position

@@ -159,23 +159,25 @@ def test_table_comes_from_the_files(made, small_csv, tmp_path):
 
 
 def test_rows_of_other_tasks_are_kept_while_their_model_is_the_same(tmp_path, capsys):
-    for task in ("snips", "emotion"):
+    for task in ("snips", "emotion", "imdb"):
         (tmp_path / task).mkdir()
         (tmp_path / task / "model.tflite").write_bytes(task.encode())
     same = run_lib.sha256(tmp_path / "snips" / "model.tflite")
     rows = [
-        {"task": "snips", "tflite_sha256": same, "metric": "accuracy"},
-        {"task": "emotion", "tflite_sha256": "of another model"},
-        {"task": "sst2", "tflite_sha256": "of a model that is gone"},
+        {"task": "snips", "tflite_sha256": same, "drawn": False},
+        {"task": "emotion", "tflite_sha256": "of another model", "drawn": False},
+        {"task": "imdb", "tflite_sha256": "of another model, measured next", "drawn": False},
+        {"task": "sst2", "tflite_sha256": "of a model that is gone", "drawn": False},
     ]
-    path = tmp_path / "table.jsonl"
-    assert zoo.kept_rows(str(path), tmp_path) == {}
+    path, others = tmp_path / "table.jsonl", {"snips", "emotion", "sst2"}
+    assert zoo.kept_rows(str(path), tmp_path, others) == {}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert zoo.kept_rows(str(path), tmp_path) == {"snips": rows[:1]}
-    assert "emotion has another model now" in capsys.readouterr().out
+    assert zoo.kept_rows(str(path), tmp_path, others) == {"snips": rows[:1]}
+    out = capsys.readouterr().out
+    assert "emotion has another model now" in out and "imdb" not in out
     path.write_text('{"task": "snips"}\n')
     with pytest.raises(zoo.ZooError, match=r"table.jsonl:1: .*delete the file"):
-        zoo.kept_rows(str(path), tmp_path)
+        zoo.kept_rows(str(path), tmp_path, others)
 
 
 def test_benchmark_measures_every_form(made, small_csv, tmp_path):
