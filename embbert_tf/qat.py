@@ -11,11 +11,12 @@ import pathlib
 import random
 import sys
 
+import numpy as np
 from absl import app, flags
 
 from embbert_tf import data as data_lib
+from embbert_tf import distill, tasks
 from embbert_tf import run as run_lib
-from embbert_tf import tasks
 from embbert_tf import tokenizer as tokenizer_lib
 
 _RUN = flags.DEFINE_string(
@@ -48,6 +49,15 @@ _SELF_DISTILL = flags.DEFINE_float(
     0,
     1,
 )
+_UNLABELLED = flags.DEFINE_list(
+    "unlabelled",
+    [],
+    "Files, plain or .gz, with a text a line, to which only the terms of --self_distill and "
+    "--consistency apply.",
+)
+_UNLABELLED_COUNT = flags.DEFINE_integer(
+    "unlabelled_count", 0, "How many of them to draw at random; 0: all.", lower_bound=0
+)
 _CONSISTENCY = flags.DEFINE_float(
     "consistency",
     0.0,
@@ -68,7 +78,14 @@ CHECKPOINT = "qat_checkpoint.npz"
 _SETTINGS = "qat.json"
 _TEMPERATURE = 2.0  # Of the self-distillation.
 # What runs did before there was a flag for it.
-_FORMER = {"steps": "average", "self_distill": 0.0, "consistency": 0.0, "keep": "best"}
+_FORMER = {
+    "steps": "average",
+    "self_distill": 0.0,
+    "consistency": 0.0,
+    "keep": "best",
+    "unlabelled_count": 0,
+    "unlabelled_sha256": [],
+}
 _SAME_RUN = [
     "steps",
     "self_distill",
@@ -79,6 +96,7 @@ _SAME_RUN = [
     "learning_rate",
     "token_dropout",
     "samples",
+    "unlabelled_count",
     "seed",
 ]
 
@@ -111,9 +129,30 @@ def _held_out(own: pathlib.Path) -> list:
     return valid
 
 
+def _more(run, known: list) -> list:
+    """Returns the unlabelled texts, none of which is known by its label or measures.
+
+    Raises:
+        RunError: They are of no use to this training.
+        CorpusError: A file cannot be read.
+        DataError: They are all known.
+    """
+    if not _UNLABELLED.value:
+        return []
+    if not _SELF_DISTILL.value:
+        raise run_lib.RunError("--unlabelled texts need a --self_distill above 0 to learn from")
+    if run.pair:
+        raise run_lib.RunError("--unlabelled has single texts, this run is trained on pairs")
+    if _TEST.value:
+        known = known + list(data_lib.read_examples(_TEST.value))
+    known = {(e.text, None) for e in known}
+    return distill.read_unlabelled(_UNLABELLED.value, _UNLABELLED_COUNT.value, _SEED.value, known)
+
+
 def _qat() -> None:
     path = pathlib.Path(_RUN.value)
     settings = {"qat": {name: flags.FLAGS[name].value for name in _SAME_RUN}}
+    settings["qat"]["unlabelled_sha256"] = [tasks.digest(file) for file in _UNLABELLED.value]
     before = settings
     if (path / _SETTINGS).exists():
         before = run_lib.read_json(path / _SETTINGS)
@@ -129,7 +168,6 @@ def _qat() -> None:
     run = run_lib.load_run(path)
     # The run's own validation rows must stay unseen.
     valid = _held_out(path / tasks.VALID_CSV)
-    run_lib.write_json(path / _SETTINGS, settings)
     held = {(e.text, e.text_pair, e.label) for e in valid}
     examples = [
         e
@@ -139,6 +177,9 @@ def _qat() -> None:
     if not examples:
         raise data_lib.DataError(f"{_TRAIN.value}: no rows beside those of {tasks.VALID_CSV}")
 
+    more = _more(run, examples + valid)
+    run_lib.write_json(path / _SETTINGS, settings)
+
     def encoded(rows, origin):
         return (
             tasks.encode_all(run.tokenizer, rows, run.pair, run.config.max_length),
@@ -147,10 +188,17 @@ def _qat() -> None:
 
     train = encoded(examples, _TRAIN.value)
     held_out = encoded(valid, path / tasks.VALID_CSV)
-    import numpy as np
+    if more:
+        ids, targets = train
+        absent = np.full(len(more), -1 if run.labels else np.nan, targets.dtype)
+        train = (
+            ids + tasks.encode_all(run.tokenizer, more, run.pair, run.config.max_length),
+            np.concatenate([targets, absent]),
+        )
+        print(f"{len(ids)} texts with a label, {len(more)} without", flush=True)
     from tensorflow import keras
 
-    from embbert_tf import batches, distill, fitting, quantization
+    from embbert_tf import batches, fitting, quantization
 
     keras.utils.set_random_seed(_SEED.value)
     model = quantization.QuantizedClassifier(run.config, max(len(run.labels), 1))

@@ -14,6 +14,20 @@ from embbert_tf import tokenizer as tokenizer_lib
 VALID_CSV = "valid.csv"
 
 
+def digest(path: str | None) -> str | None:
+    """Returns the SHA-256 of a file of the user's, in hexadecimal; None of None.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return run_lib.sha256(path)
+    except OSError as error:
+        raise data_lib.DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
+
+
 def split(examples: list, share: float, seed: int) -> tuple[list, list]:
     """Holds out a stratified share of the examples; at least one of each class stays.
 

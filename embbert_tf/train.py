@@ -146,15 +146,6 @@ def default_epochs(texts: int, batch_size: int) -> int:
     return min(max(-(-2500 * batch_size // texts), 6), 40)
 
 
-def _digest(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return run_lib.sha256(path)
-    except OSError as error:
-        raise data_lib.DataError(f"{path}: cannot be opened ({error.strerror or error})") from error
-
-
 def _settings(config: EmbBertConfig, pair: bool) -> dict:
     values = {name: flags.FLAGS[name].value for name in _SAME_RUN}
     options = {name: flags.FLAGS[name] for name in _OPTIONS}
@@ -165,14 +156,14 @@ def _settings(config: EmbBertConfig, pair: bool) -> dict:
         ("unlabelled", _UNLABELLED.value),
     ):
         if paths:
-            values[f"{name}_sha256"] = [_digest(path) for path in paths]
+            values[f"{name}_sha256"] = [tasks.digest(path) for path in paths]
     for name, path in (("train", _TRAIN.value), ("valid", _VALID.value)):
-        values[f"{name}_sha256"] = _digest(path)
+        values[f"{name}_sha256"] = tasks.digest(path)
     tokenizer = _TOKENIZER.value
     if _INIT.value:
         tokenizer = str(pathlib.Path(_INIT.value) / run_lib.TOKENIZER)
-        values["init_sha256"] = _digest(str(backbone_run.weights_path(_INIT.value)))
-    values["tokenizer_sha256"] = _digest(tokenizer)
+        values["init_sha256"] = tasks.digest(str(backbone_run.weights_path(_INIT.value)))
+    values["tokenizer_sha256"] = tasks.digest(tokenizer)
     return {"config": config.to_dict(), "task": _TASK.value, "pair": pair, "training": values}
 
 

@@ -357,8 +357,9 @@ def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny
     path = tmp_path / "run"
     shutil.copytree(tiny_run, path)
     settings = run.read_json(path / "qat.json")
-    options = [settings["qat"].pop(n) for n in ("steps", "self_distill", "consistency", "keep")]
-    assert options == ["learnt", 0.5, 0.0, "best"]
+    later = ("steps", "self_distill", "consistency", "keep", "unlabelled_count")
+    assert [settings["qat"].pop(name) for name in later] == ["learnt", 0.5, 0.0, "best", 0]
+    assert settings["qat"].pop("unlabelled_sha256") == []
     run.write_json(path / "qat.json", settings)
     command = [f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"]
     former = ["--steps=average", "--self_distill=0", "--consistency=0", "--keep=best"]
@@ -398,3 +399,61 @@ def test_qat_of_a_run_without_validation_rows_asks_for_them(tmp_path, tiny_run, 
     done = run_module("embbert_tf.qat", *command, f"--valid={small_csv}")
     assert done.returncode == 1
     assert "with these rows held out" in done.stderr
+
+
+def test_qat_learns_from_texts_without_a_label_what_the_run_says_of_them(
+    tmp_path, tiny_run, small_csv, wrong_csv
+):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    for name in ("ranges.json", "qat.json", "qat.keras"):
+        (path / name).unlink()
+    texts, few = tmp_path / "more.txt", tmp_path / "few.csv"
+    texts.write_text("".join(f"{text}\n" for text, _ in small_rows()))
+    # With these labels alone the model would unlearn its task.
+    held = {(e.text, e.text_pair) for e in data.read_examples(path / "valid.csv")}
+    rows = [e for e in data.read_examples(wrong_csv) if (e.text, e.text_pair) not in held]
+    tasks.write_csv(few, rows[:20])
+    command = [
+        f"--run={path}", f"--train={few}", "--samples=64", "--epochs=4", "--learning_rate=0.003",
+        "--self_distill=0.9", f"--unlabelled={texts}",
+    ]  # fmt: skip
+    done = run_module("embbert_tf.qat", *command)
+    assert done.returncode == 0, done.stderr
+    # Neither those of the labelled texts nor those that choose the epoch.
+    known = {e.text for e in rows[:20]} | {text for text, _ in held}
+    count = sum(text not in known for text, _ in small_rows())
+    assert f"20 texts with a label, {count} without" in done.stdout
+    assert run.read_json(path / run.METRICS)["qat"]["valid"]["accuracy"] > 0.9
+
+    texts.write_text("others\n")
+    done = run_module("embbert_tf.qat", *command)
+    assert done.returncode == 1
+    assert "other flags" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "pair, options, words",
+    [
+        (False, ["--unlabelled=/nowhere.txt"], "/nowhere.txt: cannot be opened"),
+        (False, ["--unlabelled=TEXTS", "--self_distill=0"], "--self_distill above 0"),
+        (False, ["--unlabelled=TEXTS"], "no text beside"),
+        (True, ["--unlabelled=TEXTS"], "trained on pairs"),
+    ],
+)
+def test_qat_says_what_texts_without_a_label_are_of_no_use(
+    tmp_path, tiny_run, small_csv, pair, options, words
+):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    for name in ("ranges.json", "qat.json", "qat.keras"):
+        (path / name).unlink()
+    settings = run.read_json(path / run.CONFIG)
+    run.write_json(path / run.CONFIG, settings | {"pair": pair})
+    texts = tmp_path / "more.txt"
+    texts.write_text("".join(f"{text}\n" for text, _ in small_rows()))
+    options = [option.replace("TEXTS", str(texts)) for option in options]
+    done = run_module("embbert_tf.qat", f"--run={path}", f"--train={small_csv}", *options)
+    assert done.returncode == 1
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (path / "qat.json").exists()
