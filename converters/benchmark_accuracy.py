@@ -200,9 +200,10 @@ def main(argv):
             for path, name in zip(runs, names_of(runs), strict=True):
                 entry["runs"].append(measure(path, name, length, models / name))
                 print(json.dumps(entry["runs"][-1]), flush=True)
-        print("\n".join(seed_results.table({task: entry})))
+        name = seed_results.name_of(task, _RECIPE.value)
+        print("\n".join(seed_results.table({name: entry})))
         if _JSON.value:
-            seed_results.update(_JSON.value, task, entry)
+            seed_results.update(_JSON.value, name, entry)
     except (
         run_lib.RunError,
         data_lib.DataError,

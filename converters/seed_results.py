@@ -1,12 +1,14 @@
 """Results of several runs that differ in their seed: a JSON file of them, and their medians.
 
-The file is an object by task; each value has
+The file is an object by task (with another int8 recipe than `qat`, by task and recipe: "snips,
+qat16"); each value has
 
 | key | meaning |
 | --- | --- |
 | `test`, `test_sha256` | name and hash of the CSV file |
 | `count`, `drawn` | rows, and whether others of the file were left out |
 | `max_length` | tokens of the int8 graphs |
+| `recipe` | of the int8 graph after QAT |
 | `metrics` | names of the metrics |
 | `runs` | for each run its name, its seed, a metric to value object for each of `VARIANTS`, and `alike` |
 """  # noqa: E501
@@ -32,6 +34,11 @@ class SeedResultsError(ValueError):
     """A file that does not hold such results; the message says what is wrong."""
 
 
+def name_of(task: str, recipe: str) -> str:
+    """Returns the name of a task's results with a recipe of `calibration/recipes.py`."""
+    return task if recipe == "qat" else f"{task}, {recipe}"
+
+
 def read(path) -> dict:
     """Reads the file.
 
@@ -49,11 +56,11 @@ def read(path) -> dict:
     return results
 
 
-def update(path, task: str, entry: dict) -> None:
-    """Puts one task's results into the file, atomically; keeps the others."""
+def update(path, name: str, entry: dict) -> None:
+    """Puts the results that `name_of` names into the file, atomically; keeps the others."""
     path = pathlib.Path(path)
     results = read(path) if path.exists() else {}
-    results[task] = entry
+    results[name] = entry
     run_lib.write_json(path, dict(sorted(results.items())))
 
 
@@ -118,6 +125,8 @@ def table(results: dict) -> list[str]:
         "Median [least..most] of the runs, which differ in their seed, as "
         "`python -m converters.benchmark_accuracy` measured them. In per cent; correlations times "
         "100. `int8 without QAT`: recipe mse; `fused kernels`: of the int8 graph after QAT, as is "
-        "`portable`. For a regression `labels alike` is Pearson's correlation of the two answers.",
+        "`portable`. With a recipe behind the task's name, that is the int8 graph's "
+        "(`docs/portable_graph.md`). For a regression `labels alike` is Pearson's correlation of "
+        "the two answers.",
     ]
     return lines

@@ -48,6 +48,7 @@ _BACKBONE = flags.DEFINE_string(
 )
 _NOTE = flags.DEFINE_string("note", "", "A sentence for the model card.")
 # Beside the run's own files. What training measured stays as it was: of unrounded weights.
+_FILES = ("soft_labels", "teacher", "unlabelled")
 _COPIED = (run_lib.CONFIG, run_lib.RANGES, "qat.json", run_lib.METRICS)
 
 
@@ -131,9 +132,14 @@ def origin(run: run_lib.Run, backbone: str) -> dict:
 def _flags_of(values: dict) -> str:
     shown = []
     for name, value in sorted(values.items()):
-        if name.endswith("_sha256") or value is None:
+        if value is None:
             continue
-        shown.append(f"--{name}={value}")
+        # Files are known by their hash. A run has --train in any case, and --valid is said above.
+        file = name.removesuffix("_sha256")
+        if file == name:
+            shown.append(f"--{name}={value}")
+        elif file in _FILES and value:
+            shown.append(f"--{file}={','.join([file.upper()] * len(value))}")
     return " ".join(shown)
 
 

@@ -61,6 +61,22 @@ def test_record_and_card_say_where_weights_come_from(made):
     assert "validation qat accuracy" in printed and f"S={folder.max_length}" in printed
 
 
+def test_card_has_the_flags_of_files_that_were_learnt_from(made, small_csv, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(made[0], path)
+    settings = run_lib.read_json(path / "qat.json")
+    settings["qat"]["unlabelled_sha256"] = ["0" * 64, "1" * 64]
+    run_lib.write_json(path / "qat.json", settings)
+    done = run_module(
+        "converters.zoo_add", f"--run={path}", f"--calibration={small_csv}",
+        f"--output={tmp_path / 'zoo' / 'snips'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "zoo" / "snips" / zoo.CARD).read_text()
+    assert "--unlabelled=UNLABELLED,UNLABELLED" in text.split()
+    assert "sha256" not in text
+
+
 def test_folder_is_replaced_whole_or_not_at_all(made, small_csv, tmp_path):
     run_path, root, _ = made
     too_large = tmp_path / "run"
@@ -240,9 +256,10 @@ def test_results_of_other_tasks_are_kept(tmp_path):
     path = tmp_path / "seeds.json"
     seed_results.update(path, "snips", entry_of(0.5))
     seed_results.update(path, "cola", entry_of(0.6))
-    seed_results.update(path, "snips", entry_of(0.7))
+    seed_results.update(path, seed_results.name_of("snips", "qat"), entry_of(0.7))
+    seed_results.update(path, seed_results.name_of("snips", "qat16"), entry_of(0.8))
     results = seed_results.read(path)
-    assert list(results) == ["cola", "snips"]
+    assert list(results) == ["cola", "snips", "snips, qat16"]
     assert results["snips"]["runs"][0]["int8"]["accuracy"] == 0.7
     path.write_text('{"snips": {"test": "t.csv"}}')
     with pytest.raises(seed_results.SeedResultsError, match="'count' of 'snips' is missing"):
