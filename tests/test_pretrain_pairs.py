@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from embbert_tf import corpus, make_pairs
+from embbert_tf import corpus, word_overlap
 
 THINGS = ["kettle", "lantern", "violin", "ladder", "pillow", "anchor", "compass", "barrel"]
 
@@ -25,7 +25,7 @@ def documents():
 
 @pytest.fixture
 def maker():
-    return make_pairs.PairMaker(documents(), most=100, seed=0)
+    return word_overlap.PairMaker(documents(), most=100, seed=0)
 
 
 def test_score_is_the_cosine_of_the_words_weights(maker):
@@ -65,7 +65,7 @@ def test_pairs_are_of_every_kind_and_their_scores_fit(maker):
 
 def test_the_same_seed_makes_the_same_pairs():
     made = [
-        [make_pairs.PairMaker(documents(), 100, seed).pair() for _ in range(1)]
+        [word_overlap.PairMaker(documents(), 100, seed).pair() for _ in range(1)]
         for seed in (3, 3, 4)
     ]
     assert made[0] == made[1] != made[2]
@@ -73,7 +73,7 @@ def test_the_same_seed_makes_the_same_pairs():
 
 def test_as_many_documents_are_kept_as_asked_for():
     # Nothing but one sentence a document can come from elsewhere.
-    maker = make_pairs.PairMaker(documents(), most=2, seed=0)
+    maker = word_overlap.PairMaker(documents(), most=2, seed=0)
     words = {word for _ in range(300) for text in maker.pair()[:2] for word in text.split()}
     assert 2 <= len(words & set(THINGS)) <= 4
     # All documents count for the weights.
@@ -113,5 +113,5 @@ def test_mistakes_are_named(tmp_path):
         assert done.returncode == 1
         assert words in done.stderr and "Traceback" not in done.stderr
     with pytest.raises(corpus.CorpusError, match="one with two sentences"):
-        make_pairs.PairMaker(["A text of one sentence.", "Another text of one sentence."], 9, 0)
+        word_overlap.PairMaker(["A text of one sentence.", "Another text of one sentence."], 9, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["few.txt"]
