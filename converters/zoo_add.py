@@ -47,8 +47,9 @@ _BACKBONE = flags.DEFINE_string(
     "backbone", str(zoo.ROOT / zoo.BACKBONE), "Backbone folder that the run may have started from."
 )
 _NOTE = flags.DEFINE_string("note", "", "A sentence for the model card.")
-# Beside the run's own files. What training measured stays as it was: of unrounded weights.
+# Flags that name files, of which a run keeps the hashes.
 _FILES = ("soft_labels", "teacher", "unlabelled")
+# Beside the run's own files. What training measured stays as it was: of unrounded weights.
 _COPIED = (run_lib.CONFIG, run_lib.RANGES, "qat.json", run_lib.METRICS)
 
 

@@ -1,34 +1,26 @@
 """Makes scored pairs of texts out of plain text, to pre-train a model for tasks on pairs.
 
 Example:
-  python -m embbert_tf.make_pairs --input=corpus.txt.gz --output=pairs.csv.gz
-  python -m embbert_tf.train --task=regression --init=zoo/backbone --train=pairs.csv.gz \
+  python -m embbert_tf.make_pairs --input=corpus.txt.gz --output=pairs.csv
+  python -m embbert_tf.train --task=regression --init=zoo/backbone --train=pairs.csv \
       --output=build/pairs --batch_size=64 --epochs=2
   python -m embbert_tf.train --task=regression --init=build/pairs --train=stsb/train.csv ...
 
 What the pairs and their scores are: `embbert_tf/word_overlap.py`.
 """
 
-import csv
-import gzip
-import io
 import pathlib
 import sys
 
 from absl import app, flags
 
-from embbert_tf import corpus, word_overlap
-from embbert_tf import run as run_lib
+from embbert_tf import corpus, tasks, word_overlap
+from embbert_tf import data as data_lib
 
 _INPUT = flags.DEFINE_list(
     "input", None, "Text files, a document a line, plain or .gz.", required=True
 )
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "CSV text,text_pair,label to write; compressed if it ends in .gz.",
-    required=True,
-)
+_OUTPUT = flags.DEFINE_string("output", None, "CSV text,text_pair,label to write.", required=True)
 _COUNT = flags.DEFINE_integer("count", 240_000, "Pairs to make.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all choices.", lower_bound=0)
 
@@ -41,21 +33,10 @@ def _make() -> None:
         corpus.read_documents(_INPUT.value), most=_COUNT.value, seed=_SEED.value
     )
 
-    def write(temporary):
-        compressed = _OUTPUT.value.endswith(".gz")
-        # No name and no time in it: the same flags make the same file.
-        with (
-            open(temporary, "wb") as raw,
-            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compressed else raw as stream,
-            io.TextIOWrapper(stream, encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(("text", "text_pair", "label"))
-            for _ in range(_COUNT.value):
-                first, second, score = maker.pair()
-                writer.writerow((first, second, f"{score:.2f}"))
-
-    run_lib.write_atomic(_OUTPUT.value, write)
+    pairs = (maker.pair() for _ in range(_COUNT.value))
+    tasks.write_csv(
+        _OUTPUT.value, [data_lib.Example(one, other, f"{score:.2f}") for one, other, score in pairs]
+    )
     print(f"{_OUTPUT.value}: {_COUNT.value} pairs")
 
 

@@ -1,12 +1,10 @@
 """Scored pairs out of plain text."""
 
 import csv
-import gzip
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from conftest import run_module
 
 from embbert_tf import corpus, word_overlap
 
@@ -64,15 +62,13 @@ def test_pairs_are_of_every_kind_and_their_scores_fit(maker):
 
 
 def test_the_same_seed_makes_the_same_pairs():
-    made = [
-        [word_overlap.PairMaker(documents(), 100, seed).pair() for _ in range(1)]
-        for seed in (3, 3, 4)
-    ]
+    makers = [word_overlap.PairMaker(documents(), most=100, seed=seed) for seed in (3, 3, 4)]
+    made = [[maker.pair() for _ in range(5)] for maker in makers]
     assert made[0] == made[1] != made[2]
 
 
 def test_as_many_documents_are_kept_as_asked_for():
-    # Nothing but one sentence a document can come from elsewhere.
+    # A document has two of the things.
     maker = word_overlap.PairMaker(documents(), most=2, seed=0)
     words = {word for _ in range(300) for text in maker.pair()[:2] for word in text.split()}
     assert 2 <= len(words & set(THINGS)) <= 4
@@ -80,23 +76,25 @@ def test_as_many_documents_are_kept_as_asked_for():
     assert maker.score(["the", "red"], ["the", "since"]) < 0.1
 
 
-def run_command(*arguments):
-    command = [sys.executable, "-m", "embbert_tf.make_pairs", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_command_writes_what_training_reads(tmp_path):
-    source, target = tmp_path / "texts.txt", tmp_path / "pairs.csv.gz"
+    source, target = tmp_path / "texts.txt", tmp_path / "pairs.csv"
     source.write_text("\n".join(documents()) + "\n")
-    done = run_command(f"--input={source}", f"--output={target}", "--count=50")
+    done = run_module(
+        "embbert_tf.make_pairs", f"--input={source}", f"--output={target}", "--count=50"
+    )
     assert done.returncode == 0, done.stderr
     assert "50 pairs" in done.stdout
-    with gzip.open(target, "rt", newline="") as file:
+    with open(target, newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 50 and [*rows[0]] == ["text", "text_pair", "label"]
     assert all(0 <= float(row["label"]) <= 5 for row in rows)
     first = target.read_bytes()
-    assert run_command(f"--input={source}", f"--output={target}", "--count=50").returncode == 0
+    assert (
+        run_module(
+            "embbert_tf.make_pairs", f"--input={source}", f"--output={target}", "--count=50"
+        ).returncode
+        == 0
+    )
     assert target.read_bytes() == first
 
 
@@ -109,7 +107,7 @@ def test_mistakes_are_named(tmp_path):
         ([f"--input={few}", f"--output={target}"], "two documents are needed"),
         ([f"--input={few}", f"--output={tmp_path / 'no' / 'pairs.csv'}"], "no such folder"),
     ):
-        done = run_command(*arguments)
+        done = run_module("embbert_tf.make_pairs", *arguments)
         assert done.returncode == 1
         assert words in done.stderr and "Traceback" not in done.stderr
     with pytest.raises(corpus.CorpusError, match="one with two sentences"):
