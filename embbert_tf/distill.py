@@ -225,6 +225,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+def joined(encoded: tuple, more: list, labels: list[str]) -> tuple:
+    """Returns texts with and without a label as one training set.
+
+    Args:
+        encoded: Token ids, and targets as `goals` takes them, of the texts with one.
+        more: Token ids of those without.
+        labels: Class names; empty for a regression.
+    """
+    ids, targets = encoded
+    absent = np.full(len(more), -1 if labels else np.nan, targets.dtype)
+    return ids + more, np.concatenate([targets, absent])
+
+
 def goals(targets: np.ndarray, labels: list[str], teaching: Teaching) -> np.ndarray:
     """Returns what `loss` takes: float32 (count, 2L+2), label, teacher and the weight of either.
 

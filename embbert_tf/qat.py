@@ -11,7 +11,6 @@ import pathlib
 import random
 import sys
 
-import numpy as np
 from absl import app, flags
 
 from embbert_tf import data as data_lib
@@ -189,13 +188,10 @@ def _qat() -> None:
     train = encoded(examples, _TRAIN.value)
     held_out = encoded(valid, path / tasks.VALID_CSV)
     if more:
-        ids, targets = train
-        absent = np.full(len(more), -1 if run.labels else np.nan, targets.dtype)
-        train = (
-            ids + tasks.encode_all(run.tokenizer, more, run.pair, run.config.max_length),
-            np.concatenate([targets, absent]),
-        )
-        print(f"{len(ids)} texts with a label, {len(more)} without", flush=True)
+        ids = tasks.encode_all(run.tokenizer, more, run.pair, run.config.max_length)
+        train = distill.joined(train, ids, run.labels)
+        print(f"{len(examples)} texts with a label, {len(more)} without", flush=True)
+    import numpy as np
     from tensorflow import keras
 
     from embbert_tf import batches, fitting, quantization

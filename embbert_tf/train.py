@@ -343,12 +343,8 @@ def _train() -> None:
     }
     more, teaching = _taught(path, train, valid, labels, pair)
     if more:
-        ids, targets = encoded["train"]
-        absent = np.full(len(more), -1 if labels else np.nan, targets.dtype)
-        encoded["train"] = (
-            ids + tasks.encode_all(tokenizer, more, pair, config.max_length),
-            np.concatenate([targets, absent]),
-        )
+        ids = tasks.encode_all(tokenizer, more, pair, config.max_length)
+        encoded["train"] = distill.joined(encoded["train"], ids, labels)
     renew = None
     if _RARE_WORDS.value:
         rare = augment.RareWords(train + more, _RARE_WORDS.value)
