@@ -12,7 +12,7 @@ import tensorflow_model_optimization as tfmot
 from tensorflow import keras
 
 from embbert_tf import classifier as classifier_lib
-from embbert_tf import convolution_branch, efficient_attention, folding, rms_norm, tokenizer
+from embbert_tf import folded_classifier, folding, tokenizer
 from embbert_tf import ranges as ranges_lib
 from embbert_tf.config import EmbBertConfig
 
@@ -179,7 +179,7 @@ class WeightQuantizer(keras.layers.Layer):
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
-class QuantizedClassifier(keras.Model):
+class QuantizedClassifier(folded_classifier.FoldedClassifier):
     """A classifier as the device computes it, for fine-tuning.
 
     Example:
@@ -326,15 +326,7 @@ class QuantizedClassifier(keras.Model):
     def _logits(self, ids, training, kernels=False):
         """One forward pass: all roundings, or those of the fused kernels with dither."""
         self._kernels = kernels
-        ids = tf.cast(ids, tf.int32)
-        mask = tf.cast(ids != tokenizer.PAD, tf.float32)
-        x = self._embed(ids, mask, training)
-        blocks = self.classifier.backbone.blocks
-        for layer, block in enumerate(blocks):
-            x = self._block(layer, block, x, mask, layer == len(blocks) - 1, training)
-        head = self.classifier.head
-        logits = x[:, 0] @ self._weight("head", head.kernel) + head.bias
-        return self._activation("logits", logits, training)
+        return self.folded_logits(ids, training)
 
     def _activation(self, name, x, training):
         if self._kernels and folding.kind(name) not in folding.KERNEL_INT8:
@@ -349,86 +341,6 @@ class QuantizedClassifier(keras.Model):
 
     def _weight(self, name, w):
         return self.weight_quantizers[name](w)
-
-    def _embed(self, ids, mask, training):
-        embedder = self.classifier.backbone.embedder
-        n = tf.shape(ids)[1]
-        # Table scales go into the rows of the expansion, so both tables count in plain int8.
-        tables, rows = [], []
-        for name, expander in (
-            ("token", embedder.token_expander),
-            ("position", embedder.position_expander),
-        ):
-            table = getattr(embedder, name)
-            scale = tf.maximum(tf.reduce_max(tf.abs(table), axis=0), 1e-9) / 127.0
-            tables.append(self._weight(name, table) / tf.stop_gradient(scale))
-            rows.append(tf.stop_gradient(scale)[:, tf.newaxis] * expander)
-        weight = self._weight("embed", tf.concat(rows, axis=0))
-        reduced = self.config.reduced_size
-        x = tf.gather(tables[0], ids) @ weight[:reduced]
-        x += tables[1][:n] @ weight[reduced:]
-        separators = tf.cumsum(tf.cast(ids == tokenizer.SEP, tf.int32), axis=1)
-        x += tf.gather(embedder.segment, tf.where(separators > 0, 2, 1))
-        return self._activation("x0", x * mask[:, :, tf.newaxis], training)
-
-    def _block(self, layer, block, x, mask, last, training):
-        real = mask[:, :, tf.newaxis]
-
-        def quantize(name, value, rows=None):
-            if rows is None:
-                rows = 1.0 if last else real
-            return self._activation(f"{name}{layer}", value * rows, training)
-
-        square = quantize("sq", x * x, real)
-        mean = quantize("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
-        inverse = quantize("r", tf.math.rsqrt(tf.maximum(mean, rms_norm.EPSILON)), real)
-        xhat = quantize("xhat", x * inverse, real)
-
-        gain = block.norm.gain
-        attention, convolution = block.attention, block.convolution
-        key = gain * float(self.config.hidden_size) ** -0.5
-        wq = self._weight(f"wq{layer}", gain[:, tf.newaxis] * attention.query_kernel * key)
-        wv = self._weight(
-            f"wv{layer}",
-            block.attention_factor() * gain[:, tf.newaxis] * attention.output_kernel,
-        )
-        queries = (xhat[:, :1] if last else xhat) @ wq + attention.query_bias * key
-        queries = quantize("q", queries)
-        scores = tf.matmul(queries, xhat, transpose_b=True)
-        # Padding keys, then what softmax cannot show, must not widen the range.
-        hidden = efficient_attention.MASKED * (1.0 - mask)[:, tf.newaxis]
-        peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
-        scores = tf.maximum(scores, tf.stop_gradient(peak) - folding.SCORE_DEPTH)
-        scores = scores * mask[:, tf.newaxis]
-        if not last:
-            scores *= real
-        scores = self._activation(f"scores{layer}", scores, training)
-        weights = self._share(tf.nn.softmax(scores + hidden))
-        if last:
-            context = quantize("c", weights @ xhat)
-            attended = quantize("a", context @ wv)
-        else:
-            values = quantize("v", xhat @ wv)
-            attended = quantize("a", weights @ values)
-
-        kernel = convolution.conv_kernel * gain[:, tf.newaxis]
-        shape = (self.config.kernel_size, -1)
-        source = xhat
-        if last:
-            # Row 0 sees the last tap alone, and conversion keeps that tap alone.
-            kernel, source, shape = kernel[-1:], xhat[:, :1], (1, -1)
-        flat = self._weight(f"conv{layer}", tf.reshape(kernel, shape))
-        kernel = tf.reshape(flat, tf.shape(kernel))
-        kernel.set_shape((shape[0], self.config.hidden_size, self.config.expansion))
-        y = convolution_branch.causal_depthwise(source, kernel) + convolution.conv_bias
-        y = quantize("y", y)
-        s = quantize("s", y * self._share(tf.sigmoid(y)))
-        beta = block.convolution_factor()
-        wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
-        bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
-        z = quantize("z", s @ wz + bias)
-        rows = 1.0 if last else real
-        return self._activation(f"x{layer + 1}", (attended + z) * rows, training)
 
     def get_config(self):
         """Returns the constructor's arguments."""
