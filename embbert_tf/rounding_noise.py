@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from embbert_tf import folded_classifier, folding
 
-# The noise of r stands for that of all three: several steps of sq or ms could take the mean of a
-# small row below 0, and its root to infinity. Noise on scores would blur the depth at which padding
-# lies, and on logits the answer itself.
-_UNTOUCHED = ("sq", "ms", "scores", "logits")
+# Noise on scores would blur the depth at which padding lies, and on logits the answer itself.
+_UNTOUCHED = ("scores", "logits")
+# Several steps of x^2 could take the mean of a small row below 0, and its root to infinity.
+_LEAST_MEAN = 0.3  # share of the true mean that is always left
 
 
 class NoisyClassifier(folded_classifier.FoldedClassifier):
@@ -53,6 +53,7 @@ class NoisyClassifier(folded_classifier.FoldedClassifier):
         self.config = classifier.config
         self.noise = noise
         self.agreement = agreement
+        self._mean_square = None  # of the layer that is being computed
 
     def call(self, ids, training=None):
         """Computes the logits."""
@@ -67,10 +68,13 @@ class NoisyClassifier(folded_classifier.FoldedClassifier):
         kind = folding.kind(name)
         if kind in _UNTOUCHED:
             return x
+        if kind == "sq":
+            self._mean_square = tf.reduce_mean(x, axis=-1, keepdims=True)
         values = tf.stop_gradient(x)
         low, high = tf.reduce_min(values), tf.reduce_max(values)
         span = 2.0 * tf.maximum(-low, high) if kind in folding.SYMMETRIC else high - low
-        return x + self.noise * span / 255.0 * tf.random.uniform(tf.shape(x), -0.5, 0.5)
+        noisy = x + self.noise * span / 255.0 * tf.random.uniform(tf.shape(x), -0.5, 0.5)
+        return tf.maximum(noisy, _LEAST_MEAN * self._mean_square) if kind == "ms" else noisy
 
 
 def disagreement(one, other):

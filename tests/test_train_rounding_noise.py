@@ -35,8 +35,17 @@ def test_noise_is_as_wide_as_so_many_int8_steps(classifier):
         assert np.abs(off).max() == pytest.approx(3 * step, rel=0.01), name
         assert off.std() == pytest.approx(6 * step / 12**0.5, rel=0.02), name
         assert abs(off.mean()) < 0.01 * step * 6, name
-    for name in ("sq0", "ms1", "scores0", "logits"):
+    for name in ("scores0", "logits"):
         assert noisy._activation(name, x, True) is x
+
+
+def test_noise_leaves_a_share_of_each_rows_mean_square(classifier):
+    noisy = rounding_noise.NoisyClassifier(classifier, noise=60.0, agreement=1.0)
+    x = tf.constant([[0.01, -0.01], [10.0, 0.0]])
+    square = noisy._activation("sq0", x * x, True)
+    mean = noisy._activation("ms0", tf.reduce_mean(square, axis=-1, keepdims=True), True)
+    assert (mean.numpy()[:, 0] >= 0.3 * np.array([1e-4, 50.0]) * 0.999).all()
+    assert mean.numpy()[1, 0] != 50.0
 
 
 def test_every_activation_gets_noise_of_its_own(classifier, monkeypatch):
