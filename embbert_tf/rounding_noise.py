@@ -70,8 +70,8 @@ class NoisyClassifier(folded_classifier.FoldedClassifier):
             return x
         if kind == "sq":
             self._mean_square = tf.reduce_mean(x, axis=-1, keepdims=True)
-        values = tf.stop_gradient(x)
-        low, high = tf.reduce_min(values), tf.reduce_max(values)
+        # With their gradient: an outlier that makes all steps coarse learns to be smaller.
+        low, high = tf.reduce_min(x), tf.reduce_max(x)
         span = 2.0 * tf.maximum(-low, high) if kind in folding.SYMMETRIC else high - low
         noisy = x + self.noise * span / 255.0 * tf.random.uniform(tf.shape(x), -0.5, 0.5)
         return tf.maximum(noisy, _LEAST_MEAN * self._mean_square) if kind == "ms" else noisy

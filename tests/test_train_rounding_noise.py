@@ -39,6 +39,16 @@ def test_noise_is_as_wide_as_so_many_int8_steps(classifier):
         assert noisy._activation(name, x, True) is x
 
 
+def test_outliers_learn_to_be_smaller(classifier):
+    noisy = rounding_noise.NoisyClassifier(classifier, noise=8.0, agreement=1.0)
+    x = tf.Variable(np.append(np.random.default_rng(0).normal(size=2000), 40.0).astype(np.float32))
+    with tf.GradientTape() as tape:
+        error = tf.reduce_sum((noisy._activation("y0", x, True) - x) ** 2)
+    slope = tape.gradient(error, x).numpy()
+    assert slope[-1] > 0 and slope[x.numpy().argmin()] < 0
+    assert np.count_nonzero(np.abs(slope) > 1e-3) == 2
+
+
 def test_noise_leaves_a_share_of_each_rows_mean_square(classifier):
     noisy = rounding_noise.NoisyClassifier(classifier, noise=60.0, agreement=1.0)
     x = tf.constant([[0.01, -0.01], [10.0, 0.0]])
