@@ -10,8 +10,8 @@ class FoldedClassifier(keras.Model):
     """Computes the logits of `self.classifier` as `embbert_tf.folding` does, with gradients.
 
     The weights stay those of the classifier: they are folded anew in every step. A subclass says
-    what becomes of each activation, weight and share on its way; without one the logits are those
-    of the classifier, but for its dropout.
+    what becomes of each activation, weight and share on its way; where it changes none the logits
+    are those of the classifier without dropout, its softmax cut off at `folding.SCORE_DEPTH`.
 
     Attributes:
         classifier: An `EmbBertClassifier`; a subclass sets it.
@@ -68,15 +68,15 @@ class FoldedClassifier(keras.Model):
     def _block(self, layer, block, x, mask, last, training):
         real = mask[:, :, tf.newaxis]
 
-        def quantize(name, value, rows=None):
+        def activation(name, value, rows=None):
             if rows is None:
                 rows = 1.0 if last else real
             return self._activation(f"{name}{layer}", value * rows, training)
 
-        square = quantize("sq", x * x, real)
-        mean = quantize("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
-        inverse = quantize("r", tf.math.rsqrt(tf.maximum(mean, rms_norm.EPSILON)), real)
-        xhat = quantize("xhat", x * inverse, real)
+        square = activation("sq", x * x, real)
+        mean = activation("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
+        inverse = activation("r", tf.math.rsqrt(tf.maximum(mean, rms_norm.EPSILON)), real)
+        xhat = activation("xhat", x * inverse, real)
 
         gain = block.norm.gain
         attention, convolution = block.attention, block.convolution
@@ -87,7 +87,7 @@ class FoldedClassifier(keras.Model):
             block.attention_factor() * gain[:, tf.newaxis] * attention.output_kernel,
         )
         queries = (xhat[:, :1] if last else xhat) @ wq + attention.query_bias * key
-        queries = quantize("q", queries)
+        queries = activation("q", queries)
         scores = tf.matmul(queries, xhat, transpose_b=True)
         # Padding keys, then what softmax cannot show, must not widen the range.
         hidden = efficient_attention.MASKED * (1.0 - mask)[:, tf.newaxis]
@@ -99,11 +99,11 @@ class FoldedClassifier(keras.Model):
         scores = self._activation(f"scores{layer}", scores, training)
         weights = self._share(tf.nn.softmax(scores + hidden))
         if last:
-            context = quantize("c", weights @ xhat)
-            attended = quantize("a", context @ wv)
+            context = activation("c", weights @ xhat)
+            attended = activation("a", context @ wv)
         else:
-            values = quantize("v", xhat @ wv)
-            attended = quantize("a", weights @ values)
+            values = activation("v", xhat @ wv)
+            attended = activation("a", weights @ values)
 
         kernel = convolution.conv_kernel * gain[:, tf.newaxis]
         shape = (self.config.kernel_size, -1)
@@ -115,11 +115,11 @@ class FoldedClassifier(keras.Model):
         kernel = tf.reshape(flat, tf.shape(kernel))
         kernel.set_shape((shape[0], self.config.hidden_size, self.config.expansion))
         y = convolution_branch.causal_depthwise(source, kernel) + convolution.conv_bias
-        y = quantize("y", y)
-        s = quantize("s", y * self._share(tf.sigmoid(y)))
+        y = activation("y", y)
+        s = activation("s", y * self._share(tf.sigmoid(y)))
         beta = block.convolution_factor()
         wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
         bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
-        z = quantize("z", s @ wz + bias)
+        z = activation("z", s @ wz + bias)
         rows = 1.0 if last else real
         return self._activation(f"x{layer + 1}", (attended + z) * rows, training)
