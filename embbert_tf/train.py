@@ -40,7 +40,10 @@ _VOCAB_SIZE = flags.DEFINE_integer(
 )
 _TOKENIZER = flags.DEFINE_string("tokenizer", None, "Use this tokenizer.json, train none.")
 _INIT = flags.DEFINE_string(
-    "init", None, "Run folder whose backbone (and tokenizer) to start from, such as zoo/backbone."
+    "init",
+    None,
+    "Run folder whose backbone (and tokenizer) to start from, such as zoo/backbone; of a run with "
+    "the same task and labels, the head too.",
 )
 _EPOCHS = flags.DEFINE_integer(
     "epochs", 0, "Epochs at most; 0: as many as make 2,500 steps, within 6..40.", lower_bound=0
@@ -308,6 +311,17 @@ def _check_files() -> bool:
     return pair
 
 
+def _take_over(model, labels: list[str]) -> None:
+    """Copies the weights of --init: the backbone's, and a head of the same task and labels."""
+    model.backbone.set_weights(backbone_run.load_backbone(_INIT.value).model.get_weights())
+    if run_lib.read_settings(_INIT.value).get("task") != _TASK.value:
+        return
+    start = run_lib.load_run(_INIT.value)
+    if start.labels == labels:
+        model.head.set_weights(start.model.head.get_weights())
+        print(f"{_INIT.value}: its labels are the same, so its head is kept", flush=True)
+
+
 def _train() -> None:
     path = pathlib.Path(_OUTPUT.value)
     pair = _check_files()
@@ -346,8 +360,7 @@ def _train() -> None:
     keras.utils.set_random_seed(_SEED.value)
     model = EmbBertClassifier(config, max(len(labels), 1), dropout=_DROPOUT.value)
     if _INIT.value:
-        source = backbone_run.load_backbone(_INIT.value)
-        model.backbone.set_weights(source.model.get_weights())
+        _take_over(model, labels)
     encoded = {
         name: (
             tasks.encode_all(tokenizer, examples, pair, config.max_length),

@@ -262,6 +262,33 @@ def test_training_with_exchanged_rare_words_reads_other_texts_each_epoch(
     assert done.returncode == 1 and "rare_words" in done.stderr
 
 
+def test_a_run_with_the_same_labels_hands_down_its_head(tmp_path, tiny_run, small_csv):
+    started = run.load_run(tiny_run)
+    # At a rate of 0 what comes out is what it started from.
+    flags = ["--epochs=1", "--learning_rate=0", f"--init={tiny_run}"]
+    done = run_module(
+        "embbert_tf.train", *flags, f"--train={small_csv}", f"--output={tmp_path / 'same'}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "its head is kept" in done.stdout
+    same = run.load_run(tmp_path / "same").model.get_weights()
+    for got, expected in zip(same, started.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+    other = tmp_path / "other.csv"
+    other.write_text(small_csv.read_text().replace(",ask\n", ",query\n"))
+    done = run_module(
+        "embbert_tf.train", *flags, f"--train={other}", f"--output={tmp_path / 'other'}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "its head is kept" not in done.stdout
+    model = run.load_run(tmp_path / "other").model
+    assert np.abs(model.head.kernel.numpy() - started.model.head.kernel.numpy()).max() > 0.01
+    np.testing.assert_array_equal(
+        model.backbone.get_weights()[0], started.model.backbone.get_weights()[0]
+    )
+
+
 def test_soft_labels_of_any_teacher_teach(tmp_path, small_csv):
     few = write(tmp_path / "few.csv", [("text", "label"), ("start it", "on"), ("stop it", "off"),
                                        ("what is it", "ask"), ("which is it", "ask")])  # fmt: skip
