@@ -35,8 +35,12 @@ def _make() -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder for --output; create it first")
     examples = list(data_lib.read_examples(_TRAIN.value))
-    maker = name_swap.TextMaker(examples, corpus.read_documents(_NAMES.value), seed=_SEED.value)
-    text = "".join(f"{maker.text()}\n" for _ in range(_COUNT.value)).encode()
+    documents = corpus.read_documents(_NAMES.value)
+    try:
+        maker = name_swap.TextMaker(examples, documents, seed=_SEED.value)
+        text = "".join(f"{maker.text()}\n" for _ in range(_COUNT.value)).encode()
+    except data_lib.DataError as error:
+        raise data_lib.DataError(f"{_TRAIN.value}: {error}") from error
     if _OUTPUT.value.endswith(".gz"):
         text = gzip.compress(text, mtime=0)  # Without the hour, so that the same seed is the same.
     run_lib.write_atomic(_OUTPUT.value, lambda temporary: temporary.write_bytes(text))

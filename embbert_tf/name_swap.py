@@ -55,7 +55,10 @@ class TextMaker:
     def __init__(self, examples: list, documents: Iterable[str], seed: int):
         self._random = random.Random(seed)
         if any(example.text_pair is not None for example in examples):
-            raise data_lib.DataError("texts are made out of single texts, these are pairs")
+            raise data_lib.DataError(
+                "has pairs of texts; new texts can be made out of single texts alone (for pairs: "
+                "make_pairs)"
+            )
         self._texts = [(example.text.split(), example.label) for example in examples]
         containing: collections.Counter[str] = collections.Counter()
         for words, _ in self._texts:
@@ -67,8 +70,10 @@ class TextMaker:
         self._all_names = list(itertools.chain.from_iterable(self._names.values()))
         if not self._all_names:
             raise data_lib.DataError(
-                f"every word is in more than {_RARE} training texts: there are no names to exchange"
+                f"every word is in more than {_RARE} texts, so there are no names to exchange; "
+                "give more texts, with more names in them"
             )
+        self._made = 0
         self._known = {" ".join(words) for words, _ in self._texts}
         lower = all(word == word.lower() for words, _ in self._texts for word in words)
         self._corpus_names = _CorpusNames(documents, lower)
@@ -84,10 +89,11 @@ class TextMaker:
             text = " ".join(words)
             if text and text not in self._known:
                 self._known.add(text)
+                self._made += 1
                 return text
         raise data_lib.DataError(
-            f"{_TRIES} texts in a row were not new: so few texts give no more than "
-            f"{len(self._known) - len(self._texts)} others"
+            f"{_TRIES} texts in a row were not new: so few texts give no more than about "
+            f"{self._made} others; ask for fewer, or take names from more text"
         )
 
     def _spans(self, words: list[str]) -> list[tuple[int, int]]:

@@ -77,7 +77,7 @@ def test_the_same_seed_makes_the_same_texts():
 
 
 def test_few_texts_run_out_with_a_message():
-    with pytest.raises(data_lib.DataError, match="no more than"):
+    with pytest.raises(data_lib.DataError, match="ask for fewer"):
         texts(100, [data_lib.Example("stop", None, "stop"), data_lib.Example("go", None, "go")])
 
 
@@ -101,18 +101,21 @@ def test_mistakes_are_named(tmp_path):
     pairs, same = tmp_path / "pairs.csv", tmp_path / "same.csv"
     pairs.write_text("text,text_pair,label\none,other,x\n")
     same.write_text("text,label\n" + "stop now,x\n" * 30)
+    few = tmp_path / "few.csv"
+    few.write_text("text,label\nstop,x\ngo,y\n")
     target = tmp_path / "texts.txt"
     for arguments, words in (
         ([f"--train={tmp_path / 'none.csv'}", f"--output={target}"], "none.csv"),
-        ([f"--train={pairs}", f"--output={target}"], "these are pairs"),
+        ([f"--train={pairs}", f"--output={target}"], "pairs.csv: has pairs"),
         ([f"--train={same}", f"--output={target}"], "no names to exchange"),
         ([f"--train={same}", f"--output={tmp_path / 'no' / 'texts.txt'}"], "no such folder"),
+        ([f"--train={few}", f"--output={target}"], "few.csv: 100 texts in a row were not new"),
         (
-            [f"--train={same}", f"--names={tmp_path / 'none.txt'}", f"--output={target}"],
-            "no names to exchange",
+            [f"--train={few}", f"--names={tmp_path / 'none.txt'}", f"--output={target}"],
+            "none.txt:1: cannot be read",
         ),
     ):
         done = run_module("embbert_tf.make_texts", *arguments)
         assert done.returncode == 1
         assert words in done.stderr and "Traceback" not in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.csv", "same.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few.csv", "pairs.csv", "same.csv"]
