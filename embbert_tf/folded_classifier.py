@@ -75,7 +75,13 @@ class FoldedClassifier(keras.Model):
 
         square = activation("sq", x * x, real)
         mean = activation("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
-        inverse = activation("r", tf.math.rsqrt(tf.maximum(mean, rms_norm.EPSILON)), real)
+        least = rms_norm.EPSILON
+        if training:
+            # A row of small values can round to a mean of 0. The device gives it the largest r
+            # there is; here it must not become the largest, which r's range would grow to hold.
+            least = tf.reduce_min(tf.where(mean > 0, mean, mean.dtype.max))
+            least = tf.stop_gradient(tf.maximum(least, rms_norm.EPSILON))
+        inverse = activation("r", tf.math.rsqrt(tf.maximum(mean, least)), real)
         xhat = activation("xhat", x * inverse, real)
 
         gain = block.norm.gain

@@ -64,6 +64,22 @@ def test_padding_changes_neither_logits_nor_ranges(loaded):
         assert ranges[1][name] == pytest.approx(expected, abs=1e-5), name
 
 
+def test_a_mean_square_that_rounds_to_nothing_does_not_widen_the_range_of_its_root(loaded):
+    model = quantization.QuantizedClassifier(loaded.config, 3)
+    ids = ids_of(loaded, "stop the pump")
+    model(ids)
+    model.start_from(loaded.model, [ids[0].tolist()])
+    model.learn_steps([ids[0].tolist()])
+    before = model.ranges()
+    for name, layer in model.activation_quantizers.items():
+        if name.startswith("sq"):
+            layer.set_range(0.0, 1e9)  # Steps so wide that every square rounds to 0.
+    model(ids, training=True)
+    for name, (_, high) in model.ranges().items():
+        if name.startswith("r"):
+            assert high == before[name][1], name
+
+
 def test_quantized_model_follows_the_float_model(loaded):
     ids = ids_of(loaded, "start the fan 2", "stop the pump", "which the door")
     folded = folding.fold(loaded.qat_model)
