@@ -313,11 +313,13 @@ def _check_files() -> bool:
 
 def _take_over(model, labels: list[str]) -> None:
     """Copies the weights of --init: the backbone's, and a head of the same task and labels."""
-    model.backbone.set_weights(backbone_run.load_backbone(_INIT.value).model.get_weights())
-    if run_lib.read_settings(_INIT.value).get("task") != _TASK.value:
+    if run_lib.read_settings(_INIT.value).get("task") == backbone_run.TASK:
+        start = backbone_run.load_backbone(_INIT.value)
+        model.backbone.set_weights(start.model.get_weights())
         return
     start = run_lib.load_run(_INIT.value)
-    if start.labels == labels:
+    model.backbone.set_weights(start.model.backbone.get_weights())
+    if (start.task, start.labels) == (_TASK.value, labels):
         model.head.set_weights(start.model.head.get_weights())
         print(f"{_INIT.value}: its labels are the same, so its head is kept", flush=True)
 
