@@ -94,12 +94,17 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
             "seed": about.get("seed"),
             "imported": imported,
             # Then the figure is not one of rows that nothing was chosen on.
-            "chosen_on_reported_rows": about.get("training", {}).get("valid_sha256")
-            == run_lib.sha256(reported),
+            "chosen_on_reported_rows": _best_kept(about)
+            and about.get("training", {}).get("valid_sha256") == run_lib.sha256(reported),
             "tflite_sha256": folder.settings["sha256"],
         }
         result.append(row)
     return result
+
+
+def _best_kept(about: dict) -> bool:
+    """Whether the fp32 epoch or that of QAT was the best on the validation rows."""
+    return any(about.get(stage, {}).get("keep", "best") == "best" for stage in ("training", "qat"))
 
 
 def _percent(value) -> str:

@@ -51,6 +51,13 @@ _EPOCHS = flags.DEFINE_integer(
 _PATIENCE = flags.DEFINE_integer(
     "patience", 10, "Stop after this many epochs without improvement.", lower_bound=1
 )
+_KEEP = flags.DEFINE_enum(
+    "keep",
+    "best",
+    ["best", "last"],
+    "Epoch that stays: the best on the validation rows, or the last. The last needs no validation "
+    "rows to choose by, and they then measure a model that was not chosen on them.",
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts a step.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate.", lower_bound=0)
 _WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.05, "AdamW's.", lower_bound=0)
@@ -149,6 +156,7 @@ _SAME_RUN = (  # flags that make another model
 )
 # Recorded only where they are not at their defaults: older runs do not have them.
 _OPTIONS = (
+    "keep",
     "ema",
     "layer_decay",
     "length_schedule",
@@ -419,6 +427,7 @@ def _train() -> None:
         rate_scales=optimizer_lib.layer_scales(model, _LAYER_DECAY.value),
         teaching=teaching,
         longest_first=_LENGTH_SCHEDULE.value == "longest_first",
+        keep=_KEEP.value,
         renew=renew,
     )
     run_lib.write_atomic(path / run_lib.FP32, lambda temporary: model.save(temporary))
