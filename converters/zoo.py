@@ -140,6 +140,12 @@ def read_record(path) -> dict:
     return record
 
 
+def chosen_on_validation(origin: dict) -> bool:
+    """Whether an epoch of training or of QAT stayed because it was the best of several."""
+    stages = (origin.get(name) or {} for name in ("training", "qat"))
+    return any(s.get("keep", "best") == "best" and s.get("epochs") != 1 for s in stages)
+
+
 def folder_bytes(path) -> int:
     """Returns the bytes of all files in a folder."""
     return sum(file.stat().st_size for file in pathlib.Path(path).rglob("*") if file.is_file())

@@ -173,11 +173,8 @@ def card(name: str, run: run_lib.Run, record: dict) -> str:
                 start += f" (imported from `{imported}`)" if imported else ""
         lines.append(
             f"Trained by this project's commands from {start}, with seed {about['seed']}; "
-            + (
-                "the last epoch stayed, and nothing was chosen on "
-                if training.get("keep") == "last"
-                else "the best epoch was chosen on "
-            )
+            + ("the best" if zoo.chosen_on_validation(about) else "no")
+            + " epoch was chosen on "
             + (
                 f"`--valid` (SHA-256 `{training['valid_sha256'][:16]}…`)."
                 if training.get("valid_sha256")

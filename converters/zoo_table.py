@@ -94,17 +94,12 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
             "seed": about.get("seed"),
             "imported": imported,
             # Then the figure is not one of rows that nothing was chosen on.
-            "chosen_on_reported_rows": _best_kept(about)
+            "chosen_on_reported_rows": zoo.chosen_on_validation(about)
             and about.get("training", {}).get("valid_sha256") == run_lib.sha256(reported),
             "tflite_sha256": folder.settings["sha256"],
         }
         result.append(row)
     return result
-
-
-def _best_kept(about: dict) -> bool:
-    """Whether the fp32 epoch or that of QAT was the best on the validation rows."""
-    return any(about.get(stage, {}).get("keep", "best") == "best" for stage in ("training", "qat"))
 
 
 def _percent(value) -> str:
@@ -128,9 +123,11 @@ def table(rows: list[dict]) -> list[str]:
             count += " drawn"
         if row["chosen_on_reported_rows"]:
             count += "¹"
-        trained = f"imported: {row['imported']}" if row["imported"] else "here"
-        if row["seed"] is not None:
-            trained += f", seed {row['seed']}"
+        if row["seed"] is None:
+            trained = f"imported: {row['imported']}" if row["imported"] else "here"
+        else:
+            start = f", from imported {row['imported']}" if row["imported"] else ""
+            trained = f"here, seed {row['seed']}{start}"
         cells = [
             row["task"],
             count,

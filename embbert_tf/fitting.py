@@ -135,7 +135,7 @@ def fit(
         label_smoothing: Share of the target spread over all classes.
         token_dropout: Share of training tokens that are replaced.
         vocab_size: Of the tokens that replace others.
-        patience: Epochs without improvement before it stops.
+        patience: Epochs without improvement before it stops, where the best epoch is kept.
         seed: Of the order of texts.
         ema: Decay of the weights' exponential moving average; 0 keeps the weights themselves.
             With it, the averages are measured and kept.
@@ -181,7 +181,7 @@ def fit(
         first = len(history)
         print(f"{label}: resuming after epoch {first}", flush=True)
     for epoch in range(first, epochs):
-        if stalled(history, patience):
+        if keep == "best" and stalled(history, patience):
             break
         data = batches.dataset(
             renew(epoch) if renew else train[0],

@@ -55,8 +55,8 @@ _KEEP = flags.DEFINE_enum(
     "keep",
     "best",
     ["best", "last"],
-    "Epoch that stays: the best on the validation rows, or the last. The last needs no validation "
-    "rows to choose by, and they then measure a model that was not chosen on them.",
+    "Epoch that stays: the best on the validation rows, or the last. With the last nothing is "
+    "chosen on those rows: --patience stops nothing, and what they measure is not too good.",
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Texts a step.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate.", lower_bound=0)

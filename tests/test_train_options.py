@@ -137,7 +137,7 @@ def test_no_tuner_holds_up_the_end_of_an_epoch():
     assert made.options().autotune.enabled is False
 
 
-def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0):
+def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0, patience=4):
     keras.utils.set_random_seed(3)
     config = PRESETS["tiny"]
     model = EmbBertClassifier({**config.to_dict(), "dropout": 0.0}, 3, dropout=0.0)
@@ -158,7 +158,7 @@ def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0):
         history = fitting.fit(
             model, (ids, targets), (ids[:50], (targets[:50] + shift) % 3), checkpoint=checkpoint,
             label="t", epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.05, max_length=32,
-            labels=LABELS, token_dropout=0.1, vocab_size=256, patience=4, ema=0.9,
+            labels=LABELS, token_dropout=0.1, vocab_size=256, ema=0.9, patience=patience,
             rate_scales=optimizer.layer_scales(model, 0.8),
             teaching=distill.Teaching(taught, 0.5, 2.0), longest_first=True, keep=keep,
         )  # fmt: skip
@@ -193,7 +193,7 @@ def test_kept_weights_are_the_averaged_ones(tmp_path):
 def test_the_last_epoch_stays_if_asked_for(tmp_path):
     # Measured by other classes than it learns, a model gets worse.
     history, best = _small_fit(tmp_path / "a.npz", shift=1)
-    again, last = _small_fit(tmp_path / "b.npz", keep="last", shift=1)
+    again, last = _small_fit(tmp_path / "b.npz", keep="last", shift=1, patience=1)
     assert again == history and not history[-1]["best"]
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(best, last, strict=True))
     with np.load(tmp_path / "a.npz") as state:
