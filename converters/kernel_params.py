@@ -5,7 +5,7 @@ with zero points folded in. `converters.reference` computes with these integers,
 them from the blobs, so that the two cannot drift apart. docs/kernels.md derives every constant.
 
 A blob is little-endian int32 words: magic with version, length in words, scalars, arrays; the field
-order is the order in which `embbert_*_init` in tflm_app/kernels/embbert_common.c reads them.
+order is that in which `embbert_*_init` in tflm_app/embbert/src/kernels/embbert_common.c reads them.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ HEAD_MAGIC = 0x31444548  # "HED1"
 
 RMS_EPSILON = float(np.finfo(np.float32).eps)
 
-# The limits of tflm_app/kernels/embbert_kernels.h.
+# The limits of tflm_app/embbert/include/embbert_kernels.h.
 MAX_LENGTH = 512
 MAX_HIDDEN = 512
 MAX_REDUCED = 32

@@ -1,6 +1,7 @@
 """The model image: one block of bytes with everything a device needs of one model.
 
-Layout, mirrored by tflm_app/app/model_image.h; numbers are little-endian and 32 bits wide:
+Layout, mirrored by embbert_model_image.h in tflm_app/embbert/include; numbers are little-endian and
+32 bits wide:
 
 | offset | what |
 | --- | --- |

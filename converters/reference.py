@@ -1,4 +1,4 @@
-"""The fused kernels in NumPy: every int8 that the C library in tflm_app/kernels computes.
+"""The fused kernels in NumPy: every int8 that the C library in tflm_app/embbert computes.
 
 This is the specification of the kernels' arithmetic, written to be read and to be fast enough for
 whole test sets: matrix products run in floating point where every partial sum is an integer that

@@ -4,7 +4,8 @@ The blob holds the merges and all that the C code needs to know about Unicode. N
 from a Unicode database: the installed `tokenizers` is asked what it does with each of the 1,112,064
 scalar values, so the device does the same, whatever versions of Unicode that library mixes.
 
-Layout, little-endian, each table at a multiple of 4 (twin: tflm_app/tokenizer/embbert_tokenizer.c):
+Layout, little-endian, each table at a multiple of 4 (twin: embbert_tokenizer.c in
+tflm_app/embbert/src):
 
 | byte | type | field |
 | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""Builds tflm_app/kernels for a target, runs models through it and reads the results back."""
+"""Builds the kernels of tflm_app/embbert for a target, runs models, reads the results back."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,9 @@ from converters.kernel_params import ModelParams
 from converters.reference import Reference
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KERNELS = ROOT / "tflm_app" / "kernels"
+LIBRARY = ROOT / "tflm_app" / "embbert"
+KERNELS = LIBRARY / "src" / "kernels"
+TESTS = ROOT / "tflm_app" / "tests"
 BOARDS = ROOT / "tflm_app" / "boards"
 
 STEPS = ("embed", "norm", "query", "scores", "softmax", "context", "conv", "project", "head")
@@ -39,12 +41,18 @@ class Case:
     max_n: int
 
 
-def make_variable(name: str) -> list[str]:
-    """The words of a variable in kernels.mk."""
-    text = (KERNELS / "kernels.mk").read_text(encoding="utf-8").replace("\\\n", " ")
-    match = re.search(rf"^{name}\s*:?=\s*(.*)$", text, re.MULTILINE)
-    assert match, f"kernels.mk has no {name}"
-    return match.group(1).split()
+def sources() -> list[pathlib.Path]:
+    """The C files of the kernels."""
+    return sorted(KERNELS.glob("*.c"))
+
+
+def cflags() -> list[str]:
+    """The library's own flags for its kernels, and every warning an error."""
+    text = (LIBRARY / "embbert.mk").read_text(encoding="utf-8")
+    match = re.search(r"^EMBBERT_KERNELS_CFLAGS\s*:=\s*(.*)$", text, re.MULTILINE)
+    assert match, "embbert.mk has no EMBBERT_KERNELS_CFLAGS"
+    warnings = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
+    return ["-std=c11", *warnings, *match.group(1).split(), f"-I{LIBRARY / 'include'}"]
 
 
 def build(target: str, folder: pathlib.Path, extra: tuple[str, ...] = (), compiler=None):
@@ -52,14 +60,13 @@ def build(target: str, folder: pathlib.Path, extra: tuple[str, ...] = (), compil
     compiler = compiler or ("gcc" if target == "host" else "arm-none-eabi-gcc")
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
-    sources = [KERNELS / name for name in make_variable("KERNELS_SOURCES")]
-    sources.append(KERNELS / "tests" / "kernels_test.c")
-    flags = make_variable("KERNELS_CFLAGS")
+    files = [*sources(), TESTS / "kernels_test.c"]
+    flags = cflags()
     if target == "host":
-        sources.append(BOARDS / "host" / "platform_host.c")
+        files.append(BOARDS / "host" / "platform_host.c")
         flags = [*flags, "-D_POSIX_C_SOURCE=200809L"]
     else:
-        sources += sorted((BOARDS / "common").glob("*.c"))
+        files += sorted((BOARDS / "common").glob("*.c"))
         script = folder / f"{target}.ld"
         script.write_text(
             "".join(
@@ -72,7 +79,7 @@ def build(target: str, folder: pathlib.Path, extra: tuple[str, ...] = (), compil
         flags += [f"-I{BOARDS / target}", f"-I{BOARDS / 'common'}", f"-T{script}"]
     tag = "".join(c if c.isalnum() else "_" for c in "".join(extra))
     program = folder / f"kernels_test_{target}_{compiler}{tag}"
-    command = [compiler, *flags, *extra, *map(str, sources), "-o", str(program)]
+    command = [compiler, *flags, *extra, *map(str, files), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
     return program

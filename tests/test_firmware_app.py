@@ -3,12 +3,13 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 
 import numpy as np
 import pexpect
 import pytest
-from firmware_model import FIRMWARE, LABELS, SENTENCES, TinyModel, make
+from firmware_model import FIRMWARE, LABELS, ROOT, SENTENCES, TinyModel, make
 
 from embbert_tf import data
 
@@ -210,6 +211,90 @@ def test_missing_model_is_explained():
     assert result.returncode != 0
     assert "MODEL=<folder" in result.stderr
 
+
+def test_paths_may_hold_blanks(tiny, tmp_path):
+    """The model's, and those of every file that is read or written, on the host and on a board."""
+    folder = tmp_path / "it's my job" / "a model"
+    shutil.copytree(ROOT / "zoo/snips", folder)
+    image = tmp_path / "it's my job" / "tiny $1.bin"
+    image.write_bytes(tiny.image)
+    answers = {
+        make("run", TARGET="host", MODEL=path, TEXT="play some quiet jazz").stdout
+        for path in (folder, "zoo/snips")
+    }
+    assert len(answers) == 1 and answers.pop().startswith("PlayMusic ")
+    rows = write_csv(folder / "some rows.csv", [(text, LABELS[0]) for text in SENTENCES])
+    lines = folder / "some lines.txt"
+    lines.write_text("turn on the light\n")
+    logits = folder / "the logits.bin"
+    for target in ("host", "mps2-an386"):
+        figures(make("eval", TARGET=target, IMAGE=image, CSV=rows, LOGITS=logits))
+        expected = np.stack([tiny.logits(text) for text in SENTENCES])
+        np.testing.assert_array_equal(
+            np.fromfile(logits, np.int8).reshape(-1, len(LABELS)), expected
+        )
+        logits.unlink()
+        result = make("tokenize", TARGET=target, IMAGE=image, FILE=lines)
+        assert [int(word) for word in result.stdout.split()] == tiny.ids("turn on the light")
+    sizes = folder / "the sizes.json"
+    figures(make("size", TARGET="mps2-an386", IMAGE=image, JSON=sizes))
+    assert json.loads(sizes.read_text())["target"] == "mps2-an386"
+
+
+def test_a_changed_model_is_built_anew(tmp_path):
+    folder = tmp_path / "a model"
+    shutil.copytree(ROOT / "zoo/snips", folder)
+    before = make("run", TARGET="host", MODEL=folder, TEXT="play some quiet jazz").stdout
+    assert before.startswith("PlayMusic ")
+    labels = (folder / "labels.txt").read_text()
+    (folder / "labels.txt").write_text(labels.replace("PlayMusic", "Other"))
+    after = make("run", TARGET="host", MODEL=folder, TEXT="play some quiet jazz").stdout
+    assert after == before.replace("PlayMusic", "Other")
+
+
+def test_library_needs_nothing_else(tiny, tmp_path):
+    """A product's makefile with a copy of embbert/ alone, in a folder of its own."""
+    shutil.copytree(FIRMWARE / "embbert", tmp_path / "third_party/embbert")
+    (tmp_path / "main.c").write_text(PRODUCT)
+    (tmp_path / "Makefile").write_text(
+        "include third_party/embbert/embbert.mk\n"
+        "program: main.c $(EMBBERT_SOURCES)\n"
+        "\tgcc -std=c11 -O2 -Wall -Wextra -Werror $(EMBBERT_INCLUDES) -o $@ $^\n"
+    )
+    subprocess.run(["make", "-s", "-C", tmp_path, "program"], check=True)
+    result = subprocess.run(
+        [tmp_path / "program", tiny.path, SENTENCES[0]], capture_output=True, text=True, timeout=60
+    )
+    label, confidence = tiny.answer(SENTENCES[0])
+    assert result.stdout == f"{label} {confidence:.2f}\n"
+
+
+# A program around the library: image and text in, label and confidence out.
+PRODUCT = r"""
+#include <stdio.h>
+#include <string.h>
+
+#include "embbert.h"
+
+int main(int argc, char** argv) {
+  static _Alignas(16) unsigned char image[1 << 20];
+  static _Alignas(8) unsigned char memory[1 << 20];
+  static embbert_engine_t engine;
+  FILE* file = argc == 3 ? fopen(argv[1], "rb") : NULL;
+  if (file == NULL) return 2;
+  const size_t size = fread(image, 1, sizeof(image), file);
+  fclose(file);
+  int status = embbert_engine_open(&engine, image, size, memory, sizeof(memory));
+  embbert_result_t result;
+  if (status == kEngineOk) {
+    status = embbert_engine_classify(&engine, argv[2], strlen(argv[2]), NULL, 0, &result);
+  }
+  if (status != kEngineOk) return puts(embbert_engine_message(status)), 1;
+  printf("%s %u.%02u\n", result.name, (unsigned)result.confidence / 100,
+         (unsigned)result.confidence % 100);
+  return 0;
+}
+"""
 
 EMULATE = str(FIRMWARE / "boards/emulate.sh")
 

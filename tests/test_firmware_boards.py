@@ -32,7 +32,7 @@ def board(request, tmp_path_factory):
             ),
             *("-mthumb", *cpu, f"-Iboards/{request.param}", "-nostartfiles", "--specs=nano.specs"),
             *(f"-Wl,-T,boards/{request.param}/memory.ld", "-Wl,-T,boards/common/sections.ld"),
-            *("-o", program, "boards/tests/board_test.c", *common),
+            *("-o", program, "tests/board_test.c", *common),
         ],
         cwd=FIRMWARE,
         check=True,

@@ -1,11 +1,13 @@
 """Compilers' warnings, clang-tidy and the fuzzers, over all the C."""
 
+import json
 import os
 import shutil
 import subprocess
 
 import pytest
 from firmware_model import FIRMWARE, ROOT, SENTENCES, TinyModel, make
+from tokenizer_host import golden
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def test_c_is_formatted():
     subprocess.run(["clang-format", "--dry-run", "-Werror", *files], cwd=ROOT, check=True)
 
 
-def test_fuzzers_find_nothing(tiny):
+def test_fuzzers_find_nothing(tiny, tmp_path):
     """Seconds a target: FUZZ_SECONDS, by default few; continuous integration takes 60."""
     seconds = int(os.environ.get("FUZZ_SECONDS", "5"))
     seeds = FIRMWARE / "build/fuzz/seeds/model_image"
@@ -43,11 +45,15 @@ def test_fuzzers_find_nothing(tiny):
     seeds.mkdir(parents=True)
     (seeds / "tiny").write_bytes(b"\0" + tiny.image)
     (seeds / "damaged").write_bytes(b"\1" + tiny.image[:-1] + b"\1")
-    result = make("fuzz", FUZZ_SECONDS=seconds, timeout=120 + 6 * seconds)
+    # In a folder with a blank, as any path that a user gives may be.
+    path = tmp_path / "a tokenizer" / "tokenizer.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(golden()["tokenizer"]))
+    result = make("fuzz", FUZZ_SECONDS=seconds, TOKENIZER=path, timeout=120 + 6 * seconds)
     assert result.returncode == 0, result.stdout + result.stderr
     print(result.stdout)
     counts = dict(line.split(": ") for line in result.stdout.splitlines() if "executions" in line)
-    assert sorted(counts) == ["csv_reader", "line_reader", "model_image"]
+    assert sorted(counts) == ["csv_reader", "line_reader", "model_image", "tokenizer"]
     assert all(int(count.split()[0]) > 100 for count in counts.values())
 
 

@@ -4,7 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from kernel_harness import BOARD_CFLAGS, KERNELS, Case, build, check, make_variable, params_of, run
+from kernel_harness import BOARD_CFLAGS, TESTS, Case, build, cflags, check, params_of, run, sources
 from kernel_models import Shape, random_input, random_model
 
 SHAPES = [
@@ -107,11 +107,10 @@ def test_instructions_stay_below_the_limits(folder, target):
 
 
 def test_errors(folder):
-    """tests/errors_test.c: a bad argument gives its status and touches nothing."""
+    """tests/kernels_errors_test.c: a bad argument gives its status and touches nothing."""
     program = folder / "errors_test"
-    sources = [str(KERNELS / name) for name in make_variable("KERNELS_SOURCES")]
-    flags = [*make_variable("KERNELS_CFLAGS"), "-fsanitize=address,undefined"]
-    test = str(KERNELS / "tests" / "errors_test.c")
-    subprocess.run(["gcc", *flags, *sources, test, "-o", str(program)], check=True)
+    flags = [*cflags(), "-fsanitize=address,undefined"]
+    test = TESTS / "kernels_errors_test.c"
+    subprocess.run(["gcc", *flags, *sources(), test, "-o", str(program)], check=True)
     done = subprocess.run([str(program)], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -162,7 +162,9 @@ def test_size_report_tells_tflm_apart():
         ("/usr/lib/libg_nano.a(lib_a-memcpy.o)", "libc"),
         ("/usr/lib/gcc/libgcc.a(_udivmoddi4.o)", "libc"),
         ("build/m/fused/tflm/embbert_ops.o", "application"),
-        ("build/m/kernels/embbert_dsp.o", "kernels"),
+        ("build/m/embbert/src/kernels/embbert_dsp.o", "kernels"),
+        ("build/m/embbert/src/embbert_tokenizer.o", "tokenizer"),
+        ("build/m/embbert/src/embbert_model_image.o", "application"),
         ("build/m/fused/model_image.o", "weights"),
     ):
         assert report.part_of(path) == part, path

@@ -116,7 +116,7 @@ def test_golden_in_c(compiler, golden, tmp_path):
 def test_golden_on_a_device(board, cpu, golden, tmp_path):
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("qemu-system-arm or arm-none-eabi-gcc is not installed")
-    boards = host.ROOT / "tflm_app" / "boards"
+    boards = host.FIRMWARE / "boards"
     program = tmp_path / "encode.elf"
     common = [
         boards / "common" / name
@@ -126,7 +126,7 @@ def test_golden_on_a_device(board, cpu, golden, tmp_path):
     command += [f'-DTABLES_FILE="{golden.tables}"', f"-I{boards / board}", "-nostartfiles"]
     command += ["--specs=nano.specs", f"-Wl,-T,{boards / board / 'memory.ld'}"]
     command += [f"-Wl,-T,{boards / 'common' / 'sections.ld'}", "-o", program, *common]
-    command += [host.LIBRARY / "tests" / "encode_device.c", host.LIBRARY / "embbert_tokenizer.c"]
+    command += [host.INCLUDE, host.PROGRAMS / "tokenizer_encode_device.c", host.SOURCE]
     subprocess.run(command, check=True)
     cases, requests = golden_requests()
     (tmp_path / "records").write_bytes(b"".join(requests))

@@ -1,7 +1,6 @@
 """The tokenizer's tables: what generator and C library refuse, what all of it costs."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -9,10 +8,11 @@ import sys
 
 import pytest
 import tokenizer_host as host
+from firmware_model import make
 
 from converters import tokenizer_tables
 
-TABLES_TEST = host.LIBRARY / "tests" / "tables_test.c"
+TABLES_TEST = host.PROGRAMS / "tokenizer_tables_test.c"
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +112,8 @@ def test_damaged_tables(compiler, tables, tmp_path):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     binary = tmp_path / "tables_test"
-    sources = [str(host.LIBRARY / "embbert_tokenizer.c"), str(TABLES_TEST)]
-    command = [compiler, *host.WARNINGS, "-O2", *host.SANITIZERS, f"-I{host.LIBRARY}"]
+    sources = [str(host.SOURCE), str(TABLES_TEST)]
+    command = [compiler, *host.WARNINGS, "-O2", *host.SANITIZERS, host.INCLUDE]
     subprocess.run([*command, *sources, "-o", str(binary)], check=True)
     done = subprocess.run([binary, tables], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -132,25 +132,26 @@ def test_compiles_for_cortex_m(cpu, tmp_path):
     for compiler, options in compilers.items():
         if shutil.which(compiler) is None:
             pytest.skip(f"{compiler} is not installed")
-        command = [compiler, *options, *host.WARNINGS, f"-mcpu={cpu}", "-mthumb", "-O2", "-c"]
-        source = host.LIBRARY / "embbert_tokenizer.c"
-        subprocess.run([*command, source, "-o", tmp_path / "object.o"], check=True)
+        command = [
+            compiler,
+            *options,
+            *host.WARNINGS,
+            f"-mcpu={cpu}",
+            "-mthumb",
+            "-O2",
+            host.INCLUDE,
+        ]
+        subprocess.run([*command, "-c", host.SOURCE, "-o", tmp_path / "object.o"], check=True)
 
 
 def test_budget_on_cortex_m4(tmp_path):
-    """At the model's vocabulary: flash, RAM and instructions per byte, from `make bench`."""
+    """At the model's vocabulary: flash, RAM and instructions per byte (`make tokenizer_bench`)."""
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("qemu-system-arm or arm-none-eabi-gcc is not installed")
     path = host.trained_tokenizer(tmp_path)
     if path is None:
         pytest.skip(f"{host.data_folder()} is absent")
-    command = ["make", "-C", host.LIBRARY, "bench", f"TOKENIZER={path}", f"PYTHON={sys.executable}"]
-    done = subprocess.run(
-        [*command, f"BUILD={tmp_path}/build"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = make("tokenizer_bench", TOKENIZER=path, PYTHON=sys.executable)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     print(done.stdout[done.stdout.index("   text") :])
     code = int(re.search(r"filename\n +(\d+)", done.stdout)[1])
@@ -167,40 +168,6 @@ def test_budget_on_cortex_m4(tmp_path):
     reviews = [int(cost) for length, cost, _ in lines if int(length) > 1900]
     assert len(commands) == 7 and len(reviews) == 1
     assert max(commands) < 250 and reviews[0] < 250
-
-
-def test_fuzzer(tables, tmp_path):
-    """FUZZ_SECONDS seconds, by default few; continuous integration takes 60."""
-    if shutil.which("clang") is None:
-        pytest.skip("clang is not installed")
-    binary = tmp_path / "fuzz"
-    (tmp_path / "found").mkdir()
-    sanitizers = ["-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    command = ["clang", *host.WARNINGS, "-O2", *sanitizers]
-    subprocess.run([*command, host.LIBRARY / "fuzz" / "tokenizer_fuzz.c", "-o", binary], check=True)
-    seconds = os.environ.get("FUZZ_SECONDS", "5")
-    command = [binary, f"-max_total_time={seconds}", "-timeout=30", "-max_len=512"]
-    command += ["-print_final_stats=1", f"-artifact_prefix={tmp_path}/"]
-    done = subprocess.run(
-        [*command, tmp_path / "found", host.LIBRARY / "fuzz" / "corpus"],
-        env={**os.environ, "EMBBERT_TABLES": str(tables)},
-        capture_output=True,
-        check=False,
-    )
-    log = done.stderr.decode(errors="replace")
-    assert done.returncode == 0, log[-4000:]
-    executions = int(re.search(r"number_of_executed_units: *(\d+)", log)[1])
-    print(f"tokenizer fuzzer: {executions} executions")
-    assert executions > 100
-
-
-def test_clang_tidy():
-    if shutil.which("clang-tidy") is None:
-        pytest.skip("clang-tidy is not installed")
-    done = subprocess.run(
-        ["make", "-C", host.LIBRARY, "tidy"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
 
 
 def test_encode_truncates_pairs_as_hugging_face_does():

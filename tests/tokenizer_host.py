@@ -13,7 +13,10 @@ import numpy as np
 from embbert_tf import tokenizer as embbert_tokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIBRARY = ROOT / "tflm_app" / "tokenizer"
+FIRMWARE = ROOT / "tflm_app"
+SOURCE = FIRMWARE / "embbert" / "src" / "embbert_tokenizer.c"
+INCLUDE = f"-I{FIRMWARE / 'embbert' / 'include'}"
+PROGRAMS = FIRMWARE / "tests"
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
@@ -31,9 +34,9 @@ def build(output: pathlib.Path, compiler: str = "gcc", *options: str, sanitize: 
         "-O2",
         *(SANITIZERS if sanitize else []),
         *options,
-        f"-I{LIBRARY}",
-        str(LIBRARY / "embbert_tokenizer.c"),
-        str(LIBRARY / "tests" / "encode_cli.c"),
+        INCLUDE,
+        str(SOURCE),
+        str(PROGRAMS / "tokenizer_encode_cli.c"),
         "-o",
         str(output),
     ]

@@ -13,7 +13,7 @@ import tokenizers
 from embbert_tf import tokenizer as embbert_tokenizer
 
 _HERE = pathlib.Path(__file__).resolve().parent
-_BENCH_TEXTS = _HERE.parent.parent / "tflm_app" / "tokenizer" / "tests" / "bench_texts.txt"
+_BENCH_TEXTS = _HERE.parent.parent / "tflm_app" / "tests" / "tokenizer_bench_texts.txt"
 
 # Texts that give the vocabulary letters of several scripts, long runs and nested merges.
 _TRAINING = [

@@ -230,7 +230,7 @@ static int open_engine(void) {
   const int status = embbert_engine_open(&app.engine, model_image_data, model_image_size,
                                          engine_memory, sizeof(engine_memory));
   if (status == kEngineOk) return 0;
-#ifndef EMBBERT_RUNTIME_TFLM  // whose message has the arena's figures
+#ifndef EMBBERT_OTHER_BACKEND  // whose message has the arena's figures
   if (status == kEngineMemory) {
     print_text("embbert: the model needs ");
     print_number(app.engine.memory_needed);

@@ -96,8 +96,8 @@ int command_bench(app_t* app) {
 
 #else
 
-// Multiply-accumulates of one inference, as ../shared/docs/embbert.md counts them, with the last
-// layer computing row 0 alone.
+// Multiply-accumulates of one inference, as docs/kernels.md counts them, with the last layer
+// computing row 0 alone.
 static uint64_t multiply_accumulates(const embbert_engine_t* engine, uint64_t n) {
   const uint64_t d = (uint64_t)engine->model.embed.hidden;
   uint64_t total = 2 * n * (uint64_t)engine->model.embed.reduced * d;

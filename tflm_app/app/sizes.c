@@ -5,10 +5,10 @@
 #include "model_shape.h"
 
 // Of the implementations the one that the target selects compiles to something.
-#include "../kernels/embbert_common.c"
-#include "../kernels/embbert_dsp.c"
-#include "../kernels/embbert_mve.c"
-#include "../kernels/embbert_portable.c"
+#include "../embbert/src/kernels/embbert_common.c"
+#include "../embbert/src/kernels/embbert_dsp.c"
+#include "../embbert/src/kernels/embbert_mve.c"
+#include "../embbert/src/kernels/embbert_portable.c"
 
 #define SIZE(expansion_, taps_)                                                    \
   {                                                                                \

@@ -5,10 +5,10 @@
 
 #include <string.h>
 
-#include "../app/embbert.h"
 #include "../app/model_image_data.h"
 #include "../app/print.h"
 #include "../boards/platform.h"
+#include "embbert.h"
 #include "embbert_tflm.h"
 #include "model_shape.h"
 

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../kernels/embbert_kernels.h"
+#include "embbert_kernels.h"
 #include "tensorflow/lite/kernels/kernel_util.h"
 #include "tensorflow/lite/micro/kernels/kernel_util.h"
 #include "tensorflow/lite/micro/micro_context.h"

@@ -5,6 +5,7 @@
 
 #define _Noreturn [[noreturn]]
 #include "../boards/platform.h"
+#include "../embbert/src/embbert_backend.h"
 #include "arena_size.h"      // made by converters/size_arena.py
 #include "model_resolver.h"  // made by converters/generate_tflm.py
 #include "model_shape.h"
@@ -88,7 +89,7 @@ bool has(const TfLiteTensor* tensor, TfLiteType type, int32_t count) {
 
 }  // namespace
 
-int embbert_tflm_shape(embbert_engine_t* engine) {
+int embbert_backend_shape(embbert_engine_t* engine) {
   size_t size;
   const auto* shape = static_cast<const tflm_shape_t*>(
       model_image_section(&engine->image, kSectionTflmShape, 0, &size));
@@ -107,7 +108,7 @@ int embbert_tflm_shape(embbert_engine_t* engine) {
   return kEngineOk;
 }
 
-int embbert_tflm_open(embbert_engine_t* engine, void* memory, size_t memory_size) {
+int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_size) {
   constexpr size_t kOverhead =
       EMBBERT_TFLM_OVERHEAD(MODEL_OPERATORS, MODEL_BLOCKS, MODEL_LABELS, MODEL_MAX_LENGTH);
   forget();
@@ -179,7 +180,7 @@ int embbert_tflm_open(embbert_engine_t* engine, void* memory, size_t memory_size
   return kEngineOk;
 }
 
-int embbert_tflm_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count) {
+int embbert_backend_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count) {
   forget();
   tflite::MicroInterpreter* interpreter = interpreter_of(engine);
   const auto length = static_cast<size_t>(engine->model.embed.max_length);
@@ -198,7 +199,7 @@ int embbert_tflm_infer(embbert_engine_t* engine, const uint16_t* ids, size_t cou
   return kEngineOk;
 }
 
-const char* embbert_tflm_message(int status) {
+const char* embbert_backend_message(int status) {
   if (words_length > 0) return words;
   return status == kEngineMemory ? "the arena is too small"
                                  : "TFLM refused and gave no reason: its messages are compiled out";

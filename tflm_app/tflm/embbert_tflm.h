@@ -1,12 +1,15 @@
-// TensorFlow Lite Micro as the engine's backend: what app/embbert.c calls instead of the kernels
-// when the program is built with RUNTIME=tflm.
+// TensorFlow Lite Micro as the engine's backend in place of the kernels (embbert_backend.h of the
+// library says how), when the program is built with RUNTIME=tflm.
+//
+// embbert_backend_open wants its memory at a multiple of 16, and gives kEngineMemory when the arena
+// in it is smaller than arena_size.h says, before TFLM sees it; kEngineRuntime when TFLM refuses.
 #ifndef EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
 #define EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../app/embbert.h"
+#include "embbert.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,19 +34,6 @@ typedef struct {
    EMBBERT_TFLM_ROUND16((blocks) * sizeof(embbert_block_t)) +                   \
    EMBBERT_TFLM_ROUND16(2u * (max_length)) + EMBBERT_TFLM_ROUND16(max_length) + \
    EMBBERT_TFLM_ROUND16(labels) + EMBBERT_TFLM_ROUND16(sizeof(embbert_tokenizer_scratch_t)))
-
-// Fills the engine's shape from the image.
-int embbert_tflm_shape(embbert_engine_t* engine);
-
-// Prepares the interpreter in `memory`, at a multiple of 16: kEngineMemory when the arena in it is
-// smaller than arena_size.h says, before TFLM sees it; kEngineRuntime when TFLM refuses.
-int embbert_tflm_open(embbert_engine_t* engine, void* memory, size_t memory_size);
-
-// ids (count); engine->segments (count) are set. Leaves the logits in engine->logits.
-int embbert_tflm_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count);
-
-// Puts the engine's last kEngineMemory or kEngineRuntime into words.
-const char* embbert_tflm_message(int status);
 
 // arena_used_bytes() of an open engine.
 size_t embbert_tflm_arena_used(const embbert_engine_t* engine);

@@ -11,10 +11,14 @@ endif
 ifneq ($(IMAGE),)
   $(error RUNTIME=tflm takes MODEL=<folder>, not IMAGE)
 endif
-TFLM_ROOT := $(abspath $(call find_path,$(TFLM_DIR)))
-TFLM_ARCHIVE := $(abspath $(call find_path,$(TFLM_LIB)))
 ifeq ($(and $(TFLM_DIR),$(TFLM_LIB)),)
   $(error RUNTIME=tflm needs TFLM_DIR=<headers> and TFLM_LIB=<libtensorflow-microlite.a>: docs/tflm.md)
+endif
+TFLM_ROOT := $(call find_path,$(TFLM_DIR))
+TFLM_ARCHIVE := $(call find_path,$(TFLM_LIB))
+ifneq ($(words $(TFLM_ROOT) $(TFLM_ARCHIVE)),2)
+  $(error TFLM_DIR=$(TFLM_DIR), TFLM_LIB=$(TFLM_LIB): make cannot work with blanks in these two \
+    paths; give links to them that have none)
 endif
 ifeq ($(wildcard $(TFLM_ROOT)/tensorflow/lite/micro/micro_interpreter.h),)
   $(error TFLM_DIR=$(TFLM_DIR): there is no tensorflow/lite/micro/micro_interpreter.h in it)
@@ -28,12 +32,12 @@ ifneq ($(filter portable fused,$(GRAPH)),)
   GRAPH_ID := $(GRAPH)
   TFLM_GRAPH := $(GRAPH)
 else
-  TFLM_GRAPH := $(abspath $(call find_path,$(GRAPH)))
-  ifeq ($(wildcard $(TFLM_GRAPH)),)
+  TFLM_GRAPH := $(call find_path,$(value GRAPH))
+  ifeq ($(shell test -f $(call quote,$(TFLM_GRAPH)) && echo found),)
     $(error GRAPH=$(GRAPH): portable, fused or the path of a .tflite)
   endif
-  GRAPH_ID := $(basename $(notdir $(TFLM_GRAPH)))
-  ORIGIN_FILES += $(TFLM_GRAPH)
+  GRAPH_ID := $(basename $(call letters,$(TFLM_GRAPH)))
+  ORIGIN_FILES += $(call quote,$(TFLM_GRAPH))
 endif
 
 # What the library was built as: calling convention, kernels, with or without its messages.
@@ -59,8 +63,8 @@ OUT := $(COMMON)/$(MODEL_ID)-$(GRAPH_ID)
 PROGRAM := $(OUT)/embbert.elf
 TRIAL := $(OUT)/trial/trial.elf
 
-GENERATE := converters.generate_tflm --model_folder=$(ORIGIN) --graph=$(TFLM_GRAPH)
-DEFINES += -DEMBBERT_RUNTIME_TFLM
+GENERATE := converters.generate_tflm $(ORIGIN_FLAG) --graph=$(call quote,$(TFLM_GRAPH))
+DEFINES += -DEMBBERT_OTHER_BACKEND
 $(COMMON)/app/%.o $(OUT)/app/%.o: private DEFINES += -Dembbert_implementation=embbert_tflm_implementation
 
 LINKER := arm-none-eabi-g++
@@ -68,7 +72,8 @@ TFLM_NAME := TFLM $(TFLM_KERNELS), $(GRAPH_ID)$(if $(filter fused,$(GRAPH)), $(I
 # newlib and g++ must not bring exceptions and the like along.
 TFLM_CXX = $(LINKER) -std=c++17 -Wall -Wextra -Werror -Os $(CFLAGS) $(CPU) -ffunction-sections \
   -fdata-sections -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit \
-  -fstack-usage -MMD -MP -ffile-prefix-map=$(CURDIR)=tflm_app $(TFLM_DEFINES) $(TFLM_INCLUDES) \
+  -fstack-usage -MMD -MP -ffile-prefix-map=$(call quote,$(CURDIR))=tflm_app $(TFLM_DEFINES) $(TFLM_INCLUDES) \
+  $(EMBBERT_INCLUDES) \
   -DEMBBERT_TFLM_NAME='"$(TFLM_NAME)"' -I$(GENERATED) -Itflm
 TFLM_OPS := $(if $(filter fused,$(GRAPH)),$(OUT)/tflm/embbert_ops.o)
 RUNTIME_OBJECTS := $(OUT)/tflm/embbert_tflm.o $(TFLM_OPS) $(COMMON)/tflm/libc_stubs.o
@@ -76,11 +81,10 @@ RUNTIME_LIBRARIES := $(TFLM_ARCHIVE)
 $(PROGRAM) $(TRIAL): $(TFLM_ARCHIVE)
 
 $(addprefix $(GENERATED)/,model_resolver.h graph.tflite): $(GENERATED)/stamp ;
-$(GENERATED)/stamp: $(addprefix ../converters/,generate_tflm.py fuse.py)
 
 $(OUT)/flags_tflm: FORCE
 	@mkdir -p $(@D)
-	@echo '$(TFLM_CXX)' | cmp -s - $@ || echo '$(TFLM_CXX)' >$@
+	@echo $(call quote,$(TFLM_CXX)) | cmp -s - $@ || echo $(call quote,$(TFLM_CXX)) >$@
 
 $(OUT)/tflm/embbert_tflm.o: tflm/embbert_tflm.cc $(OUT)/arena_size.h $(OUT)/flags_tflm
 	@mkdir -p $(@D)
@@ -94,7 +98,7 @@ $(OUT)/tflm/embbert_ops.o: tflm/embbert_ops.cc $(GENERATED)/stamp $(OUT)/flags_t
 $(OUT)/model_sizes.h: $(OUT)/arena_size.h FORCE
 	@{ echo '// Made by tflm_app/tflm/tflm.mk; do not edit.'; \
 	  echo '#include "arena_size.h"'; \
-	  echo '#include "$(CURDIR)/tflm/embbert_tflm.h"'; \
+	  echo $(call quote,#include "$(CURDIR)/tflm/embbert_tflm.h"); \
 	  echo '#define MEMORY_BYTES (EMBBERT_TFLM_OVERHEAD(MODEL_OPERATORS, MODEL_BLOCKS, \'; \
 	  echo '    MODEL_LABELS, MODEL_MAX_LENGTH) + ($(or $(ARENA_BYTES),MODEL_ARENA_BYTES)))'; \
 	} >$@.tmp; cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
@@ -113,7 +117,7 @@ $(OUT)/trial/arena_trial.o: tflm/arena_trial.c $(GENERATED)/stamp $(COMMON)/flag
 	@mkdir -p $(@D)
 	$(compile) -Os -I$(GENERATED) -c $< -o $@
 
-TRIAL_OBJECTS := $(patsubst %.c,$(COMMON)/%.o,$(KERNELS) $(TOKENIZER) $(ENGINE) app/print.c $(BOARD)) \
+TRIAL_OBJECTS := $(patsubst %.c,$(COMMON)/%.o,$(EMBBERT_SOURCES) app/print.c $(BOARD)) \
   $(OUT)/trial/embbert_tflm.o $(OUT)/trial/arena_trial.o $(OUT)/model_image.o $(TFLM_OPS) \
   $(COMMON)/tflm/libc_stubs.o
 
@@ -122,7 +126,7 @@ $(TRIAL): $(TRIAL_OBJECTS)
 	  $(RUNTIME_LIBRARIES)
 
 $(OUT)/arena_size.h: $(TRIAL) ../converters/size_arena.py
-	@cd .. && $(abspath $(PYTHON)) -m converters.size_arena --program=tflm_app/$(TRIAL) \
+	@$(python_module) converters.size_arena --program=tflm_app/$(TRIAL) \
 	  --machine=$(MACHINE) --output=tflm_app/$@
 
 # For converters/benchmark_tflm.py: kernels, then where program, map, image and arena_size.h lie.

@@ -27,14 +27,15 @@ KIND_TOKENIZER = 5  # of converters/model_image.py
 
 def part_of(path: str) -> str:
     """Which part an object file belongs to."""
-    if "model_image.o" in path and "app/" not in path:
+    if path.endswith("/model_image.o"):
         return "weights"
     if re.search(r"\.a\(", path) and not re.search(r"/lib(c|g|m|gcc|stdc\+\+)(_nano)?\.a\(", path):
         return "TFLM core" if TFLM_CORE.search(path) else "TFLM kernels"
-    for part in ("tokenizer", "kernels"):
-        if f"/{part}/" in path:
-            return part
-    if re.search(r"/(app|boards|tflm)/", path):
+    if path.endswith("/embbert_tokenizer.o"):
+        return "tokenizer"
+    if "/kernels/" in path:
+        return "kernels"
+    if re.search(r"/(app|boards|tflm|embbert/src)/", path):
         return "application"
     return "libc"  # newlib and libgcc
 

@@ -15,8 +15,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "../../boards/platform.h"
-#include "../embbert_kernels.h"
+#include "../boards/platform.h"
+#include "embbert_kernels.h"
 
 #ifdef __arm__
 #define ARENA_BYTES (440 * 1024)

@@ -3,8 +3,8 @@
 // Started as "bench\n<file of lines>"; the tables are linked in as `bench_tables`.
 #include <string.h>
 
-#include "../../boards/platform.h"
-#include "../embbert_tokenizer.h"
+#include "../boards/platform.h"
+#include "embbert_tokenizer.h"
 
 enum { kMaxIds = 512 };
 

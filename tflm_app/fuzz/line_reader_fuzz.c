@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../line_reader.h"
+#include "../app/line_reader.h"
 
 static void check(const line_reader_t* reader, line_event_t event, size_t pushed) {
   if (reader->length >= reader->capacity || reader->length > pushed) abort();

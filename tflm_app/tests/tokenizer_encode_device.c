@@ -1,9 +1,9 @@
-// encode_cli.c for a board: reads the records of a file over semihosting and writes the answers to
-// another. Started as "encode\n<records>\n<answers>"; the tables are linked in.
+// tokenizer_encode_cli.c for a board: reads the records of a file over semihosting and writes the
+// answers to another. Started as "encode\n<records>\n<answers>"; the tables are linked in.
 #include <string.h>
 
-#include "../../boards/platform.h"
-#include "../embbert_tokenizer.h"
+#include "../boards/platform.h"
+#include "embbert_tokenizer.h"
 
 enum { kMaxIds = 512, kMaxText = 1 << 16 };
 

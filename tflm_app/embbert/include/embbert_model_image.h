@@ -6,8 +6,8 @@
 // entry: kind, index, offset, size. Then the sections in the table's order, each at the next
 // multiple of 16, the gaps zero.
 
-#ifndef EMBBERT_TFLM_APP_APP_MODEL_IMAGE_H_
-#define EMBBERT_TFLM_APP_APP_MODEL_IMAGE_H_
+#ifndef EMBBERT_MODEL_IMAGE_H_
+#define EMBBERT_MODEL_IMAGE_H_
 
 #include <stddef.h>
 #include <stdint.h>
@@ -93,4 +93,4 @@ const void* model_image_section(const model_image_t* image, section_kind_t kind,
 }  // extern "C"
 #endif
 
-#endif  // EMBBERT_TFLM_APP_APP_MODEL_IMAGE_H_
+#endif  // EMBBERT_MODEL_IMAGE_H_

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 // Its internals feed the plain implementation.
-#include "../embbert_tokenizer.c"  // NOLINT(bugprone-suspicious-include)
+#include "../embbert/src/embbert_tokenizer.c"  // NOLINT(bugprone-suspicious-include)
 
 #define CHECK(condition)                                               \
   do {                                                                 \

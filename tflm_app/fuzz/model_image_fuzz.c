@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../embbert.h"
+#include "embbert.h"
 
 enum { kMemory = 1 << 20, kMost = 1 << 18 };
 

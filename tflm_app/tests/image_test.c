@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../embbert.h"
+#include "embbert.h"
 
 static int failures;
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../embbert_kernels.h"
+#include "embbert_kernels.h"
 
 enum { kHidden = 16, kReduced = 4, kLabels = 2, kVocabulary = 5, kLength = 6 };
 
@@ -128,6 +128,6 @@ static void test_arguments(void) {
 int main(void) {
   test_options();
   test_arguments();
-  if (failures == 0) printf("errors_test: ok\n");
+  if (failures == 0) printf("kernels_errors_test: ok\n");
   return failures == 0 ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 // EmbBERT as a library: text in, label and confidence out. Five functions.
 //
 //   static embbert_engine_t engine;
-//   static _Alignas(8) uint8_t memory[MODEL_MEMORY_BYTES];  // model_sizes.h, made for the model
+//   static _Alignas(8) uint8_t memory[MEMORY_BYTES];  // `make ... info` prints it: model memory
 //   if (embbert_engine_open(&engine, model_image, model_image_size, memory, sizeof(memory)) != 0)
 //   ... embbert_result_t result; if (embbert_engine_classify(&engine, "lights off", 10, NULL, 0,
 //   &result) == 0) use(result.name);
@@ -22,16 +22,16 @@
 //
 // Stack. `make size` prints the deepest use, measured and computed.
 
-#ifndef EMBBERT_TFLM_APP_APP_EMBBERT_H_
-#define EMBBERT_TFLM_APP_APP_EMBBERT_H_
+#ifndef EMBBERT_H_
+#define EMBBERT_H_
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../kernels/embbert_kernels.h"
-#include "../tokenizer/embbert_tokenizer.h"
-#include "model_image.h"
+#include "embbert_kernels.h"
+#include "embbert_model_image.h"
+#include "embbert_tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,7 +48,7 @@ enum {
   kEngineTokenizerTables = 20,  // the tokenizer's tables are not valid
   kEngineTokens = 21,           // infer: no token, too many, or an id outside the vocabulary
   kEngineArgument = 22,         // a pointer is NULL, or a pair for a model without pairs
-  kEngineRuntime = 23,          // RUNTIME=tflm: TFLM refused; the message is its own
+  kEngineRuntime = 23,          // another backend than the kernels refused, with its own message
 };
 
 // Read `model`, `config`, `image` and `memory_needed` as you like; the rest is private.
@@ -116,4 +116,4 @@ const char* embbert_engine_message(int status);
 }  // extern "C"
 #endif
 
-#endif  // EMBBERT_TFLM_APP_APP_EMBBERT_H_
+#endif  // EMBBERT_H_

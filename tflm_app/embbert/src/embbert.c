@@ -2,9 +2,7 @@
 
 #include <string.h>
 
-#ifdef EMBBERT_RUNTIME_TFLM
-#include "../tflm/embbert_tflm.h"
-#endif
+#include "embbert_backend.h"
 
 static const void* section_of(const embbert_engine_t* engine, section_kind_t kind, uint32_t index,
                               size_t expected) {
@@ -13,7 +11,7 @@ static const void* section_of(const embbert_engine_t* engine, section_kind_t kin
   return size == expected ? section : NULL;
 }
 
-#ifndef EMBBERT_RUNTIME_TFLM
+#ifndef EMBBERT_OTHER_BACKEND
 
 // Biases that no 32-bit sum of products can carry over the edge: |products| < 2^29 for every shape
 // that the kernels take.
@@ -84,7 +82,7 @@ static int open_head(embbert_engine_t* engine) {
   return biases_fit(head->bias, labels) ? kEngineOk : kEngineShapes;
 }
 
-#endif  // EMBBERT_RUNTIME_TFLM
+#endif  // EMBBERT_OTHER_BACKEND
 
 // As many strings as labels, the last one terminated.
 static bool labels_are_complete(const char* labels, size_t size, int32_t count) {
@@ -121,8 +119,8 @@ int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t imag
   }
   if (engine->confidence[0] != 65536u) return kEngineShapes;
 
-#ifdef EMBBERT_RUNTIME_TFLM
-  int status = embbert_tflm_shape(engine);
+#ifdef EMBBERT_OTHER_BACKEND
+  int status = embbert_backend_shape(engine);
 #else
   int status = open_embed(engine);
   if (status != kEngineOk) return status;
@@ -137,8 +135,8 @@ int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t imag
   const size_t max_length = (size_t)engine->model.embed.max_length;
   if (max_length < 2) return kEngineShapes;
 
-#ifdef EMBBERT_RUNTIME_TFLM
-  return embbert_tflm_open(engine, memory, memory_size);
+#ifdef EMBBERT_OTHER_BACKEND
+  return embbert_backend_open(engine, memory, memory_size);
 #else
   // The memory: block descriptions, ids, segments, logits, then what a tokenization and an
   // inference need in turn.
@@ -210,8 +208,8 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
     if (ids[i] == EMBBERT_TOKENIZER_SEP) segment = 2;
     engine->segments[i] = segment;
   }
-#ifdef EMBBERT_RUNTIME_TFLM
-  const int status = embbert_tflm_infer(engine, ids, count);
+#ifdef EMBBERT_OTHER_BACKEND
+  const int status = embbert_backend_infer(engine, ids, count);
   if (status != kEngineOk) return status;
 #else
   const embbert_status_t status =
@@ -249,8 +247,8 @@ int embbert_engine_classify(embbert_engine_t* engine, const char* text, size_t l
 }
 
 const char* embbert_engine_message(int status) {
-#ifdef EMBBERT_RUNTIME_TFLM
-  if (status == kEngineMemory || status == kEngineRuntime) return embbert_tflm_message(status);
+#ifdef EMBBERT_OTHER_BACKEND
+  if (status == kEngineMemory || status == kEngineRuntime) return embbert_backend_message(status);
 #endif
   switch (status) {
     case kEngineOk:

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../csv_reader.h"
+#include "../app/csv_reader.h"
 
 typedef struct {
   const uint8_t* data;

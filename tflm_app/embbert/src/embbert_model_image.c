@@ -1,4 +1,4 @@
-#include "model_image.h"
+#include "embbert_model_image.h"
 
 #include <string.h>
 

@@ -11,7 +11,7 @@
 static void* read_exactly(FILE* file, size_t size) {
   void* data = malloc(size > 0 ? size : 1);
   if (data == NULL || fread(data, 1, size, file) != size) {
-    fprintf(stderr, "encode_cli: input ended early\n");
+    fprintf(stderr, "tokenizer_encode_cli: input ended early\n");
     exit(1);
   }
   return data;
@@ -19,7 +19,7 @@ static void* read_exactly(FILE* file, size_t size) {
 
 int main(int argc, char** argv) {
   if (argc != 2) {
-    fprintf(stderr, "usage: encode_cli TABLES < records\n");
+    fprintf(stderr, "usage: tokenizer_encode_cli TABLES < records\n");
     return 2;
   }
   FILE* file = fopen(argv[1], "rb");
@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
   embbert_tokenizer_t tokenizer;
   const int loaded = embbert_tokenizer_init(&tokenizer, blob, size);
   if (loaded != EMBBERT_TOKENIZER_OK) {
-    fprintf(stderr, "encode_cli: %s\n", embbert_tokenizer_strerror(loaded));
+    fprintf(stderr, "tokenizer_encode_cli: %s\n", embbert_tokenizer_strerror(loaded));
     return 1;
   }
   embbert_tokenizer_scratch_t* scratch = malloc(sizeof(*scratch));

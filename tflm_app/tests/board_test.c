@@ -2,7 +2,7 @@
 
 #include <stdint.h>
 
-#include "../platform.h"
+#include "../boards/platform.h"
 
 static char command[64];
 
