@@ -31,10 +31,9 @@ from converters import (
     tflm_runner,
 )
 from embbert_tf import data as data_lib
-from embbert_tf import folding
+from embbert_tf import folding, tasks
 from embbert_tf import ranges as ranges_lib
 from embbert_tf import run as run_lib
-from embbert_tf import tokenizer as tokenizer_lib
 
 _RUN = flags.DEFINE_string("run", None, "Run folder that training wrote.", required=True)
 _CALIBRATION = flags.DEFINE_string(
@@ -133,6 +132,17 @@ def confidence_threshold(folder: model_folder.ModelFolder, path: str) -> float:
     return float(np.quantile(confidence[right], 1 - _KEPT_RIGHT_ANSWERS))
 
 
+def _validation(run) -> samples.Rows | None:
+    """Returns the rows that training held out, or None where the run has none any more."""
+    path = run.path / tasks.VALID_CSV
+    if not path.exists():
+        return None
+    examples = list(data_lib.read_examples(path))
+    return samples.Rows(
+        examples, tasks.encode_all(run.tokenizer, examples, run.pair, run.config.max_length)
+    )
+
+
 def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_length: int):
     """Builds the portable graph of a run.
 
@@ -154,10 +164,16 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
             "(`python -m embbert_tf.qat`); or take --recipe=mse"
         )
     limit = run.config.max_length
-    sequences = [
-        tokenizer_lib.encode(run.tokenizer, e.text, e.text_pair if run.pair else None, limit)
-        for e in examples
-    ]
+    sequences = tasks.encode_all(run.tokenizer, examples, run.pair, limit)
+    for sentence in samples.shortcomings(
+        samples.Rows(examples, sequences),
+        run.labels,
+        run.pair,
+        max_length,
+        _COUNT.value,
+        _validation(run),
+    ):
+        print(f"convert_tflite: warning: {sentence}", file=sys.stderr)
     lengths = [len(ids) for ids in sequences]
     max_length = max_length or samples.covering_length(lengths, limit)
     chosen = samples.pick(examples, lengths, _COUNT.value, _SEED.value)
@@ -184,10 +200,9 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
         ranges,
         max_length,
         pair=run.pair,
-        per_channel=None if recipe.per_channel is None else frozenset(recipe.per_channel),
+        per_channel=None,  # the measured error decides
         offline=_PLAN.value == "offline",
         int16=frozenset(recipe.int16),
-        symmetric=recipe.symmetric,
     )
     return built, max_length
 

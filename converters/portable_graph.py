@@ -141,8 +141,6 @@ class PortableGraph:
       groups: Query rows of each chunk, grouped; None lets the memory model choose.
       offline: Whether the file carries our own placement of tensors, which TFLM follows; else its
         greedy planner decides.
-      symmetric: Whether every activation has zero point 0 but the softmax weights and the sigmoid,
-        to which TFLM gives theirs.
 
     Attributes:
       graph: The finished `flatbuffer.Graph`.
@@ -165,7 +163,6 @@ class PortableGraph:
         groups: Groups | None = None,
         offline: bool = True,
         int16: frozenset[str] = frozenset(),
-        symmetric: bool = False,
     ):
         if not int16 <= set(INT16_PARTS):
             raise ValueError(f"int16 parts {sorted(int16)}; there are {', '.join(INT16_PARTS)}")
@@ -180,7 +177,7 @@ class PortableGraph:
             raise ValueError(f"groups {groups}: TFLM joins at most {_MOST_PARTS} parts")
         self._model, self._ranges, self._length = model, ranges, max_length
         self._pair, self._per_channel, self._offline = pair, per_channel, offline
-        self._int16, self._symmetric = int16, symmetric
+        self._int16 = int16
         self.weight_snr: dict[str, tuple[float, float, bool]] = {}
         self._quantize_weights()
         self.schedule, self.graph, plan = self._choose(groups)
@@ -198,7 +195,7 @@ class PortableGraph:
             )
         low, high = self._ranges[name]
         try:
-            return quantize.activation(float(low), float(high), symmetric or self._symmetric)
+            return quantize.activation(float(low), float(high), symmetric)
         except quantize.RangeError as error:
             raise quantize.RangeError(f"activation '{name}': {error}") from error
 

@@ -49,6 +49,8 @@ _BACKBONE = flags.DEFINE_string(
 _NOTE = flags.DEFINE_string("note", "", "A sentence for the model card.")
 # Flags that name files, of which a run keeps the hashes.
 _FILES = ("soft_labels", "teacher", "unlabelled")
+# Recorded by runs from before these flags of QAT were removed; every run is so now.
+_REMOVED = {"steps": "learnt", "consistency": 0.0}
 # Beside the run's own files. What training measured stays as it was: of unrounded weights.
 _COPIED = (run_lib.CONFIG, run_lib.RANGES, "qat.json", run_lib.METRICS)
 
@@ -133,7 +135,7 @@ def origin(run: run_lib.Run, backbone: str) -> dict:
 def _flags_of(values: dict) -> str:
     shown = []
     for name, value in sorted(values.items()):
-        if value is None:
+        if value is None or (name in _REMOVED and value == _REMOVED[name]):
             continue
         # Files are known by their hash. A run has --train in any case, and --valid is said above.
         file = name.removesuffix("_sha256")

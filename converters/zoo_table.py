@@ -2,8 +2,8 @@
 
 For each task: the metric on the test set (or the development set, where the test set's labels are
 not public) of the fp32 and the QAT weights in Keras and of `model.tflite` on the real TFLM, beside
-the published figures and, for the tasks of GLUE that only report, the commonest answer and a bag of
-words. File and arena are measured anew.
+the published figures and, for three tasks of GLUE, the constants of the commonest answer and of a
+bag of words (`converters/zoo.py`). File and arena are measured anew.
 
 Example:
   python -m converters.zoo_table --data=../shared/data --markdown=zoo/README.md \
@@ -30,7 +30,6 @@ from converters import (
     tflm_probe,
     zoo,
 )
-from embbert_tf import bag_of_words
 from embbert_tf import data as data_lib
 from embbert_tf import run as run_lib
 
@@ -59,7 +58,7 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
     record = zoo.read_record(path)
     run, folder = run_lib.load_run(path), model_folder.load(path)
     data = pathlib.Path(_DATA.value)
-    reported, training = data / task.reported, data / task.train
+    reported = data / task.reported
     examples = labelled_rows.read_sample(str(reported), _LIMIT.value, _SEED.value)
     rows = accuracy.Evaluation(run, examples, str(reported), task.name, _WORKERS.value)
     measured = {
@@ -67,11 +66,6 @@ def measure(task: zoo.Task, path: pathlib.Path) -> list[dict]:
         "qat": rows.metrics(rows.keras(run.qat_model)),
         "int8": rows.metrics(rows.tflm(folder.tflite, folder.max_length, "int8")),
     }
-    if task.baseline:
-        train = labelled_rows.read_sample(str(training))
-        arguments = (train, examples, run.labels, str(reported))
-        measured["commonest"] = bag_of_words.commonest(*arguments)
-        measured["bag_of_words"] = bag_of_words.learnt(*arguments, task.metrics[0])
     drawn = labelled_rows.is_drawn(str(reported), _LIMIT.value)
     about = record["origin"]
     backbone = about.get("backbone") or {}
@@ -128,13 +122,15 @@ def table(rows: list[dict]) -> list[str]:
         else:
             start = f", from imported {row['imported']}" if row["imported"] else ""
             trained = f"here, seed {row['seed']}{start}"
+        task = zoo.TASKS[row["task"]]
+        number, baselines = task.metrics.index(row["metric"]), (task.commonest, task.bag_of_words)
         cells = [
             row["task"],
             count,
             row["metric"],
             *(_percent(row[kind]) for kind in ("fp32", "qat", "int8")),
             *(_published(row[kind]) for kind in ("published_fp32", "published_8bit")),
-            *(_percent(row.get(kind)) for kind in ("commonest", "bag_of_words")),
+            *(f"{figures[number]:.2f}" if figures else "" for figures in baselines),
             str(row["max_length"]),
             f"{row['file_bytes']:,}",
             f"{row['arena_bytes']:,}",

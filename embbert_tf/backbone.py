@@ -14,7 +14,7 @@ class EmbBertBackbone(keras.Model):
 
     Example:
     ```python
-    backbone = EmbBertBackbone(PRESETS["tiny"])
+    backbone = EmbBertBackbone(PRESETS["test"])
     hidden = backbone(tf.constant([[2, 7, 9, 0]]))  # (1, 4, 16)
     ```
 

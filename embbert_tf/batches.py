@@ -40,7 +40,6 @@ def dataset(
     shuffle_seed: tuple[int, ...] | None = None,
     token_dropout: float = 0.0,
     vocab_size: int = 0,
-    longest_first: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches (ids, targets) of one epoch.
 
@@ -52,8 +51,6 @@ def dataset(
         shuffle_seed: Seeds of order and token dropout, such as (seed, epoch); None keeps the order.
         token_dropout: Share of tokens to replace; only with a `shuffle_seed`.
         vocab_size: Of the tokens that replace others.
-        longest_first: Whether batches come by length, the longest first, instead of in disorder;
-            only with a `shuffle_seed`.
     """
     targets = np.asarray(targets)
 
@@ -73,8 +70,6 @@ def dataset(
         parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         if rng is not None:
             parts = [parts[i] for i in rng.permutation(len(parts))]
-            if longest_first:
-                parts.sort(key=lambda part: -max(len(sequences[i]) for i in part))
         for part in parts:
             ids = pad([sequences[i] for i in part], max_length)
             if rng is not None and token_dropout:

@@ -12,7 +12,7 @@ class EmbBertClassifier(keras.Model):
 
     Example:
     ```python
-    model = EmbBertClassifier(PRESETS["tiny"], num_labels=3)
+    model = EmbBertClassifier(PRESETS["test"], num_labels=3)
     model.compile(
         optimizer="adam",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

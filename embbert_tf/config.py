@@ -10,7 +10,7 @@ class EmbBertConfig:
     Example:
     ```python
     config = EmbBertConfig(vocab_size=4096, num_layers=2)
-    config = dataclasses.replace(PRESETS["big"], vocab_size=4096)
+    config = dataclasses.replace(PRESETS["embbert"], vocab_size=4096)
     ```
 
     Attributes:
@@ -68,12 +68,27 @@ class EmbBertConfig:
 
 
 PRESETS = {
-    # The reference model: 357,248 parameters without a head.
-    "embbert": EmbBertConfig(),
-    "big": EmbBertConfig(max_length=512, reduced_size=32, num_layers=5, expansion=2),
+    # The published family; behind each its parameters without a head.
+    "nano": EmbBertConfig(  # 65,856
+        vocab_size=2048, hidden_size=64, num_layers=2, kernel_size=8
+    ),
+    "tiny": EmbBertConfig(vocab_size=2048, num_layers=2, kernel_size=16),  # 146,048
+    "embbert": EmbBertConfig(),  # 357,248: the reference model
+    "medium": EmbBertConfig(  # 1,834,752
+        max_length=512, hidden_size=256, num_layers=6, expansion=2
+    ),
+    "big": EmbBertConfig(  # 7,306,752
+        vocab_size=16384,
+        max_length=1024,
+        hidden_size=512,
+        reduced_size=32,
+        num_layers=6,
+        kernel_size=64,
+        expansion=2,
+    ),
     # For quick tests: the same structure with every size small, and E > 1 so that the channel
     # order of the expanded convolution is exercised.
-    "tiny": EmbBertConfig(
+    "test": EmbBertConfig(
         vocab_size=256,
         max_length=32,
         hidden_size=16,

@@ -4,13 +4,26 @@ A file has a header with the columns `text,label` or `text,text_pair,label`, in 
 any others, in UTF-8 with or without a byte order mark, plain or gzip-compressed (`.gz`).
 """
 
+import collections
 import csv
 import dataclasses
 import gzip
 import io
 import os
+import shlex
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
+
+# Python's own limit, 131,072 characters, is less than a long document has. The limit is one for the
+# whole process, so it is set once, and never lowered.
+_LONGEST_FIELD = 1 << 27
+csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
+
+# Byte order marks of UTF-16; that of UTF-32 begins alike.
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_SEPARATORS = {"\t": "a tab", ";": "';'", "|": "'|'"}
+_MOST_LOOK_ALIKES = 10  # groups of labels that are named one by one
 
 
 class DataError(ValueError):
@@ -27,12 +40,13 @@ class Example:
 
 
 class _Lines:
-    """Decodes a binary stream line by line, and remembers the number of the line."""
+    """Decodes a binary stream line by line, and remembers the first line and the number."""
 
     def __init__(self, stream, path):
         self._stream = stream
         self._path = path
         self.number = 0
+        self.first = ""
 
     def __iter__(self):
         return self
@@ -49,13 +63,23 @@ class _Lines:
         self.number += 1
         if self.number == 1 and raw.startswith(b"\xef\xbb\xbf"):
             raw = raw[3:]
+        if self.number == 1 and raw.startswith(_UTF16_MARKS):
+            raise DataError(f"{self._path}:1: the file is UTF-16, not UTF-8; save it as UTF-8")
+        if b"\0" in raw:
+            raise DataError(
+                f"{self._path}:{self.number}: a NUL byte at position {raw.index(0) + 1} of the "
+                "line: the file is no text, or UTF-16 without a byte order mark; save it as UTF-8"
+            )
         try:
-            return raw.decode("utf-8")
+            line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{self._path}:{self.number}: byte 0x{raw[error.start]:02x} at position "
                 f"{error.start + 1} of the line is not UTF-8; save the file as UTF-8"
             ) from error
+        if self.number == 1:
+            self.first = line
+        return line
 
 
 def read_examples(path) -> Iterator[Example]:
@@ -74,8 +98,9 @@ def read_examples(path) -> Iterator[Example]:
         One `Example` a row. Blank lines are passed over.
 
     Raises:
-        DataError: with file and line, if the file cannot be opened, a column is missing, a label or
-            text is empty, a row has too few or too many fields, or a byte is not UTF-8.
+        DataError: with file and line, if the file cannot be opened, a column is missing or there
+            twice, a label or text is empty, a row has too few or too many fields, fields are not
+            separated by commas, or a byte is not UTF-8.
     """
     path = os.fspath(path)
     header = None
@@ -113,8 +138,9 @@ def read_rows(path) -> Iterator[tuple[int, list[str]]]:
         (line, fields); first the header, its names stripped. Blank lines are passed over.
 
     Raises:
-        DataError: with file and line, if the file cannot be opened or decoded, or a row has other
-            fields than the header.
+        DataError: with file and line, if the file cannot be opened or decoded, fields seem to be
+            separated by something else than commas, two columns have one name, or a row has
+            other fields than the header.
     """
     path = os.fspath(path)
     try:
@@ -136,17 +162,118 @@ def _parse(lines: _Lines, path: str) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
+            if header is None:
+                _check_separator(lines.first, path)
             raise DataError(f"{path}:{start}: not valid CSV ({error})") from error
         if not row:
             continue
         if header is None:
+            if len(row) == 1:
+                _check_separator(row[0], path)
             header = row = [name.strip() for name in row]
+            for name, count in collections.Counter(filter(None, header)).items():
+                if count > 1:
+                    raise DataError(
+                        f"{path}:{start}: {count} columns have the name {name!r}; rename or delete "
+                        "all but one"
+                    )
         elif len(row) != len(header):
             raise DataError(
                 f"{path}:{start}: {len(row)} fields where the header has {len(header)}; "
                 "put a text that contains commas in double quotes"
             )
         yield start, row
+
+
+def _check_separator(header: str, path: str):
+    """Raises DataError if a header without commas, or with stray quotes, has other separators."""
+    for separator, shown in _SEPARATORS.items():
+        names = [name.strip(" \"'\r\n") for name in header.split(separator)]
+        if len(names) > 1 and ("text" in names or "," not in header):
+            unpack = "gzip -dc" if path.endswith(".gz") else "cat"
+            raise DataError(
+                f"{path}:1: the separator seems to be {shown}, not a comma; save the file with "
+                f"commas, or convert it: {unpack} {shlex.quote(path)} | python3 -c "
+                '"import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, '
+                f'delimiter={separator!r}))" > commas.csv'
+            )
+
+
+def look_alike_labels(labels: Iterable[str]) -> list[str]:
+    """Names labels that are told apart and were probably meant to be one.
+
+    Labels look alike that differ only in case, in spaces, in invisible characters, in their Unicode
+    form (`é` in one code point or two, full width), or in how they write a number (`1`, `1.0`).
+
+    Example:
+    ```python
+    look_alike_labels(["home", "HOME", "music"])
+    # ["the labels 'HOME' (1 row) and 'home' (1 row) differ only in case, and are trained as ..."]
+    ```
+
+    Args:
+        labels: The label of every row.
+
+    Returns:
+        A sentence for each group of such labels; none if every label is distinct.
+    """
+    counts = collections.Counter(labels)
+    groups = collections.defaultdict(list)
+    for name in sorted(counts):
+        groups[_essence(name)].append(name)
+    groups = [names for names in groups.values() if len(names) > 1]
+    sentences = []
+    for names in groups[:_MOST_LOOK_ALIKES]:
+        kind = _difference(names)
+        spelling = ascii if kind == _UNICODE else repr
+        *first, last = [
+            f"{spelling(name)} ({counts[name]} row{'s' if counts[name] > 1 else ''})"
+            for name in names
+        ]
+        sentences.append(
+            f"the labels {', '.join(first)} and {last} differ only in {kind}, and are trained as "
+            f"{len(names)} classes; write them alike if they mean the same"
+        )
+    if len(groups) > _MOST_LOOK_ALIKES:
+        sentences.append(f"{len(groups) - _MOST_LOOK_ALIKES} more groups of labels look alike")
+    return sentences
+
+
+def _visible(name: str) -> str:
+    return "".join(c for c in name if unicodedata.category(c) not in ("Cf", "Cc"))
+
+
+def _number(name: str) -> str:
+    try:
+        return repr(float(name))
+    except ValueError:
+        return name
+
+
+_UNICODE = "invisible characters or Unicode form"
+# What labels may differ in, and what is left without it.
+_DIFFERENCES = {
+    "case": str.casefold,
+    "spaces": lambda name: "".join(name.split()),
+    _UNICODE: lambda name: _visible(unicodedata.normalize("NFKC", name)),
+    "how they write a number": _number,
+}
+
+
+def _essence(name: str) -> str:
+    """Returns what is left of a label without all that look-alikes differ in."""
+    for kind in (_UNICODE, "case", "spaces"):
+        name = _DIFFERENCES[kind](name)
+    # Case folding can undo the normal form; a number is compared by value, last.
+    return _number(unicodedata.normalize("NFKC", name))
+
+
+def _difference(names: list[str]) -> str:
+    """Returns in what alone the labels differ."""
+    for kind, reduce in _DIFFERENCES.items():
+        if len({reduce(name) for name in names}) == 1:
+            return kind
+    return "case, spaces, Unicode form or how they write a number"
 
 
 def label_names(examples: Iterable[Example], path) -> list[str]:

@@ -7,18 +7,14 @@ its full weight.
 """
 
 import dataclasses
-import hashlib
-import pathlib
 import random
 from collections.abc import Iterable
 
 import numpy as np
 
-from embbert_tf import backbone_run, corpus, tasks
+from embbert_tf import corpus
 from embbert_tf import data as data_lib
-from embbert_tf import run as run_lib
 
-CACHE = "teacher.npz"
 _SCORE = "score"  # Column of soft labels for a regression.
 _SUM_TOLERANCE = 0.02  # Of written probabilities: two decimals of a few classes.
 
@@ -36,95 +32,6 @@ class Teaching:
     values: np.ndarray
     weight: float
     temperature: float = 1.0
-
-
-def check_finished(path) -> None:
-    """Makes sure that a folder holds a finished run.
-
-    Raises:
-        RunError: It does not.
-    """
-    run_lib.read_settings(path)
-    if not backbone_run.weights_path(path).exists():
-        raise run_lib.RunError(
-            f"{path}: no finished run, so it cannot teach ({run_lib.FP32} is missing)"
-        )
-
-
-def check_teachers(paths: Iterable[str], labels: list[str], task: str, pair: bool) -> None:
-    """Makes sure that run folders can teach this task; costs no loading.
-
-    Args:
-        paths: Run folders.
-        labels: Class names of the student; empty for a regression.
-        task: "classification" or "regression".
-        pair: Whether the student's texts are pairs.
-
-    Raises:
-        RunError: One cannot, and why.
-    """
-    for path in paths:
-        check_finished(path)
-        settings = run_lib.read_settings(path)
-        if settings.get("task") != task:
-            raise run_lib.RunError(
-                f"{path}: its task is {settings.get('task')}, that of its pupil {task}"
-            )
-        if bool(settings.get("pair")) != pair:
-            kinds = ("single texts", "pairs of texts")
-            raise run_lib.RunError(
-                f"{path}: was trained on {kinds[not pair]}, the training data has {kinds[pair]}"
-            )
-        taught = run_lib.read_labels(pathlib.Path(path) / run_lib.LABELS)
-        if set(taught) != set(labels):
-            surplus = ", ".join(sorted(set(taught) - set(labels))[:5]) or "none"
-            missing = ", ".join(sorted(set(labels) - set(taught))[:5]) or "none"
-            raise run_lib.RunError(
-                f"{path}: its labels are not those of the training data (missing: {missing}; "
-                f"unknown: {surplus})"
-            )
-
-
-def teach(paths: Iterable[str], examples: list, labels: list[str], cache) -> np.ndarray:
-    """Returns the mean of the teachers' probabilities (or scores); computed once, then read.
-
-    Args:
-        paths: Run folders that `check_teachers` has passed; each uses its own tokenizer.
-        examples: `data.Example`s; their labels are not looked at.
-        labels: Class names in the order wanted; empty for a regression.
-        cache: File that keeps the result. One that belongs to other texts is replaced.
-
-    Returns:
-        float32 (count, L or 1).
-    """
-    digest = hashlib.sha256()
-    for text in (*map(str, paths), *labels, *(f"{e.text}\0{e.text_pair}" for e in examples)):
-        digest.update(text.encode() + b"\n")
-    cache = pathlib.Path(cache)
-    if cache.exists():
-        with np.load(cache) as data:
-            if str(data["digest"]) == digest.hexdigest():
-                return data["values"]
-    from embbert_tf import batches
-
-    total = np.zeros((len(examples), max(len(labels), 1)))
-    for path in paths:
-        run = run_lib.load_run(path)
-        length = run.config.max_length
-        ids = tasks.encode_all(run.tokenizer, examples, run.pair, length)
-        print(f"teacher {path}: reads {len(ids)} texts", flush=True)
-        logits = batches.predict(run.model, ids, length)
-        if labels:
-            logits = softmax(logits)[:, [run.labels.index(label) for label in labels]]
-        total += logits
-    values = (total / len(list(paths))).astype(np.float32)
-
-    def write(temporary):
-        with open(temporary, "wb") as file:
-            np.savez(file, values=values, digest=digest.hexdigest())
-
-    run_lib.write_atomic(cache, write)
-    return values
 
 
 def read_unlabelled(paths: Iterable[str], count: int, seed: int, known: set) -> list:

@@ -4,7 +4,6 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -108,11 +107,8 @@ def fit(
     patience: int = 3,
     seed: int = 0,
     ema: float = 0.0,
-    rate_scales: list | None = None,
     teaching: distill.Teaching | None = None,
-    longest_first: bool = False,
     keep: str = "best",
-    renew: Callable[[int], list[list[int]]] | None = None,
 ) -> list[dict]:
     """Trains with AdamW and leaves the best or the last epoch's weights in the model.
 
@@ -139,12 +135,8 @@ def fit(
         seed: Of the order of texts.
         ema: Decay of the weights' exponential moving average; 0 keeps the weights themselves.
             With it, the averages are measured and kept.
-        rate_scales: Pairs (variable, factor of its learning rate); None leaves them alike.
         teaching: A teacher's opinion of each training text, or None.
-        longest_first: Whether an epoch goes from long texts to short ones.
         keep: Which epoch's weights stay, "best" (of `valid`) or "last".
-        renew: Called with the number of an epoch, from 0: the token ids that take the place of
-            `train`'s in that epoch, as many. None keeps them.
 
     Returns:
         History: a dictionary an epoch.
@@ -158,7 +150,6 @@ def fit(
     )
     # Biases, gains and factors are few and have no size to shrink.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gain", "lambda"])
-    optimizer.set_scales(rate_scales or [])
     if teaching is not None:
         loss = distill.loss(labels, label_smoothing, teaching.temperature)
         goal = distill.goals(train[1], labels, teaching)
@@ -184,14 +175,13 @@ def fit(
         if keep == "best" and stalled(history, patience):
             break
         data = batches.dataset(
-            renew(epoch) if renew else train[0],
+            train[0],
             goal,
             batch_size,
             max_length,
             (seed, epoch),
             token_dropout,
             vocab_size,
-            longest_first,
         )
         start = time.monotonic()
         result = model.fit(

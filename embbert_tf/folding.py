@@ -144,9 +144,6 @@ def kind(name: str) -> str:
 # padding mask pushes scores to the bottom of the range, so the bottom must also lie that deep.
 SCORE_DEPTH = 10.0
 
-# All that the fused kernels round to int8; the portable graph rounds every activation.
-KERNEL_INT8 = ("x", "xhat", "q", "y", "s", "logits")
-
 # Of int8 with zero point 0; all others are asymmetric.
 SYMMETRIC = ("xhat", "v")
 

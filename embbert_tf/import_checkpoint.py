@@ -3,128 +3,286 @@
     python -m embbert_tf.import_checkpoint --input=model.safetensors --tokenizer=tokenizer.json \
         --output=build/imported
 
-Reads safetensors without any further package, and PyTorch state dictionaries (`.pt`, `.bin`) with
-PyTorch's weights-only loader: neither can run code from the file. With a `classifier` in the file
-the result is a run folder, without one a backbone folder for `train --init`.
+Reads safetensors, and PyTorch state dictionaries (`.pt`, `.bin`) with PyTorch's weights-only
+loader: neither can run code from the file. With a `classifier` in the file the result is a run
+folder, without one a backbone folder for `train --init`.
+
+Names may have a prefix, as `torch.nn.DataParallel` (`module.`), `torch.compile` (`_orig_mod.`) and
+training frameworks write it: it is taken off and printed. Heads of pre-training are left out, which
+is printed too, and so are buffers of integers such as `position_ids`.
 """
 
-import json
-import math
+import collections
+import dataclasses
 import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterable
 
 import numpy as np
+import safetensors
 from absl import app, flags
 
 from embbert_tf import run as run_lib
 from embbert_tf import tokenizer as tokenizer_lib
 from embbert_tf.config import EmbBertConfig
 
-# Bytes an element takes, and its NumPy type; bfloat16 is the upper half of a float32.
+# NumPy's name of each type; bfloat16 is the upper half of a float32.
 _SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_MAX_HEADER = 100_000_000  # The format's own limit.
+# Before it, the weights-only loader can be made to run code (CVE-2025-32434).
+_LEAST_TORCH = (2, 6)
+# What PyTorch puts around a module, at any depth.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# Integers that a model keeps and that are no weights.
+_HARMLESS = {"position_ids", "token_type_ids", "num_batches_tracked", "n_averaged"}
+_PRETRAINING_HEADS = ("mlm_classifier", "nsp_classifier")
+_BACKBONE = re.compile(
+    r"((?:.*\.)?)(?:embedder\.(?:token|tok_expander|position|pos_expander|sentence)"
+    r"|norms\.\d+|attentions\.\d+\.(?:query|att_output|conv1d|contract))\.(?:weight|bias)"
+)
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be imported; the message says what is wrong."""
 
 
-def read_safetensors(path) -> dict[str, np.ndarray]:
-    """Reads a safetensors file: 8 bytes of header length, a JSON header, raw tensors.
+def read_safetensors(path, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Reads a safetensors file.
 
     Args:
         path: The file.
+        ignore: Prefixes of tensors to leave out.
 
     Returns:
-        Name to float32 array.
+        Name to float32 array, without the buffers of integers that PyTorch modules keep.
 
     Raises:
-        CheckpointError: if the file is damaged or holds anything but floats.
+        CheckpointError: if the file is damaged or holds anything else but floats.
+        OSError: if it cannot be opened.
     """
     raw = pathlib.Path(path).read_bytes()
-    length = int.from_bytes(raw[:8], "little")
-    if len(raw) < 8 or length > min(len(raw) - 8, _MAX_HEADER):
-        raise CheckpointError(f"{path}: not a safetensors file, or cut short")
-    data = memoryview(raw)[8 + length :]
     try:
-        header = json.loads(raw[8 : 8 + length])
-        entries = {
-            name: (entry["dtype"], [int(size) for size in entry["shape"]], entry["data_offsets"])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: the safetensors header is damaged ({error})") from error
+        entries = dict(safetensors.deserialize(raw))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a safetensors file, damaged or cut short ({_first_line(error)})"
+        ) from error
+    kept = _kept({name: entry["dtype"] for name, entry in entries.items()}, ignore)
     state = {}
-    for name, (dtype, shape, offsets) in entries.items():
+    for name in kept:
+        dtype, shape = entries[name]["dtype"], entries[name]["shape"]
         if dtype not in _SAFETENSORS_TYPES:
-            raise CheckpointError(f"{path}: tensor {name} is {dtype}; only floats can be imported")
-        numpy_type = np.dtype(_SAFETENSORS_TYPES[dtype])
-        begin, end = offsets
-        size = math.prod(shape) * numpy_type.itemsize
-        if min([begin, *shape]) < 0 or end - begin != size or end > len(data):
-            raise CheckpointError(
-                f"{path}: tensor {name} of shape {shape} does not fit its bytes {begin}…{end} "
-                f"of {len(data)}; is the file complete?"
-            )
-        array = np.frombuffer(data[begin:end], numpy_type)
+            raise _not_float(path, name, dtype)
+        array = np.frombuffer(entries[name]["data"], _SAFETENSORS_TYPES[dtype])
         if dtype == "BF16":
             array = (array.astype(np.uint32) << 16).view(np.float32)
         state[name] = array.astype(np.float32).reshape(shape)
     return state
 
 
-def read_pytorch(path) -> dict[str, np.ndarray]:
+def read_pytorch(path, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dictionary without executing anything in it.
 
     Args:
         path: A file from `torch.save(model.state_dict(), path)`.
+        ignore: Prefixes of tensors to leave out.
 
     Returns:
-        Name to float32 array.
+        Name to float32 array, without the buffers of integers that PyTorch modules keep.
 
     Raises:
-        CheckpointError: if PyTorch is not installed, or the file is not a plain dictionary of
-            tensors.
+        CheckpointError: if PyTorch is not installed or too old, or the file is not a plain
+            dictionary of tensors.
     """
     try:
         import torch
     except ImportError as error:
         raise CheckpointError(
-            f"{path}: reading a PyTorch file needs PyTorch (pip install torch); "
+            f"{path}: reading a PyTorch file needs PyTorch (pip install 'torch>=2.6'); "
             "a .safetensors file needs nothing"
         ) from error
+    if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < _LEAST_TORCH:
+        raise CheckpointError(
+            f"{path}: PyTorch {torch.__version__} can be made to run code from such a file "
+            "(CVE-2025-32434); pip install 'torch>=2.6', or convert the file to safetensors"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Pickle, zip and PyTorch each raise their own.
-        reason = str(error).split("\n")[0]
         raise CheckpointError(
-            f"{path}: not a PyTorch file of weights alone ({reason}); "
+            f"{path}: not a PyTorch file of weights alone ({_first_line(error)}); "
             "save model.state_dict(), or convert it to safetensors"
         ) from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise CheckpointError(f"{path}: not a dictionary of tensors; save model.state_dict()")
-    return {name: value.detach().float().numpy() for name, value in state.items()}
+    types = {name: str(value.dtype).removeprefix("torch.") for name, value in state.items()}
+    result = {}
+    for name in _kept(types, ignore):
+        if not state[name].is_floating_point():
+            raise _not_float(path, name, types[name])
+        try:
+            result[name] = state[name].detach().float().numpy()
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            raise CheckpointError(
+                f"{path}: tensor {name} has no values to read ({_first_line(error)})"
+            ) from error
+    return result
 
 
-def read_state(path) -> dict[str, np.ndarray]:
+def _kept(types: dict[str, str], ignore: Iterable[str]) -> list[str]:
+    """Returns the names to read, of {name: type}: neither ignored nor a harmless buffer.
+
+    A prefix to ignore may be written as in the file or without what PyTorch put in front.
+    """
+    ignore = tuple(ignore)
+    names = [name for name in types if not name.startswith(ignore)]
+    known = known_names(names).names
+    return [
+        name
+        for name in names
+        if not known[name].startswith(ignore)
+        and not (_is_integer(types[name]) and name.rpartition(".")[2] in _HARMLESS)
+    ]
+
+
+def _is_integer(dtype: str) -> bool:
+    return re.fullmatch(r"[iu]\d+|u?int\d+|bool", dtype.lower()) is not None
+
+
+def _not_float(path, name: str, dtype: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: tensor {name} is {dtype}; only floats can be imported (F64, F32, F16, BF16); if "
+        f"it is no weight, leave it out with --ignore={name}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_state(path, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """Reads a checkpoint of either format, told apart by the ending.
+
+    Args:
+        path: `.safetensors`, or a PyTorch state dictionary.
+        ignore: Prefixes of tensors to leave out.
+
+    Returns:
+        Name, as in the file, to float32 array.
 
     Raises:
         CheckpointError: if it cannot be read.
     """
     try:
         if str(path).endswith(".safetensors"):
-            return read_safetensors(path)
+            return read_safetensors(path, ignore)
         with open(path, "rb"):
             pass
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened ({error.strerror or error})") from error
-    return read_pytorch(path)
+    return read_pytorch(path, ignore)
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownNames:
+    """What the tensors of a file are called in the published checkpoints.
+
+    Attributes:
+        names: Name in the file to published name.
+        prefix: What stands in front of the names in the file; empty if nothing does.
+    """
+
+    names: dict[str, str]
+    prefix: str
+
+
+def known_names(names: Iterable[str]) -> KnownNames:
+    """Takes off what stands in front of the published names.
+
+    Wrappers of PyTorch go wherever they stand. Of the rest, whatever precedes `embedder.…`,
+    `norms.…` and `attentions.…` becomes `model.` beside a classifier, or nothing without one.
+
+    Example:
+    ```python
+    known_names(["module.model.norms.0.weight"])
+    # KnownNames({"module.model.norms.0.weight": "model.norms.0.weight"}, "module.")
+    ```
+
+    Args:
+        names: Of all tensors in the file.
+
+    Returns:
+        The published names; names that are none stay, but for a prefix that all share.
+    """
+    bare = {
+        name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in names
+    }
+    matches = {name: match for name in bare if (match := _BACKBONE.fullmatch(bare[name]))}
+    if not matches:
+        return KnownNames(bare, "")
+    fronts = collections.Counter(match[1] for match in matches.values())
+    front = fronts.most_common(1)[0][0]
+    # The classifier lies beside the backbone or further out.
+    steps = [0, *(at + 1 for at, letter in enumerate(front) if letter == ".")]
+    heads = [
+        front[:step]
+        for step in reversed(steps)
+        if any(name.startswith(f"{front[:step]}classifier.") for name in bare.values())
+    ]
+    within_model = front == "model." or front.endswith(".model.")
+    outer = heads[0] if heads else front.removesuffix("model.") if within_model else front
+    inner = "model." if within_model or (heads and front) else ""
+    known = {}
+    for name, short in bare.items():
+        if short.startswith(front):
+            known[name] = inner + short[len(front) :] if front != outer else short[len(front) :]
+        else:
+            known[name] = short.removeprefix(outer)
+    # As the file has it, wrappers included.
+    example = next(name for name, match in matches.items() if match[1] == front)
+    target = known[example]
+    prefix = example.removesuffix(target)
+    if prefix == example:  # A wrapper within the name: say all that precedes its last part.
+        prefix = example[: example.index(target.removeprefix("model.").split(".")[0])]
+    return KnownNames(known, prefix)
+
+
+def published_state(
+    state: dict[str, np.ndarray], report: Callable[[str], None] = lambda line: None
+) -> dict[str, np.ndarray]:
+    """Returns the state under the published names, without heads of pre-training.
+
+    Args:
+        state: From `read_state`.
+        report: Called with a sentence on a prefix that was taken off, and on heads left out.
+
+    Raises:
+        CheckpointError: if two tensors come to have one name.
+    """
+    known = known_names(state)
+    twice = [name for name, count in collections.Counter(known.names.values()).items() if count > 1]
+    if twice:
+        both = [name for name in state if known.names[name] == twice[0]]
+        raise CheckpointError(
+            f"{' and '.join(both)} are both {twice[0]}; leave one out with --ignore={both[-1]}"
+        )
+    if known.prefix:
+        report(f"names begin with '{known.prefix}', which is taken off")
+    heads = [
+        head
+        for head in _PRETRAINING_HEADS
+        if any(name.startswith(f"{head}.") for name in known.names.values())
+    ]
+    if heads:
+        report(f"{' and '.join(heads)} served pre-training and are left out")
+    return {
+        known.names[name]: value
+        for name, value in state.items()
+        if known.names[name].split(".")[0] not in _PRETRAINING_HEADS
+    }
 
 
 class _Source:
@@ -273,7 +431,14 @@ def build_model(state: dict[str, np.ndarray]):
 
 
 def import_checkpoint(
-    path, tokenizer_path, output, labels=None, task="classification", pair=False, ignore=()
+    path,
+    tokenizer_path,
+    output,
+    labels=None,
+    task="classification",
+    pair=False,
+    ignore=(),
+    report: Callable[[str], None] = lambda line: None,
 ):
     """Imports a checkpoint file into a folder.
 
@@ -285,6 +450,7 @@ def import_checkpoint(
         task: "classification" or "regression".
         pair: True if the classifier reads pairs of texts.
         ignore: Prefixes of tensors to leave out.
+        report: Called with each sentence on what was taken off or left out.
 
     Returns:
         The model.
@@ -294,13 +460,9 @@ def import_checkpoint(
         RunError: if the labels or the tokenizer do not fit.
         TokenizerError: if the tokenizer cannot be read.
     """
-    state = {
-        name: value
-        for name, value in read_state(path).items()
-        if not any(name.startswith(prefix) for prefix in ignore)
-    }
+    state = read_state(path, ignore)
     try:
-        model = build_model(state)
+        model = build_model(published_state(state, report))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     from embbert_tf import backbone_run
@@ -365,7 +527,7 @@ def define_flags(values=flags.FLAGS):
     flags.DEFINE_list(
         "ignore",
         [],
-        "Prefixes of tensors to leave out, such as a pre-training head's.",
+        "Prefixes of tensors to leave out, such as another task's head.",
         flag_values=values,
     )
     flags.mark_flags_as_required(["input", "tokenizer", "output"], flag_values=values)
@@ -382,6 +544,7 @@ def main(_, values=flags.FLAGS):
             values.task,
             values.pair,
             values.ignore,
+            lambda line: print(f"{values.input}: {line}"),
         )
     except (CheckpointError, run_lib.RunError, tokenizer_lib.TokenizerError, OSError) as error:
         print(f"import_checkpoint: {error}", file=sys.stderr)

@@ -2,11 +2,10 @@
 
 Example:
   python -m embbert_tf.make_texts --train=train.csv --names=corpus.txt.gz --output=texts.txt.gz
-  python -m embbert_tf.train --train=train.csv --teacher=build/big1,build/big2 \
-      --unlabelled=texts.txt.gz --output=build/small
+  python -m embbert_tf.train --train=train.csv --soft_labels=soft.csv --output=build/small
 
-What the texts are: `embbert_tf/name_swap.py`. A teacher outside this project reads them and writes
-its probabilities as `--soft_labels` (docs/training.md).
+What the texts are: `embbert_tf/name_swap.py`. In between a teacher in any framework reads them and
+writes its probabilities as `soft.csv` (docs/training.md).
 """
 
 import gzip

@@ -2,7 +2,7 @@
 
 A command such as "find the terror within" is a frame of frequent words with a name in it. A few
 thousand commands show every frame, but few of the names that can stand in it; a teacher that has
-read more than the pupil knows names that the training texts lack. Texts with other names in the
+read more than the student knows names that the training texts lack. Texts with other names in the
 same frames are what it can pass that on with (more texts of the task's kind are what distilling
 small models needs most: arXiv 1903.12136, 1909.10351). Some texts lose a word or get another, some
 are the head of one text and the tail of another: what lies between the classes gets a teacher's

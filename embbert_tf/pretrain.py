@@ -75,7 +75,7 @@ class EmbBertPretrainer(keras.Model):
 
     Example:
     ```python
-    model = EmbBertPretrainer(PRESETS["tiny"])
+    model = EmbBertPretrainer(PRESETS["test"])
     tokens, follows = model((ids, positions))  # (B, P, V), (B,)
     ```
 

@@ -35,12 +35,6 @@ _TOKEN_DROPOUT = flags.DEFINE_float(
 _SAMPLES = flags.DEFINE_integer(
     "samples", 256, "Training texts from which the ranges start.", lower_bound=1
 )
-_STEPS = flags.DEFINE_enum(
-    "steps",
-    "learnt",
-    ["learnt", "average"],
-    "Ranges of the activations: learnt by gradient descent, or moving averages.",
-)
 _SELF_DISTILL = flags.DEFINE_float(
     "self_distill",
     0.5,
@@ -51,44 +45,27 @@ _SELF_DISTILL = flags.DEFINE_float(
 _UNLABELLED = flags.DEFINE_list(
     "unlabelled",
     [],
-    "Files, plain or .gz, with a text a line, to which only the terms of --self_distill and "
-    "--consistency apply.",
+    "Files, plain or .gz, with a text a line, to which the term of --self_distill alone applies.",
 )
 _UNLABELLED_COUNT = flags.DEFINE_integer(
     "unlabelled_count", 0, "How many of them to draw at random; 0: all.", lower_bound=0
-)
-_CONSISTENCY = flags.DEFINE_float(
-    "consistency",
-    0.0,
-    "Weight of the logarithm of the distance between the portable graph's logits and the fused "
-    "kernels', for which each batch is computed twice; 0: none. 0.4 with --epochs=10 "
-    "--learning_rate=5e-4 --keep=last served Emotion.",
-    lower_bound=0,
 )
 _KEEP = flags.DEFINE_enum(
     "keep",
     "best",
     ["best", "last"],
-    "Epoch that stays: the best on the validation rows, or the last, in which the roundings agree "
-    "most.",
+    "Epoch that stays: the best on the validation rows, or the last.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of order and samples.", lower_bound=0)
 CHECKPOINT = "qat_checkpoint.npz"
 _SETTINGS = "qat.json"
 _TEMPERATURE = 2.0  # Of the self-distillation.
 # What runs did before there was a flag for it.
-_FORMER = {
-    "steps": "average",
-    "self_distill": 0.0,
-    "consistency": 0.0,
-    "keep": "best",
-    "unlabelled_count": 0,
-    "unlabelled_sha256": [],
-}
+_FORMER = {"self_distill": 0.0, "keep": "best", "unlabelled_count": 0, "unlabelled_sha256": []}
+# What every run does since there is no flag for it any more. Folders may have been told otherwise.
+_NOW = {"steps": "learnt", "consistency": 0.0}
 _SAME_RUN = [
-    "steps",
     "self_distill",
-    "consistency",
     "keep",
     "epochs",
     "batch_size",
@@ -148,19 +125,32 @@ def _more(run, known: list) -> list:
     return distill.read_unlabelled(_UNLABELLED.value, _UNLABELLED_COUNT.value, _SEED.value, known)
 
 
+def _check_same(path: pathlib.Path, settings: dict) -> None:
+    """Makes sure that a folder's quantization-aware training, if it has one, is of these settings.
+
+    Raises:
+        RunError: It is of others.
+    """
+    if not (path / _SETTINGS).exists():
+        return
+    recorded = run_lib.read_json(path / _SETTINGS).get("qat", {})
+    before = _FORMER | recorded
+    if "self_distill" not in recorded:  # It came together with learnt ranges.
+        before.setdefault("steps", "average")
+    now = {name: value for name, value in _NOW.items() if name in before} | settings
+    changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if changed:
+        raise run_lib.RunError(
+            f"{path}: holds a quantization-aware training with other {', '.join(changed)}; delete "
+            f"{path / _SETTINGS} and {path / run_lib.RANGES} to do it anew"
+        )
+
+
 def _qat() -> None:
     path = pathlib.Path(_RUN.value)
     settings = {"qat": {name: flags.FLAGS[name].value for name in _SAME_RUN}}
     settings["qat"]["unlabelled_sha256"] = [tasks.digest(file) for file in _UNLABELLED.value]
-    before = settings
-    if (path / _SETTINGS).exists():
-        before = run_lib.read_json(path / _SETTINGS)
-        before = {"qat": _FORMER | before.get("qat", {})}
-    if before != settings:
-        raise run_lib.RunError(
-            f"{path}: holds a quantization-aware training with other flags; delete "
-            f"{path / _SETTINGS} and {path / run_lib.RANGES} to do it anew"
-        )
+    _check_same(path, settings["qat"])
     if (path / run_lib.RANGES).exists() and (path / _SETTINGS).exists():
         print(f"{path}: this quantization-aware training has finished already; nothing to do")
         return
@@ -202,9 +192,7 @@ def _qat() -> None:
     rng = random.Random(_SEED.value)
     sample = rng.sample(train[0], min(_SAMPLES.value, len(train[0])))
     model.start_from(run.model, sample)
-    model.consistency = _CONSISTENCY.value
-    if _STEPS.value == "learnt":
-        model.learn_steps(sample)
+    model.learn_steps(sample)
     teaching = None
     if _SELF_DISTILL.value:
         said = batches.predict(run.model, train[0], run.config.max_length)

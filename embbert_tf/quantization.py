@@ -1,9 +1,9 @@
 """Quantization-aware training: the folded classifier with every int8 tensor of the device in it.
 
 The forward pass is that of `embbert_tf.folding`, and each activation named there goes through a
-fake quantizer of tensorflow-model-optimization, in the same place and with the same granularity as
-on the device. The weights stay those of the fp32 classifier: they are folded anew in every step,
-and the folded value is quantized (straight-through), as it is the folded value that ships.
+fake quantizer, in the same place and with the same granularity as on the device. The weights stay
+those of the fp32 classifier: they are folded anew in every step, and the folded value is quantized
+(straight-through, by tensorflow-model-optimization), as it is the folded value that ships.
 """
 
 import numpy as np
@@ -17,9 +17,6 @@ from embbert_tf import ranges as ranges_lib
 from embbert_tf.config import EmbBertConfig
 
 _quantizers = tfmot.quantization.keras.quantizers
-
-# Below this share of the variance both forward passes of `consistency` are near enough.
-_NEAR = 0.001
 
 
 @tf.custom_gradient
@@ -60,8 +57,8 @@ def _fake_symmetric_int8(x, high):
 class ActivationQuantizer(keras.layers.Layer):
     """Fakes the int8 of one activation.
 
-    While training the range follows a moving average of what is seen; after `learn` it is learnt
-    by gradient descent; after `grow` it takes in all that is seen.
+    The range is a constant, as it is in a saved model; after `learn` it is learnt by gradient
+    descent, after `grow` it takes in all that training sees.
 
     Args:
         symmetric: Zero point 0, for tensors that serve as a filter on the device.
@@ -69,8 +66,6 @@ class ActivationQuantizer(keras.layers.Layer):
 
     Call arguments:
         x: float32, any shape; 0 where a value must not count (padding).
-        dither: Whether to round at random: up to half a step is added first. Learnt ranges alone
-            know it.
 
     Returns:
         `x`, rounded to 256 levels.
@@ -79,12 +74,15 @@ class ActivationQuantizer(keras.layers.Layer):
     def __init__(self, symmetric=False, **kwargs):
         super().__init__(**kwargs)
         self.symmetric = symmetric
-        self._quantizer = _quantizers.MovingAverageQuantizer(
-            num_bits=8, per_axis=False, symmetric=symmetric, narrow_range=symmetric
-        )
-        self._weights_of_quantizer = self._quantizer.build(None, "range", self)
+        # In this order, which is that of the weights in a `.keras` file.
+        self._low = self._end("range_min", -6.0)
+        self._high = self._end("range_max", 6.0)
         self._growing = False
         self._factors = None
+
+    def _end(self, name, value):
+        start = keras.initializers.Constant(value)
+        return self.add_weight(name=name, shape=(), initializer=start, trainable=False)
 
     def learn(self):
         """Makes the range trainable, from where it is.
@@ -103,42 +101,33 @@ class ActivationQuantizer(keras.layers.Layer):
         """Makes the range in training the widest seen: for values that must never be cut."""
         self._growing = True
 
-    def call(self, x, training=None, dither=False):
-        """Quantizes; in training, moves the range first."""
-        weights = self._weights_of_quantizer
-        if self._factors is not None:
-            low, high = self._learnt()
-            if dither:
-                step = tf.stop_gradient(high - low) / 255.0
-                x += step * tf.random.uniform(tf.shape(x), -0.5, 0.5)
-            return _fake_symmetric_int8(x, high) if self.symmetric else _fake_int8(x, low, high)
-        if self._growing:
-            if training:
-                weights["min_var"].assign(tf.minimum(weights["min_var"], tf.reduce_min(x)))
-                weights["max_var"].assign(tf.maximum(weights["max_var"], tf.reduce_max(x)))
-            training = False
-        return self._quantizer(x, bool(training), weights)
+    def call(self, x, training=None):
+        """Quantizes; in training, a growing range takes in `x` first."""
+        if self._growing and training:
+            self._low.assign(tf.minimum(self._low, tf.reduce_min(x)))
+            self._high.assign(tf.maximum(self._high, tf.reduce_max(x)))
+        low, high = self._ends()
+        return _fake_symmetric_int8(x, high) if self.symmetric else _fake_int8(x, low, high)
 
-    def _learnt(self):
-        weights = self._weights_of_quantizer
-        high = weights["max_var"] * tf.exp(self._factors[-1])
-        return (-high if self.symmetric else weights["min_var"] * tf.exp(self._factors[0])), high
+    def _ends(self):
+        """Returns (low, high), scalar tensors with the gradient of the factors, if any."""
+        low, high = tf.convert_to_tensor(self._low), tf.convert_to_tensor(self._high)
+        if self._factors is not None:
+            low, high = low * tf.exp(self._factors[0]), high * tf.exp(self._factors[-1])
+        return (-high if self.symmetric else low), high
 
     def set_range(self, low: float, high: float):
         """Sets the range, which always holds 0."""
         low, high = min(low, 0.0), max(high, 0.0)
         if self.symmetric:
             low, high = -max(-low, high), max(-low, high)
-        self._weights_of_quantizer["min_var"].assign(low)
-        self._weights_of_quantizer["max_var"].assign(high)
+        self._low.assign(low)
+        self._high.assign(high)
 
     def range(self) -> tuple[float, float]:
         """Returns (low, high)."""
-        weights = self._weights_of_quantizer
-        if self._factors is not None:
-            low, high = self._learnt()
-            return float(low), float(high)
-        return float(weights["min_var"].numpy()), float(weights["max_var"].numpy())
+        low, high = self._ends()
+        return float(low), float(high)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -186,8 +175,10 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
     ```python
     model = QuantizedClassifier(run.model.config, run.model.num_labels)
     model.start_from(run.model, calibration_sequences)
+    model.learn_steps(calibration_sequences)
     model.compile(optimizer="adam", loss=...)
     model.fit(dataset)
+    model.settled().save("qat.keras")
     model.ranges()  # {"x0": (-3.1, 2.9), ...}
     ```
 
@@ -195,13 +186,6 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         config: An `EmbBertConfig`, or the dictionary of one.
         num_labels: Number of logits, L.
         **kwargs: Of `keras.Model`.
-
-    Attributes:
-        consistency: In training, weight of the logarithm of the squared distance between two
-            forward passes, one rounded as in the portable graph, one as in the fused kernels and
-            with dither. 0 leaves the second pass away; otherwise training sees the mean of both
-            passes' logits. It makes answers rare that depend on how a value happened to be
-            rounded, as "R-Drop" (Liang et al., arXiv 2106.14448) does for dropout.
 
     Call arguments:
         ids: int32 (batch, n), `[PAD]` = 0 at the end.
@@ -216,8 +200,6 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
             config = EmbBertConfig.from_dict(config)
         self.config = config
         self.num_labels = num_labels
-        self.consistency = 0.0
-        self._kernels = False
         self.classifier = classifier_lib.EmbBertClassifier(
             config, num_labels, dropout=0.0, name="classifier"
         )
@@ -308,35 +290,13 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
 
     def call(self, ids, training=None):
         """Computes the logits, fake-quantized."""
-        portable = self._logits(ids, training)
-        if not (training and self.consistency):
-            return portable
-        kernels = self._logits(ids, training, kernels=True)
-        # What decides are differences between labels, or if there are none between texts.
-        centre = tf.reduce_mean(portable, axis=-1 if self.num_labels > 1 else 0, keepdims=True)
-        # A constant to the gradient: else the variance of sure answers grows to hide a distance
-        # that decides the unsure ones.
-        variance = tf.stop_gradient(tf.reduce_mean(tf.square(portable - centre))) + 1e-6
-        share = tf.reduce_mean(tf.square(portable - kernels)) / variance
-        # By its logarithm: halving it is worth the same at the start, where more would drown the
-        # task's own gradient, as at the end.
-        self.add_loss(self.consistency * tf.math.log(1.0 + share / _NEAR))
-        return (portable + kernels) / 2.0
-
-    def _logits(self, ids, training, kernels=False):
-        """One forward pass: all roundings, or those of the fused kernels with dither."""
-        self._kernels = kernels
         return self.folded_logits(ids, training)
 
     def _activation(self, name, x, training):
-        if self._kernels and folding.kind(name) not in folding.KERNEL_INT8:
-            return x
-        return self.activation_quantizers[name](x, training=training, dither=self._kernels)
+        return self.activation_quantizers[name](x, training=training)
 
     def _share(self, x):
         """Rounds what lies between 0 and 1 as TFLM does in softmax and sigmoid."""
-        if self._kernels:
-            return x
         return tf.quantization.fake_quant_with_min_max_args(x, 0.0, 255 / 256)
 
     def _weight(self, name, w):

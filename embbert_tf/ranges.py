@@ -4,10 +4,9 @@ import numpy as np
 
 from embbert_tf import folding
 
-# Values kept of each activation: enough for a 0.01 % quantile, small enough for any model.
+# Values kept of each activation: enough for its shape, small enough for any model.
 _KEPT = 1 << 17
 _MSE_VALUES = 20000  # of which as many are tried with every range
-_PERCENTILE = 0.01
 SCORE_DEPTH = folding.SCORE_DEPTH
 # Of a row's scale its largest matters most, and two logits cut alike would tie.
 NEVER_CUT = ("ms", "r", "logits")
@@ -102,7 +101,7 @@ class RangeMeter:
         """Returns (low, high) of every activation.
 
         Args:
-          method: "minmax", "percentile" or "mse".
+          method: "minmax" or "mse".
 
         Raises:
           ValueError: An unknown method, or nothing was run.
@@ -117,12 +116,10 @@ class RangeMeter:
             if name.startswith("scores"):
                 # Nothing but the top of the range matters in a softmax.
                 low = self.score_floor(name)
-            elif method == "percentile":
-                low, high = np.percentile(values, [_PERCENTILE, 100 - _PERCENTILE])
             elif method == "mse":
                 if folding.kind(name) not in NEVER_CUT:
                     low, high = _mse_range(values, low, high, symmetric)
             elif method != "minmax":
-                raise ValueError(f"no range method '{method}'; there are minmax, percentile, mse")
+                raise ValueError(f"no range method '{method}'; there are minmax, mse")
             result[name] = (float(low), float(high))
         return result

@@ -12,7 +12,6 @@
 | `ranges.json` | `{activation: [min, max]}` that it learnt |
 | `qat.json` | its flags |
 | `metrics.json` | history, validation and test figures under `fp32` and `qat` |
-| `teacher.npz` | a teacher's probabilities of the training texts; removed when training ends |
 | `checkpoint.npz`, `qat_checkpoint.npz` | state to resume from; removed when a stage ends |
 """
 

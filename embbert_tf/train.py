@@ -16,7 +16,7 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from embbert_tf import augment, backbone_run, distill, tasks
+from embbert_tf import backbone_run, distill, tasks
 from embbert_tf import data as data_lib
 from embbert_tf import metrics as metrics_lib
 from embbert_tf import run as run_lib
@@ -76,66 +76,17 @@ _EMA = flags.DEFINE_float(
     0,
     0.9999,
 )
-_LAYER_DECAY = flags.DEFINE_float(
-    "layer_decay",
-    1.0,
-    "Each layer learns at this times the rate of the one above it; the head at the full rate. For "
-    "a model that starts --init'ed.",
-    0,
-    1,
-)
-_LENGTH_SCHEDULE = flags.DEFINE_enum(
-    "length_schedule",
-    "random",
-    ["random", "longest_first"],
-    "Order of the batches of an epoch: mixed, or from long texts to short ones.",
-)
-_RARE_WORDS = flags.DEFINE_float(
-    "rare_words",
-    0.0,
-    "Share of the words in at most 20 training texts, names mostly, that are exchanged for other "
-    "such words, in three texts of five, anew in each epoch. For tasks in which names tell little.",
-    0,
-    1,
-)
-_ROUNDING_NOISE = flags.DEFINE_float(
-    "rounding_noise",
-    0.0,
-    "Train with noise this many int8 steps wide on every activation that becomes int8, so that no "
-    "answer hangs on how a value is rounded; takes the place of --dropout. 0: none; 8 to 12 "
-    "served SST-2.",
-    0,
-    64,
-)
-_ROUNDING_AGREEMENT = flags.DEFINE_float(
-    "rounding_agreement",
-    2.0,
-    "With --rounding_noise each batch is computed twice; weight of the distance between the two.",
-    lower_bound=0,
-)
-_TEACHER = flags.DEFINE_list(
-    "teacher", [], "Run folders, separated by commas, whose mean probabilities are a target too."
-)
 _SOFT_LABELS = flags.DEFINE_string(
     "soft_labels",
     None,
-    "Instead of --teacher: CSV with the columns text[,text_pair] and one for each label, holding "
-    "any teacher's probabilities (regression: `score`). Texts beside the training texts add to "
-    "them.",
+    "CSV of a teacher's probabilities: the columns text[,text_pair] and one for each label "
+    "(regression: `score`). Texts beside the training texts add to them.",
 )
 _TEACHER_WEIGHT = flags.DEFINE_float(
     "teacher_weight", 0.5, "Share of the loss that is the teacher's.", 0, 1
 )
 _TEMPERATURE = flags.DEFINE_float(
-    "temperature", 2.0, "Softens the probabilities of teacher and pupil.", 0.1, 100
-)
-_UNLABELLED = flags.DEFINE_list(
-    "unlabelled",
-    [],
-    "Files, plain or .gz, with a text a line, to which only the teacher's term applies.",
-)
-_UNLABELLED_COUNT = flags.DEFINE_integer(
-    "unlabelled_count", 0, "How many of them to draw at random; 0: all.", lower_bound=0
+    "temperature", 2.0, "Softens the probabilities of teacher and student.", 0.1, 100
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order and dropout.", lower_bound=0)
 _HELD_OUT = 0.1
@@ -158,14 +109,8 @@ _SAME_RUN = (  # flags that make another model
 _OPTIONS = (
     "keep",
     "ema",
-    "layer_decay",
-    "length_schedule",
-    "rare_words",
-    "rounding_noise",
-    "rounding_agreement",
     "teacher_weight",
     "temperature",
-    "unlabelled_count",
 )
 
 
@@ -178,13 +123,8 @@ def _settings(config: EmbBertConfig, pair: bool) -> dict:
     values = {name: flags.FLAGS[name].value for name in _SAME_RUN}
     options = {name: flags.FLAGS[name] for name in _OPTIONS}
     values |= {name: flag.value for name, flag in options.items() if flag.value != flag.default}
-    for name, paths in (
-        ("teacher", [str(backbone_run.weights_path(path)) for path in _TEACHER.value]),
-        ("soft_labels", [_SOFT_LABELS.value] if _SOFT_LABELS.value else []),
-        ("unlabelled", _UNLABELLED.value),
-    ):
-        if paths:
-            values[f"{name}_sha256"] = [tasks.digest(path) for path in paths]
+    if _SOFT_LABELS.value:
+        values["soft_labels_sha256"] = [tasks.digest(_SOFT_LABELS.value)]
     for name, path in (("train", _TRAIN.value), ("valid", _VALID.value)):
         values[f"{name}_sha256"] = tasks.digest(path)
     tokenizer = _TOKENIZER.value
@@ -226,10 +166,11 @@ def _prepare(path: pathlib.Path):
     labels = []
     if _TASK.value == "classification":
         labels = data_lib.label_names(examples, _TRAIN.value)
+        for sentence in data_lib.look_alike_labels(e.label for e in examples):
+            print(f"train: warning: {sentence}", file=sys.stderr)
     elif len(examples) < 2:
         raise data_lib.DataError(f"{_TRAIN.value}: too few rows")
     pair = examples[0].text_pair is not None
-    distill.check_teachers(_TEACHER.value, labels, _TASK.value, pair)
     if _VALID.value:
         train, valid = examples, list(data_lib.read_examples(_VALID.value))
         if not valid:
@@ -259,9 +200,9 @@ def _prepare(path: pathlib.Path):
     return train, valid, labels, pair, tokenizer
 
 
-def _taught(path: pathlib.Path, train: list, valid: list, labels: list[str], pair: bool):
-    """Returns (examples without a label, what the teacher says of them and `train`), or None."""
-    if not _TEACHER.value and not _SOFT_LABELS.value:
+def _taught(train: list, valid: list, labels: list[str], pair: bool):
+    """Returns (examples without a label, what the teacher says of `train` and them, or None)."""
+    if not _SOFT_LABELS.value:
         return [], None
 
     def keys(examples):
@@ -271,39 +212,14 @@ def _taught(path: pathlib.Path, train: list, valid: list, labels: list[str], pai
     measuring = set(keys(valid))
     if _TEST.value:
         measuring |= set(keys(data_lib.read_examples(_TEST.value)))
-    more = []
-    if _TEACHER.value:
-        if _UNLABELLED.value:
-            more = distill.read_unlabelled(
-                _UNLABELLED.value,
-                _UNLABELLED_COUNT.value,
-                _SEED.value,
-                measuring | set(keys(train)),
-            )
-        values = distill.teach(_TEACHER.value, train + more, labels, path / distill.CACHE)
-    else:
-        soft = distill.read_soft_labels(_SOFT_LABELS.value, labels, pair)
-        unknown = soft.keys() - set(keys(train)) - measuring
-        more = [data_lib.Example(*key, "") for key in soft if key in unknown]
-        nothing = np.full(max(len(labels), 1), np.nan, np.float32)
-        values = np.stack([soft.get(key, nothing) for key in keys(train + more)])
-        if np.isnan(values).all():
-            raise data_lib.DataError(f"{_SOFT_LABELS.value}: no text that may be trained on")
+    soft = distill.read_soft_labels(_SOFT_LABELS.value, labels, pair)
+    unknown = soft.keys() - set(keys(train)) - measuring
+    more = [data_lib.Example(*key, "") for key in soft if key in unknown]
+    nothing = np.full(max(len(labels), 1), np.nan, np.float32)
+    values = np.stack([soft.get(key, nothing) for key in keys(train + more)])
+    if np.isnan(values).all():
+        raise data_lib.DataError(f"{_SOFT_LABELS.value}: no text that may be trained on")
     return more, distill.Teaching(values, _TEACHER_WEIGHT.value, _TEMPERATURE.value)
-
-
-def _check_flags(pair: bool) -> None:
-    if _TEACHER.value and _SOFT_LABELS.value:
-        raise run_lib.RunError("--teacher and --soft_labels exclude each other")
-    if _UNLABELLED.value and not _TEACHER.value:
-        raise run_lib.RunError("--unlabelled texts need a --teacher")
-    if _UNLABELLED.value and pair:
-        raise run_lib.RunError(
-            "--unlabelled has single texts, the training data pairs; give pairs with their "
-            "probabilities as --soft_labels"
-        )
-    for path in _TEACHER.value:
-        distill.check_finished(path)
 
 
 def _check_files() -> bool:
@@ -335,7 +251,6 @@ def _take_over(model, labels: list[str]) -> None:
 def _train() -> None:
     path = pathlib.Path(_OUTPUT.value)
     pair = _check_files()
-    _check_flags(pair)
     config = PRESETS[_PRESET.value]
     if _INIT.value:
         config = EmbBertConfig.from_dict(run_lib.read_settings(_INIT.value)["config"])
@@ -363,8 +278,7 @@ def _train() -> None:
 
     from tensorflow import keras
 
-    from embbert_tf import fitting, rounding_noise
-    from embbert_tf import optimizer as optimizer_lib
+    from embbert_tf import fitting
     from embbert_tf.classifier import EmbBertClassifier
 
     keras.utils.set_random_seed(_SEED.value)
@@ -381,18 +295,10 @@ def _train() -> None:
             ("valid", valid, _VALID.value or _TRAIN.value),
         )
     }
-    more, teaching = _taught(path, train, valid, labels, pair)
+    more, teaching = _taught(train, valid, labels, pair)
     if more:
         ids = tasks.encode_all(tokenizer, more, pair, config.max_length)
         encoded["train"] = distill.joined(encoded["train"], ids, labels)
-    renew = None
-    if _RARE_WORDS.value:
-        rare = augment.RareWords(train + more, _RARE_WORDS.value)
-
-        def renew(epoch):
-            texts = rare.exchanged((_SEED.value, epoch, 1))
-            return tasks.encode_all(tokenizer, texts, pair, config.max_length)
-
     lengths = [len(ids) for ids in encoded["train"][0]]
     unlabelled = f" and {len(more)} without a label" if more else ""
     print(
@@ -401,13 +307,8 @@ def _train() -> None:
         f"{model.count_params():,} parameters",
         flush=True,
     )
-    trained = model
-    if _ROUNDING_NOISE.value:
-        trained = rounding_noise.NoisyClassifier(
-            model, _ROUNDING_NOISE.value, _ROUNDING_AGREEMENT.value
-        )
     history = fitting.fit(
-        trained,
+        model,
         encoded["train"],
         encoded["valid"],
         checkpoint=path / CHECKPOINT,
@@ -424,11 +325,8 @@ def _train() -> None:
         patience=_PATIENCE.value,
         seed=_SEED.value,
         ema=_EMA.value,
-        rate_scales=optimizer_lib.layer_scales(model, _LAYER_DECAY.value),
         teaching=teaching,
-        longest_first=_LENGTH_SCHEDULE.value == "longest_first",
         keep=_KEEP.value,
-        renew=renew,
     )
     run_lib.write_atomic(path / run_lib.FP32, lambda temporary: model.save(temporary))
     measured = {"history": history}
@@ -441,8 +339,7 @@ def _train() -> None:
         )
         measured["test"] = tasks.measure(model, test, labels, config.max_length)
     run_lib.write_json(path / run_lib.METRICS, {"fp32": measured})
-    for name in (CHECKPOINT, distill.CACHE):
-        (path / name).unlink(missing_ok=True)
+    (path / CHECKPOINT).unlink(missing_ok=True)
     shown = measured.get("test", measured["valid"])
     if labels:
         print(metrics_lib.table(shown))

@@ -55,11 +55,11 @@ def run_module(module, *arguments):
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, small_csv):
-    """A finished run of the tiny preset, quantization-aware training included."""
+    """A finished run of the preset `test`, quantization-aware training included."""
     path = tmp_path_factory.mktemp("run") / "run"
     done = run_module(
         "embbert_tf.train", f"--train={small_csv}", f"--test={small_csv}", f"--output={path}",
-        "--preset=tiny", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0",
+        "--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     done = run_module(

@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
     run = folder / "run"
     run.mkdir()
     tokenizer.save(str(run / run_lib.TOKENIZER))
-    fields = PRESETS["tiny"].to_dict() | {"vocab_size": tokenizer.get_vocab_size()}
+    fields = PRESETS["test"].to_dict() | {"vocab_size": tokenizer.get_vocab_size()}
     keras.utils.set_random_seed(1)
     model = classifier.EmbBertClassifier(EmbBertConfig.from_dict(fields), num_labels=2)
     model.save(run / run_lib.FP32)

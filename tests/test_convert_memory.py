@@ -5,7 +5,6 @@ import portable_models as pm
 import pytest
 
 from converters import arena_map, flatbuffer, memory_model, tflm_probe
-from embbert_tf import folding
 
 # (name, config, length, arguments of the builder)
 CASES = [
@@ -188,21 +187,3 @@ def test_metadata_has_an_offset_for_every_tensor_of_the_file():
     for tensor, offset in zip(graph.tensors, offsets, strict=True):
         assert (offset == -1) == (tensor.data is not None)
         assert offset % memory_model.ALIGNMENT == 0 or offset == -1
-
-
-def test_a_symmetric_graph_has_no_zero_points_and_answers_alike():
-    folded = pm.random_folded(pm.SMALL)
-    built = pm.build(folded, 24, symmetric=True)
-    for op in built.graph.ops:
-        for tensor in op.outputs:
-            if tensor.dtype == np.int8 and op.kind not in ("SOFTMAX", "LOGISTIC"):
-                assert tensor.zero_point == 0, tensor.name
-    sequences = pm.random_sequences(pm.SMALL, 24)
-    got = pm.tflm_logits(pm.to_bytes(built), sequences, 24) * built.graph.outputs[0].scale
-    expected = np.stack([folding.forward(folded, ids) for ids in sequences])
-    asymmetric = pm.build(folded, 24)
-    logits = asymmetric.graph.outputs[0]
-    plain = pm.tflm_logits(pm.to_bytes(asymmetric), sequences, 24).astype(int) - logits.zero_point
-    noise = np.abs(plain * logits.scale - expected).mean()
-    # A bit less of precision: twice the error, and some for luck.
-    assert np.abs(got - expected).mean() < 4 * noise

@@ -1,4 +1,7 @@
+import csv
 import gzip
+import subprocess
+import sys
 
 import pytest
 
@@ -35,6 +38,10 @@ def test_pairs_in_any_column_order(tmp_path):
         (b"text,label\na,b\nc,d,e\n", 3, "3 fields"),
         (b'text,label\na,b\n"c,d\n', 3, "CSV"),
         (b"", 1, "empty"),
+        (b"text,label,text\na,b,c\n", 1, "2 columns have the name 'text'"),
+        ("text,label\na,b\n".encode("utf-16"), 1, "UTF-16"),
+        ("text,label\na,b\n".encode("utf-16-be"), 1, "NUL byte at position 1"),
+        (b"text,label\na,b\nc\0d,b\n", 3, "NUL byte at position 2"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, content, line, words):
@@ -44,6 +51,79 @@ def test_errors_name_file_and_line(tmp_path, content, line, words):
         read(path)
     assert f"{path}:{line}:" in str(caught.value)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("separator", "shown"),
+    [(";", "';'"), ("\t", "a tab"), ("|", "'|'")],
+    ids=["semi", "tab", "bar"],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_another_separator_is_named_and_the_command_mends_it(tmp_path, separator, shown, suffix):
+    path = tmp_path / f"o'clock{suffix}"
+    content = (
+        separator.join(["label", "text"]) + "\n" + separator.join(["on", "now, please"]) + "\n"
+    )
+    path.write_bytes(gzip.compress(content.encode()) if suffix == ".csv.gz" else content.encode())
+    with pytest.raises(data.DataError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:1: the separator seems to be {shown}, not a comma")
+    command = message.split("or convert it: ")[1].replace("python3", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert read(tmp_path / "commas.csv") == [("now, please", None, "on")]
+
+
+def test_another_separator_between_quoted_names(tmp_path):
+    path = tmp_path / "quoted.csv"
+    path.write_text('"text";"label"\n"a";"b"\n')
+    with pytest.raises(data.DataError, match=r"quoted\.csv:1: the separator seems to be ';'"):
+        read(path)
+    path.write_text('text,label\n"a; b",x;y\n')  # No separator there, but a part of the text.
+    assert read(path) == [("a; b", None, "x;y")]
+
+
+def test_a_text_of_any_length_is_read(tmp_path):
+    path = tmp_path / "long.csv"
+    text = "word, " * 50_000
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), (text, "x")])
+    assert read(path) == [(text.strip(), None, "x")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown", "kind"),
+    [
+        (["home", "HOME", "home"], "'HOME' (1 row) and 'home' (2 rows)", "case"),
+        (["set alarm", "set  alarm", "setalarm"], "'set alarm' (1 row) and 'setalarm'", "spaces"),
+        (
+            ["caf\u00e9", "cafe\u0301"],
+            r"'cafe\u0301' (1 row) and 'caf\xe9' (1 row)",
+            "Unicode form",
+        ),
+        (["on", "on\u200b"], r"'on' (1 row) and 'on\u200b' (1 row)", "invisible characters"),
+        (["1", "1.0"], "'1' (1 row) and '1.0' (1 row)", "how they write a number"),
+        (
+            ["Stra\u00dfe 1", "STRASSE1"],
+            "'STRASSE1' (1 row) and 'Straße 1' (1 row)",
+            "case, spaces,",
+        ),
+    ],
+    ids=["case", "spaces", "normal form", "invisible", "number", "several"],
+)
+def test_labels_that_look_alike_are_named(labels, shown, kind):
+    (sentence,) = data.look_alike_labels([*labels, "other"])
+    assert shown in sentence
+    assert kind in sentence.split("differ only in ")[1]
+
+
+def test_labels_that_are_distinct_are_not_named():
+    names = ["home", "house", "1", "10", "-1", "a b", "a c", "e", "é", "nan", "none"]
+    assert data.look_alike_labels(names * 3) == []
+    pairs = [f"{case}{i}" for i in range(12) for case in ("label", "LABEL")]
+    sentences = data.look_alike_labels(pairs)
+    assert len(sentences) == 11
+    assert sentences[-1] == "2 more groups of labels look alike"
 
 
 def test_a_missing_and_a_cut_off_file(tmp_path):

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -181,6 +182,94 @@ def test_ignored_head(tmp_path, tokenizer):
     backbone_run.load_backbone(_import(tmp_path, state, tokenizer, ignore=["cls."]))
 
 
+def test_integers_that_are_no_weights(tmp_path):
+    """Known buffers are passed over; others are refused, but for what is ignored."""
+    state = published_state()
+    path = tmp_path / "model.safetensors"
+    names = set(state)
+    state["model.embedder.position_ids"] = np.arange(S)[np.newaxis]
+    state["n_averaged"] = np.array(3)
+    save_file(state, path)
+    assert set(import_checkpoint.read_state(path)) == names
+    state["model.embedder.token.lookup"] = np.arange(V)
+    save_file({f"module.{name}": value for name, value in state.items()}, path)
+    message = r"module\.model\.embedder\.token\.lookup is I64; .* leave it out with --ignore=module"
+    with pytest.raises(import_checkpoint.CheckpointError, match=message):
+        import_checkpoint.read_state(path)
+    for ignored in ("module.model.embedder.token.lookup", "model.embedder.token.lookup"):
+        kept = import_checkpoint.read_state(path, [ignored])
+        assert set(kept) == {f"module.{name}" for name in names}
+
+
+@pytest.mark.parametrize("labels", [0, LABELS], ids=["backbone", "classifier"])
+@pytest.mark.parametrize(
+    ("place", "prefix"),
+    [
+        (lambda name: f"module.{name}", "module."),
+        (lambda name: f"_orig_mod.module.{name}", "_orig_mod.module."),
+        (lambda name: f"net.model.{name}", "net.model."),
+        (lambda name: f"model.{name}", "model."),
+    ],
+    ids=["DataParallel", "compile", "any", "Lightning"],
+)
+def test_a_prefix_is_taken_off_and_said(tmp_path, tokenizer, place, prefix, labels):
+    state, said = published_state(labels=labels), []
+    placed = {place(name): value for name, value in state.items()}
+    output = _import(tmp_path, placed, tokenizer, report=said.append)
+    if prefix.endswith("model.") and not labels:
+        prefix = prefix.removesuffix("model.")  # A backbone may lie under that name anyway.
+    assert said == ([f"names begin with '{prefix}', which is taken off"] if prefix else [])
+    model = backbone_run.load_backbone(output).model
+    plain = {name: value for name, value in state.items() if "classifier" not in name}
+    expected = numpy_logits(plain, SEQUENCES[0])[0]  # A classifier's backbone has no other row.
+    got = model(np.array([SEQUENCES[0]], np.int32)).numpy()[0, 0]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    if labels:
+        head = run_lib.load_run(output).model.head
+        np.testing.assert_array_equal(head.kernel, state["classifier.weight"].T)
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "prefix"),
+    [
+        (["encoder.norms.0.weight", "classifier.bias"], ["model.norms.0.weight", ""], "encoder."),
+        (["a.b.norms.0.weight", "a.classifier.bias"], ["model.norms.0.weight", ""], "a.b."),
+        (["norms.0.weight", "classifier.bias"], ["norms.0.weight", ""], ""),
+        (["model._orig_mod.norms.0.weight", "classifier.bias"], ["model.norms.0.weight", ""], None),
+        (["norms.0._orig_mod.weight"], ["norms.0.weight"], ""),
+        (["other.weight"], ["other.weight"], ""),
+        ([], [], ""),
+    ],
+)
+def test_known_names(names, known, prefix):
+    known = [name or "classifier.bias" for name in known]
+    found = import_checkpoint.known_names(names)
+    assert list(found.names.values()) == known
+    assert found.prefix == (prefix if prefix is not None else "model._orig_mod.")
+
+
+def test_two_copies_of_a_tensor_are_refused(tmp_path, tokenizer):
+    state = published_state()
+    state["module.classifier.bias"] = state["classifier.bias"]
+    with pytest.raises(import_checkpoint.CheckpointError, match=r"both classifier\.bias; leave"):
+        _import(tmp_path, state, tokenizer)
+    _import(tmp_path, state, tokenizer, ignore=["module."])
+
+
+def test_a_pretraining_checkpoint_gives_its_backbone(tmp_path, tokenizer):
+    state, said = published_state(labels=0), []
+    plain = dict(state)
+    state = {f"model.{name}": value for name, value in state.items()}
+    for head, rows in (("mlm_classifier", V), ("nsp_classifier", 2)):
+        state[f"{head}.weight"] = np.ones((rows, D), np.float32)
+        state[f"{head}.bias"] = np.ones(rows, np.float32)
+    output = _import(tmp_path, state, tokenizer, report=said.append)
+    assert said == ["mlm_classifier and nsp_classifier served pre-training and are left out"]
+    got = backbone_run.load_backbone(output).model(np.array([SEQUENCES[0]], np.int32)).numpy()[0]
+    expected = numpy_logits(plain, SEQUENCES[0])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 def test_labels_and_tokenizer_must_fit(tmp_path, tokenizer):
     with pytest.raises(run_lib.RunError, match="3 logits, but 2 labels"):
         _import(tmp_path, published_state(), tokenizer, labels=["a", "b"])
@@ -190,23 +279,53 @@ def test_labels_and_tokenizer_must_fit(tmp_path, tokenizer):
         _import(tmp_path, small, tokenizer)
 
 
+_DAMAGED = "not a safetensors file, damaged or cut short"
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda raw: raw[:5], "not a safetensors file"),
-        (lambda raw: raw[:-40], "is the file complete"),
-        (lambda raw: raw[:8] + b"x" + raw[9:], "header is damaged"),
-        (lambda raw: b"\xff" * 8 + raw[8:], "not a safetensors file"),
-        (lambda raw: raw.replace(b'"F32"', b'"I32"', 1), "only floats"),
-        (lambda raw: raw.replace(b'"data_offsets":[0,', b'"data_offsets":[7,', 1), "does not fit"),
+        (lambda raw: b"", _DAMAGED),
+        (lambda raw: raw[:5], _DAMAGED),
+        (lambda raw: raw[:-40], _DAMAGED),
+        (lambda raw: raw[:8] + b"x" + raw[9:], _DAMAGED),
+        (lambda raw: raw[:9] + b"\xff" + raw[10:], _DAMAGED),
+        (lambda raw: b"\xff" * 8 + raw[8:], _DAMAGED),
+        (lambda raw: raw.replace(b'"data_offsets":[0,', b'"data_offsets":[7,', 1), _DAMAGED),
+        (lambda raw: raw.replace(b'"F32"', b'"X32"', 1), _DAMAGED),
+        (lambda raw: raw.replace(b'"F32"', b'"I32"', 1), r"tensor \S+ is I32; only floats"),
     ],
 )
 def test_damaged_safetensors(tmp_path, damage, message):
     path = tmp_path / "model.safetensors"
     save_file(published_state(), path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(import_checkpoint.CheckpointError, match=message):
+    with pytest.raises(import_checkpoint.CheckpointError, match=message) as error:
         import_checkpoint.read_state(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": "1", "data_offsets": [0, 4]},
+        {"dtype": 32, "shape": [1], "data_offsets": [0, 4]},
+        {"shape": [1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]},
+        [],
+        None,
+    ],
+)
+def test_a_header_that_makes_no_sense(tmp_path, entry):
+    header = json.dumps({"x": entry}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    with pytest.raises(import_checkpoint.CheckpointError, match=_DAMAGED) as error:
+        import_checkpoint.read_state(path)
+    assert "\n" not in str(error.value)
 
 
 def test_half_precision(tmp_path):
@@ -238,6 +357,30 @@ def test_command_line_reports_in_one_line(tmp_path, tokenizer):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "missing classifier.bias" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_command_line_says_the_prefix(tmp_path, tokenizer):
+    path = tmp_path / "model.safetensors"
+    save_file({f"module.{name}": value for name, value in published_state().items()}, path)
+    command = [sys.executable, "-m", "embbert_tf.import_checkpoint", f"--input={path}"]
+    command += [f"--tokenizer={tokenizer}", f"--output={tmp_path / 'out'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{path}: names begin with 'module.', which is taken off\n" in done.stdout
+
+
+def test_an_old_pytorch_is_refused(tmp_path, monkeypatch):
+    """Its weights-only loader can be made to run code; PyTorch itself is not needed to see it."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"anything")
+    for version, refused in (("2.5.1+cu124", True), ("1.13.0", True), ("2.10.0", False)):
+        fake = types.ModuleType("torch")
+        fake.__version__ = version
+        fake.load = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("was read\nand more"))
+        monkeypatch.setitem(sys.modules, "torch", fake)
+        message = "CVE-2025-32434" if refused else r"weights alone \(was read\)"
+        with pytest.raises(import_checkpoint.CheckpointError, match=message):
+            import_checkpoint.read_state(path)
 
 
 def test_pytorch_model(tmp_path, tokenizer):

@@ -11,7 +11,7 @@ from embbert_tf.backbone import EmbBertBackbone
 from embbert_tf.classifier import EmbBertClassifier
 from embbert_tf.config import PRESETS, EmbBertConfig
 
-TINY = PRESETS["tiny"]
+TINY = PRESETS["test"]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,15 @@ def test_parameter_count_is_that_of_the_paper():
     assert backbone.count_params() == 357_248
     assert backbone.embedder.count_params() == 139_648
     assert [block.count_params() for block in backbone.blocks] == [54_400] * 4
+
+
+@pytest.mark.parametrize(
+    "preset, parameters",
+    [("nano", 65_856), ("tiny", 146_048), ("embbert", 357_248), ("medium", 1_834_752),
+     ("big", 7_306_752)],
+)  # fmt: skip
+def test_presets_have_the_published_sizes(preset, parameters):
+    assert EmbBertBackbone(PRESETS[preset]).count_params() == parameters
 
 
 def test_keras_file_gives_the_same_logits(model, tmp_path):

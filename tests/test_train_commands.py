@@ -12,7 +12,7 @@ from conftest import ROOT, run_module
 
 from embbert_tf import run, tokenizer
 
-TRAIN = ["--preset=tiny", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
+TRAIN = ["--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
 
 
 def test_run_folder_is_complete(tiny_run):
@@ -62,7 +62,7 @@ def test_bad_data_is_one_line_without_traceback(tmp_path, content, words):
 def test_killed_training_goes_on_and_loses_one_epoch_at_most(tmp_path, small_csv):
     path = tmp_path / "run"
     command = [
-        f"--train={small_csv}", f"--output={path}", "--preset=tiny", "--epochs=40",
+        f"--train={small_csv}", f"--output={path}", "--preset=test", "--epochs=40",
         "--patience=40", "--batch_size=8",
     ]  # fmt: skip
     log = tmp_path / "out.txt"

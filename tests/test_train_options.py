@@ -1,4 +1,4 @@
-"""Averaged weights, layer-wise rates, distillation, order of batches; how a training resumes."""
+"""Averaged weights, distillation, texts without a label, and how a training resumes."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import run_module, small_rows
 from tensorflow import keras
 
-from embbert_tf import augment, batches, corpus, data, distill, fitting, optimizer, run, tasks
+from embbert_tf import batches, corpus, data, distill, fitting, optimizer, run, tasks
 from embbert_tf.classifier import EmbBertClassifier
 from embbert_tf.config import PRESETS
 
@@ -35,55 +35,14 @@ def test_averages_follow_the_weights_and_leave_them_alone():
     np.testing.assert_array_equal(weight.numpy(), last)
 
 
-def test_each_layer_learns_at_its_own_rate():
-    model = EmbBertClassifier(PRESETS["tiny"], 3)
-    before = [w.numpy() for w in model.trainable_variables]
-    adam = optimizer.AdamW(1e-2, weight_decay=0.0)
-    adam.set_scales(optimizer.layer_scales(model, 0.5))
-    # Adam's first step is the learning rate, whatever the gradient.
-    adam.apply_gradients([(tf.ones_like(w), w) for w in model.trainable_variables])
-    blocks = model.backbone.blocks
-    scales = {}
-    for layer, scale in ((model.head, 1), (blocks[1], 0.5), (blocks[0], 0.25)):
-        scales |= {w.ref(): scale for w in layer.trainable_variables}
-    scales |= {w.ref(): 0.125 for w in model.backbone.embedder.trainable_variables}
-    for weight, old in zip(model.trainable_variables, before, strict=True):
-        step = 1e-2 * scales[weight.ref()]
-        np.testing.assert_allclose(old - weight.numpy(), step, rtol=1e-3, err_msg=weight.name)
-    assert float(adam.learning_rate) == pytest.approx(1e-2)
-
-
-def test_rare_words_are_exchanged_and_frequent_ones_stay():
-    names = [f"name{i}x" for i in range(400)]
-    examples = [
-        data.Example(f"play the song {name}, please", f"or {name}?", str(i))
-        for i, name in enumerate(names)
-    ]
-    rare = augment.RareWords(examples, share=0.5)
-    texts = rare.exchanged((0, 1))
-    assert texts == rare.exchanged((0, 1)) and texts != rare.exchanged((0, 2))
-    assert [e.label for e in texts] == [e.label for e in examples]
-    changed = kept = left_out = doubled = 0
-    for old, new in zip(examples, texts, strict=True):
-        for before, after in ((old.text, new.text), (old.text_pair, new.text_pair)):
-            head, tail = ("play the song ", ", please") if before is old.text else ("or ", "?")
-            assert after.startswith(head) and after.endswith(tail)
-            words = after[len(head) : len(after) - len(tail)].split()
-            assert set(words) <= set(names)
-            changed, kept = changed + (after != before), kept + (after == before)
-            left_out, doubled = left_out + (not words), doubled + (len(words) == 2)
-    # Of three texts in five, half of the words; a tenth of those left out, a tenth made two.
-    assert changed / (changed + kept) == pytest.approx(0.6 * 0.5, abs=0.05)
-    assert left_out / changed == pytest.approx(0.1, abs=0.06)
-    assert doubled / changed == pytest.approx(0.1, abs=0.06)
-
-
-def test_weight_decay_follows_the_rate_of_the_layer():
-    weights = [tf.Variable([1.0], name=name) for name in ("a", "b")]
+def test_decay_and_gradient_are_those_of_adamw():
+    weights = [tf.Variable([1.0], name=name) for name in ("a", "bias")]
     adam = optimizer.AdamW(0.1, weight_decay=0.5)
-    adam.set_scales([(weights[1], 0.1)])
+    adam.exclude_from_weight_decay(var_names=["bias"])
     adam.apply_gradients([(tf.zeros([1]), w) for w in weights])
-    np.testing.assert_allclose([w.numpy()[0] for w in weights], [0.95, 0.995], rtol=1e-6)
+    np.testing.assert_allclose([w.numpy()[0] for w in weights], [0.95, 1.0], rtol=1e-6)
+    restored = optimizer.AdamW.from_config(optimizer.AdamW(0.1, ema=0.5).get_config())
+    assert restored.use_ema and restored.ema_momentum == 0.5
 
 
 def test_loss_is_that_of_the_formula():
@@ -104,7 +63,7 @@ def test_loss_is_that_of_the_formula():
     np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
-def test_loss_is_least_where_the_pupil_agrees():
+def test_loss_is_least_where_the_student_agrees():
     taught = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]], np.float32)
     goal = tf.constant(distill.goals([-1, -1], LABELS, distill.Teaching(taught, 1.0, 3.0)))
     logits = tf.constant(np.log(np.maximum(taught, 1e-30)))
@@ -120,18 +79,6 @@ def test_loss_of_a_regression():
     np.testing.assert_allclose(got, [0.75 * 1 + 0.25 * 4, 9.0, 0.25 * 4])
 
 
-def test_batches_run_from_long_to_short():
-    sequences = [[2] * n for n in np.random.default_rng(0).permutation(np.arange(1, 31))]
-    made = [
-        [ids.shape[1] for ids, _ in batches.dataset(sequences, np.arange(30), 5, 32, (0, epoch),
-                                                    longest_first=True)]
-        for epoch in range(2)
-    ]  # fmt: skip
-    for widths in made:
-        assert widths == sorted(widths, reverse=True)
-        assert widths[0] > widths[-1]
-
-
 def test_no_tuner_holds_up_the_end_of_an_epoch():
     made = batches.dataset([[2, 7]] * 4, np.arange(4), 2, 32, (0, 0))
     assert made.options().autotune.enabled is False
@@ -139,7 +86,7 @@ def test_no_tuner_holds_up_the_end_of_an_epoch():
 
 def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0, patience=4):
     keras.utils.set_random_seed(3)
-    config = PRESETS["tiny"]
+    config = PRESETS["test"]
     model = EmbBertClassifier({**config.to_dict(), "dropout": 0.0}, 3, dropout=0.0)
     rng = np.random.default_rng(0)
     ids = [[2, *rng.integers(5, 250, rng.integers(1, 20))] for _ in range(60)]
@@ -159,8 +106,7 @@ def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0, pa
             model, (ids, targets), (ids[:50], (targets[:50] + shift) % 3), checkpoint=checkpoint,
             label="t", epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.05, max_length=32,
             labels=LABELS, token_dropout=0.1, vocab_size=256, ema=0.9, patience=patience,
-            rate_scales=optimizer.layer_scales(model, 0.8),
-            teaching=distill.Teaching(taught, 0.5, 2.0), longest_first=True, keep=keep,
+            teaching=distill.Teaching(taught, 0.5, 2.0), keep=keep,
         )  # fmt: skip
     except InterruptedError:
         return None
@@ -169,7 +115,7 @@ def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0, pa
     return history, model.get_weights()
 
 
-def test_a_resumed_training_with_every_option_is_the_same_training(tmp_path):
+def test_a_resumed_training_is_the_same_training(tmp_path):
     history, weights = _small_fit(tmp_path / "a.npz")
     assert _small_fit(tmp_path / "b.npz", epochs_before_the_kill=2) is None
     again, resumed = _small_fit(tmp_path / "b.npz")
@@ -215,7 +161,7 @@ def write(path, rows):
     return path
 
 
-TRAIN = ["--preset=tiny", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
+TRAIN = ["--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
 
 
 @pytest.fixture(scope="module")
@@ -228,54 +174,6 @@ def wrong_csv(tmp_path_factory):
 
 def measured(path):
     return json.loads((path / run.METRICS).read_text())["fp32"]["test"]["accuracy"]
-
-
-def test_a_pupil_learns_from_its_teacher_what_its_labels_do_not_say(
-    tmp_path, tiny_run, small_csv, wrong_csv
-):
-    texts = tmp_path / "more.txt"
-    texts.write_text("".join(f"disable the {thing} now\n" for thing in ("fan", "tap", "bell")))
-    command = [
-        f"--train={wrong_csv}", f"--valid={small_csv}", f"--test={small_csv}", *TRAIN,
-        f"--output={tmp_path / 'run'}", f"--teacher={tiny_run},{tiny_run}", "--teacher_weight=1",
-        f"--unlabelled={texts}",
-    ]  # fmt: skip
-    done = run_module("embbert_tf.train", *command)
-    assert done.returncode == 0, done.stderr
-    assert "180 texts to train on and 3 without a label" in done.stdout
-    assert measured(tmp_path / "run") > 0.9
-    assert not (tmp_path / "run" / distill.CACHE).exists()
-    done = run_module("embbert_tf.train", *command, "--temperature=3")
-    assert done.returncode == 1
-    assert "temperature" in done.stderr
-
-
-def test_training_with_exchanged_rare_words_reads_other_texts_each_epoch(
-    tmp_path, small_csv, monkeypatch
-):
-    seen = []
-    dataset = batches.dataset
-
-    def recorded(sequences, *args, **kwargs):
-        seen.append([list(ids) for ids in sequences])
-        return dataset(sequences, *args, **kwargs)
-
-    monkeypatch.setattr(batches, "dataset", recorded)
-    model = EmbBertClassifier(PRESETS["tiny"], 2)
-    ids = [[[2, 5 + epoch, 9], [2, 7, 8 + epoch]] for epoch in range(2)]
-    fitting.fit(
-        model, (ids[0], np.array([0, 1])), (ids[0], np.array([0, 1])),
-        checkpoint=tmp_path / "c.npz", label="t", epochs=2, batch_size=2, learning_rate=1e-3,
-        weight_decay=0.0, max_length=32, labels=["a", "b"], renew=lambda epoch: ids[epoch],
-    )  # fmt: skip
-    assert seen == ids
-
-    command = [f"--train={small_csv}", *TRAIN, "--output=" + str(tmp_path / "run"), "--epochs=1"]
-    done = run_module("embbert_tf.train", *command, "--rare_words=0.5")
-    assert done.returncode == 0, done.stderr
-    assert run.read_settings(tmp_path / "run")["training"]["rare_words"] == 0.5
-    done = run_module("embbert_tf.train", *command)
-    assert done.returncode == 1 and "rare_words" in done.stderr
 
 
 def test_a_run_with_the_same_labels_hands_down_its_head(tmp_path, tiny_run, small_csv):
@@ -349,26 +247,6 @@ def test_soft_labels_of_pairs_and_scores(tmp_path):
     assert distill.read_soft_labels(path, [], pair=True) == {("a", "b"): [3.5]}
 
 
-@pytest.mark.parametrize(
-    "flags, words",
-    [
-        (["--teacher=/nowhere"], "no such run folder"),
-        (["--unlabelled=/nowhere"], "--teacher"),
-        (["--teacher=RUN", "--soft_labels=x.csv"], "exclude"),
-        (["--teacher=RUN", "--train=OTHER"], "missing: up"),
-    ],
-)
-def test_what_cannot_teach_is_said_in_one_line(tmp_path, tiny_run, small_csv, flags, words):
-    other = write(tmp_path / "other.csv", [("text", "label"), *[("go up", "up"), ("a", "on")] * 9])
-    flags = [f.replace("RUN", str(tiny_run)).replace("OTHER", str(other)) for f in flags]
-    done = run_module(
-        "embbert_tf.train", f"--train={small_csv}", f"--output={tmp_path / 'run'}", *TRAIN, *flags
-    )
-    assert done.returncode == 1
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_unlabelled_texts_are_drawn_once_and_never_from_the_data(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_text("".join(f"text {i}\n" for i in range(100)))
@@ -384,34 +262,61 @@ def test_unlabelled_texts_are_drawn_once_and_never_from_the_data(tmp_path):
         distill.read_unlabelled([tmp_path / "missing.txt"], 0, 0, set())
 
 
-def test_a_teacher_is_asked_once(tmp_path, tiny_run, monkeypatch):
-    examples = [data.Example(text, None, "") for text, _ in small_rows()[::9]]
-    labels = ["on", "off", "ask"]  # Another order than the teacher's.
-    values = distill.teach([tiny_run], examples, labels, tmp_path / "t.npz")
-    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
-    expected = [labels.index(label) for _, label in small_rows()[::9]]
-    assert np.mean(values.argmax(axis=1) == expected) > 0.9
-    monkeypatch.setattr(run, "load_run", None)
-    again = distill.teach([tiny_run], examples, labels, tmp_path / "t.npz")
-    np.testing.assert_array_equal(values, again)
+@pytest.mark.parametrize(
+    "recorded, difference",
+    [
+        ({}, None),
+        ({"steps": "learnt", "consistency": 0.0}, None),  # What runs of yesterday recorded.
+        ({"steps": "average"}, "steps"),
+        ({"consistency": 0.4}, "consistency"),
+        (
+            {"steps": "average", "consistency": 0.4, "rounding": "up"},
+            "consistency, rounding, steps",
+        ),
+    ],
+)
+def test_a_qat_with_options_since_removed_loads_and_says_how_it_differs(
+    tmp_path, tiny_run, small_csv, recorded, difference
+):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    settings = run.read_json(path / "qat.json")["qat"]
+    run.write_json(path / "qat.json", {"qat": settings | recorded})
+    assert run.load_run(path).qat_model is not None
+    command = [f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"]
+    done = run_module("embbert_tf.qat", *command)
+    if difference is None:
+        assert done.returncode == 0 and "finished already" in done.stdout
+    else:
+        assert done.returncode == 1
+        assert f"with other {difference};" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny_run, small_csv):
     path = tmp_path / "run"
     shutil.copytree(tiny_run, path)
     settings = run.read_json(path / "qat.json")
-    later = ("steps", "self_distill", "consistency", "keep", "unlabelled_count")
-    assert [settings["qat"].pop(name) for name in later] == ["learnt", 0.5, 0.0, "best", 0]
+    later = ("self_distill", "keep", "unlabelled_count")
+    assert [settings["qat"].pop(name) for name in later] == [0.5, "best", 0]
     assert settings["qat"].pop("unlabelled_sha256") == []
     run.write_json(path / "qat.json", settings)
-    command = [f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"]
-    former = ["--steps=average", "--self_distill=0", "--consistency=0", "--keep=best"]
-    done = run_module("embbert_tf.qat", *command, *former)
-    assert done.returncode == 0
-    assert "finished already" in done.stdout
-    done = run_module("embbert_tf.qat", *command)
+    done = run_module(
+        "embbert_tf.qat", f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"
+    )
     assert done.returncode == 1
-    assert "other flags" in done.stderr
+    assert "with other self_distill, steps;" in done.stderr
+
+
+def test_a_training_with_options_since_removed_loads(tmp_path, tiny_run, small_csv):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    settings = run.read_settings(path)
+    settings["training"] |= {"rare_words": 0.5, "teacher_sha256": ["0" * 64], "layer_decay": 0.9}
+    run.write_json(path / run.CONFIG, settings)
+    assert run.load_run(path).model is not None
+    done = run_module("embbert_tf.train", f"--train={small_csv}", f"--output={path}", *TRAIN)
+    assert done.returncode == 1
+    assert "other layer_decay, rare_words, teacher_sha256;" in done.stderr
 
 
 def test_qat_of_a_run_without_validation_rows_asks_for_them(tmp_path, tiny_run, small_csv):
@@ -472,7 +377,7 @@ def test_qat_learns_from_texts_without_a_label_what_the_run_says_of_them(
     texts.write_text("others\n")
     done = run_module("embbert_tf.qat", *command)
     assert done.returncode == 1
-    assert "other flags" in done.stderr
+    assert "with other unlabelled_sha256;" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What fills and measures `zoo/`: zoo_add, zoo_table, benchmark_accuracy, the bag of words."""
+"""What fills and measures `zoo/`: zoo_add, zoo_table, benchmark_accuracy."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from conftest import run_module, small_rows
 
 from converters import accuracy, model_folder, seed_results, tflm_runner, zoo
-from embbert_tf import bag_of_words, data, packed_weights
+from embbert_tf import packed_weights
 from embbert_tf import run as run_lib
 
 
@@ -49,14 +49,14 @@ def test_record_and_card_say_where_weights_come_from(made):
     _, root, printed = made
     record = zoo.read_record(root / "snips")
     folder = model_folder.load(root / "snips")
-    assert record["origin"]["training"]["preset"] == "tiny"
+    assert record["origin"]["training"]["preset"] == "test"
     assert record["origin"]["qat"]["epochs"] == 2
     assert record["covered"] >= 0.995
     assert record["max_length"] == folder.max_length
     assert record["sizes"]["file"] == len(folder.tflite)
     assert accuracy.check_logits(folder, record["checks"]["texts"]) == record["checks"]["logits"]
     text = (root / "snips" / zoo.CARD).read_text()
-    assert "Made by a test." in text and "--preset=tiny" in text and "seed 0" in text
+    assert "Made by a test." in text and "--preset=test" in text and "seed 0" in text
     assert text.count("```") == 2
     assert "validation qat accuracy" in printed and f"S={folder.max_length}" in printed
 
@@ -66,6 +66,7 @@ def test_card_has_the_flags_of_files_that_were_learnt_from(made, small_csv, tmp_
     shutil.copytree(made[0], path)
     settings = run_lib.read_json(path / "qat.json")
     settings["qat"] |= {"unlabelled_sha256": ["0" * 64, "1" * 64], "keep": "last"}
+    settings["qat"] |= {"steps": "learnt", "consistency": 0.0}  # Of a run from before they went.
     run_lib.write_json(path / "qat.json", settings)
     settings = run_lib.read_settings(path)
     settings["training"]["keep"] = "last"
@@ -80,6 +81,7 @@ def test_card_has_the_flags_of_files_that_were_learnt_from(made, small_csv, tmp_
     assert text.split().count("--keep=last") == 2
     assert "no epoch was chosen on" in text
     assert "sha256" not in text
+    assert "--steps" not in text and "--consistency" not in text
 
 
 def test_folder_is_replaced_whole_or_not_at_all(made, small_csv, tmp_path):
@@ -126,7 +128,7 @@ def test_backbone_keeps_its_weights_file(tmp_path):
     from embbert_tf import backbone_run, config, tokenizer
 
     tokenizer.train_tokenizer(["one two three"] * 3, 60).save(str(tmp_path / "t.json"))
-    model = untrained_backbone(config.PRESETS["tiny"])
+    model = untrained_backbone(config.PRESETS["test"])
     backbone_run.save_backbone(tmp_path / "made", model, tmp_path / "t.json", {"here": 1})
     done = run_module(
         "converters.zoo_add", f"--run={tmp_path / 'made'}", f"--output={tmp_path / 'backbone'}"
@@ -145,6 +147,25 @@ def untrained_backbone(sizes):
     model = backbone.EmbBertBackbone(sizes)
     model(np.full((1, 2), 2, np.int32))
     return model
+
+
+def test_constants_beside_the_table_are_those_that_the_table_shows():
+    lines = (zoo.ROOT / "README.md").read_text().splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"
+    ]
+    places = [rows[0].index(name) for name in ("commonest answer", "bag of words")]
+    found = {}
+    end = next(number for number, row in enumerate(rows) if number and row[0] == rows[0][0])
+    for row in rows[2:end]:
+        for place in places:
+            found.setdefault((row[0], place), []).extend(filter(None, [row[place]]))
+    for name, task in zoo.TASKS.items():
+        for place, figures in zip(places, (task.commonest, task.bag_of_words), strict=True):
+            assert len(figures) in (0, len(task.metrics))
+            if (zoo.ROOT / name).is_dir():
+                assert found[name, place] == [f"{figure:.2f}" for figure in figures], name
+    assert sum(len(figures) for figures in found.values()) == 10
 
 
 def test_table_comes_from_the_files(made, small_csv, tmp_path):
@@ -269,38 +290,6 @@ def test_results_of_other_tasks_are_kept(tmp_path):
     path.write_text('{"snips": {"test": "t.csv"}}')
     with pytest.raises(seed_results.SeedResultsError, match="'count' of 'snips' is missing"):
         seed_results.read(path)
-
-
-def examples(rows):
-    return [data.Example(*row) for row in rows]
-
-
-def test_bag_of_words_learns_words():
-    rows = examples((text, None, label) for text, label in small_rows())
-    labels = ["ask", "off", "on"]
-    learnt = bag_of_words.learnt(rows[::2], rows[1::2], labels, "t")
-    assert learnt["accuracy"] == 1
-    train = [*rows, *[row for row in rows if row.label == "off"]]
-    commonest = bag_of_words.commonest(train, rows, labels, "t")
-    assert commonest["accuracy"] == pytest.approx(1 / 3)
-
-
-def test_bag_of_words_sees_overlap_of_pairs():
-    rng = np.random.default_rng(0)
-    words = [f"w{i}" for i in range(300)]
-    rows = []
-    for index in range(240):
-        one = rng.choice(words, 6, replace=False)
-        shared = index % 7
-        two = [*one[:shared], *rng.choice(words, 6 - shared, replace=False)]
-        rows.append((" ".join(one), " ".join(two), shared))
-    scored = examples((a, b, str(s)) for a, b, s in rows)
-    found = bag_of_words.learnt(scored[:160], scored[160:], [], "t")
-    assert found["pearson"] > 0.9 and found["spearman"] > 0.9
-    assert bag_of_words.commonest(scored[:160], scored[160:], [], "t")["pearson"] == 0
-    classed = examples((a, b, "same" if s > 3 else "different") for a, b, s in rows)
-    found = bag_of_words.learnt(classed[:160], classed[160:], ["different", "same"], "t")
-    assert found["matthews"] > 0.8
 
 
 def test_progress_speaks_of_long_work_only(capsys):
