@@ -22,7 +22,7 @@ class Recipe:
       name: Its name.
       ranges: "qat", "minmax" or "mse".
       qat_weights: Whether to convert the weights that quantization-aware training left.
-      int16: Parts of a layer that compute on 16 bits (`converters.portable_graph.INT16_PARTS`).
+      int16: Parts of a layer that compute on 16 bits (`converters.portable.graph.INT16_PARTS`).
     """
 
     name: str

@@ -10,8 +10,8 @@ import random
 
 import numpy as np
 
-from embbert_tf import tokenizer as tokenizer_lib
-from embbert_tf.data import Example
+from embbert_tf.data.examples import Example
+from embbert_tf.model import special_tokens
 
 _LENGTH_BANDS = 4
 _COVERED = 0.995
@@ -232,9 +232,9 @@ def _length_lacks(sample: Rows, max_length: int, validation: Rows | None) -> lis
 
 
 def _unknown_share(sequences: list[list[int]]) -> float:
-    words = [token for ids in sequences for token in ids if token != tokenizer_lib.CLS]
-    words = [token for token in words if token not in (tokenizer_lib.SEP, tokenizer_lib.PAD)]
-    return words.count(tokenizer_lib.UNK) / max(len(words), 1)
+    words = [token for ids in sequences for token in ids if token != special_tokens.CLS]
+    words = [token for token in words if token not in (special_tokens.SEP, special_tokens.PAD)]
+    return words.count(special_tokens.UNK) / max(len(words), 1)
 
 
 def _unknown_lacks(sample: Rows, validation: Rows | None) -> list[str]:

@@ -1,7 +1,7 @@
 """Converts a trained run to a full-int8 `.tflite` for TFLM, in a model folder.
 
 The folder of `--output` receives `model.tflite`, `tokenizer.json`, `labels.txt` and `model.json`
-(see `converters/model_folder.py`).
+(see `converters/tflite/model_folder.py`).
 
 Example:
   python converters/convert_tflite.py --run=build/demo/run --calibration=train.csv \
@@ -21,19 +21,16 @@ import numpy as np
 from absl import app, flags
 
 from calibration import recipes, samples
-from converters import (
-    checks,
-    flatbuffer,
-    labelled_rows,
-    model_folder,
-    portable_graph,
-    quantize,
-    tflm_runner,
-)
-from embbert_tf import data as data_lib
-from embbert_tf import folding, tasks
-from embbert_tf import ranges as ranges_lib
-from embbert_tf import run as run_lib
+from converters.evaluation import labelled_rows
+from converters.portable import graph
+from converters.tflite import checks, model_folder, quantize, writer
+from converters.tflm import runner
+from embbert_tf import errors
+from embbert_tf.data import encoding, files
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.quantization import folding
+from embbert_tf.quantization import ranges as ranges_lib
+from embbert_tf.storage import run_folder
 
 _RUN = flags.DEFINE_string("run", None, "Run folder that training wrote.", required=True)
 _CALIBRATION = flags.DEFINE_string(
@@ -122,7 +119,7 @@ def confidence_threshold(folder: model_folder.ModelFolder, path: str) -> float:
       path: Validation CSV.
     """
     sequences, targets = labelled_rows.read_rows(folder, path)
-    logits = tflm_runner.run_all(folder, sequences).astype(np.float64)
+    logits = runner.run_all(folder, sequences).astype(np.float64)
     scaled = logits * folder.settings["output"]["scale"]
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     confidence = weights.max(axis=1) / weights.sum(axis=1)
@@ -134,20 +131,20 @@ def confidence_threshold(folder: model_folder.ModelFolder, path: str) -> float:
 
 def _validation(run) -> samples.Rows | None:
     """Returns the rows that training held out, or None where the run has none any more."""
-    path = run.path / tasks.VALID_CSV
+    path = run.path / examples_lib.VALID_CSV
     if not path.exists():
         return None
-    examples = list(data_lib.read_examples(path))
+    examples = list(examples_lib.read_examples(path))
     return samples.Rows(
-        examples, tasks.encode_all(run.tokenizer, examples, run.pair, run.config.max_length)
+        examples, encoding.encode_all(run.tokenizer, examples, run.pair, run.config.max_length)
     )
 
 
-def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_length: int):
+def convert(run, examples: list[examples_lib.Example], recipe: recipes.Recipe, max_length: int):
     """Builds the portable graph of a run.
 
     Args:
-      run: From `embbert_tf.run.load_run`.
+      run: From `embbert_tf.storage.run_folder.load_run`.
       examples: Data to calibrate on.
       recipe: Quantization scheme.
       max_length: Tokens of the graph, or 0 to cover 99.5 % of the examples.
@@ -164,7 +161,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
             "(`python -m embbert_tf.qat`); or take --recipe=mse"
         )
     limit = run.config.max_length
-    sequences = tasks.encode_all(run.tokenizer, examples, run.pair, limit)
+    sequences = encoding.encode_all(run.tokenizer, examples, run.pair, limit)
     for sentence in samples.shortcomings(
         samples.Rows(examples, sequences),
         run.labels,
@@ -187,7 +184,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
             if name.startswith("scores"):
                 ranges[name] = (meter.score_floor(name), ranges[name][1])
         # Training pulls the range of the logits together as it goes; two clipped logits would tie.
-        # Of a row's scale, its largest matters most: see `embbert_tf.ranges`.
+        # Of a row's scale, its largest matters most: see `embbert_tf.quantization.ranges`.
         seen = meter.ranges("minmax")
         wide = ranges_lib.NEVER_CUT if recipe.int16 else ("logits",)
         for name, (low, high) in ranges.items():
@@ -195,7 +192,7 @@ def convert(run, examples: list[data_lib.Example], recipe: recipes.Recipe, max_l
                 ranges[name] = (min(seen[name][0], low), max(seen[name][1], high))
     else:
         ranges = meter.ranges(recipe.ranges)
-    built = portable_graph.PortableGraph(
+    built = graph.PortableGraph(
         folded,
         ranges,
         max_length,
@@ -212,16 +209,16 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument '{argv[1]}'")
     try:
-        run = run_lib.load_run(_RUN.value)
-        examples = list(data_lib.read_examples(_CALIBRATION.value))
+        run = run_folder.load_run(_RUN.value)
+        examples = list(examples_lib.read_examples(_CALIBRATION.value))
         if not examples:
-            raise data_lib.DataError(f"{_CALIBRATION.value}: no rows to calibrate on")
+            raise errors.DataError(f"{_CALIBRATION.value}: no rows to calibrate on")
         name = _RECIPE.value or ("qat" if run.ranges is not None else "mse")
         recipe = recipes.RECIPES[name]
         built, max_length = convert(run, examples, recipe, _MAX_LENGTH.value)
         checks.check_full_int8(built.graph)
         checks.check_builtin(built.graph)
-        tflite = flatbuffer.write(built.graph)
+        tflite = writer.write(built.graph)
 
         output = pathlib.Path(_OUTPUT.value)
         if output.name != model_folder.TFLITE:
@@ -234,16 +231,16 @@ def main(argv):
         if _VALIDATION.value and run.task == "classification":
             settings["confidence_threshold"] = confidence_threshold(folder, _VALIDATION.value)
         # model.json first loses its validity, then regains it last: no mix of two models passes.
-        run_lib.write_atomic(output, lambda path: path.write_bytes(tflite))
-        run_lib.write_atomic(
+        files.write_atomic(output, lambda path: path.write_bytes(tflite))
+        files.write_atomic(
             output.parent / model_folder.TOKENIZER,
-            lambda path: shutil.copyfile(run.path / run_lib.TOKENIZER, path),
+            lambda path: shutil.copyfile(run.path / run_folder.TOKENIZER, path),
         )
-        run_lib.write_labels(output.parent / model_folder.LABELS, run.labels)
-        run_lib.write_json(output.parent / model_folder.SETTINGS, settings)
+        run_folder.write_labels(output.parent / model_folder.LABELS, run.labels)
+        files.write_json(output.parent / model_folder.SETTINGS, settings)
     except (
-        run_lib.RunError,
-        data_lib.DataError,
+        errors.RunError,
+        errors.DataError,
         quantize.RangeError,
         checks.UnsupportedGraphError,
         ValueError,

@@ -13,9 +13,11 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from converters import labelled_rows, model_folder, tflm_runner
-from embbert_tf import data as data_lib
-from embbert_tf import metrics
+from converters.evaluation import labelled_rows
+from converters.tflite import model_folder
+from converters.tflm import runner
+from embbert_tf import errors
+from embbert_tf.training import metrics
 
 _MODEL = flags.DEFINE_string("model", None, "Model folder.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Labelled CSV (.csv or .csv.gz).", required=True)
@@ -34,12 +36,12 @@ def main(argv):
     try:
         folder = model_folder.load(_MODEL.value)
         sequences, targets = labelled_rows.read_rows(folder, _DATA.value, _LIMIT.value, _SEED.value)
-        progress = tflm_runner.Progress("evaluate_tflite", len(sequences))
-        logits = tflm_runner.run_all(folder, sequences, _WORKERS.value, progress)
+        progress = runner.Progress("evaluate_tflite", len(sequences))
+        logits = runner.run_all(folder, sequences, _WORKERS.value, progress)
         if _LOGITS.value:
             with open(_LOGITS.value, "wb") as file:
                 np.save(file, logits)
-    except (model_folder.ModelFolderError, data_lib.DataError, OSError) as error:
+    except (model_folder.ModelFolderError, errors.DataError, OSError) as error:
         sys.exit(f"evaluate_tflite: {error}")
     # A positive scale and an offset change none of the metrics: int8 logits do as they are.
     if folder.task == "regression":

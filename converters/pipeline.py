@@ -22,16 +22,13 @@ import time
 import numpy as np
 from absl import app, flags
 
-from converters import (
-    firmware_results,
-    int8_model,
-    labelled_rows,
-    model_folder,
-    reference,
-    tflm_runner,
-)
-from embbert_tf import data as data_lib
-from embbert_tf import run as run_lib
+from converters.evaluation import board, labelled_rows
+from converters.kernels import recognize, reference
+from converters.tflite import model_folder
+from converters.tflm import runner
+from embbert_tf import errors as errors_lib
+from embbert_tf.data import examples, files
+from embbert_tf.storage import run_folder
 
 _TRAIN = flags.DEFINE_string("train", None, "Training CSV: text,label.", required=True)
 _TEST = flags.DEFINE_string("test", None, "Test CSV.", required=True)
@@ -97,7 +94,7 @@ def _device_rows(path: str, limit: int, build: pathlib.Path) -> str:
     """Returns the CSV to run on the board: `path`, or a seeded sample of it in `build`."""
     import csv
 
-    rows = list(data_lib.read_examples(path))
+    rows = list(examples.read_examples(path))
     if path.endswith(".csv") and not (limit and limit < len(rows)):
         return path
     if limit and limit < len(rows):
@@ -144,7 +141,7 @@ def run_job() -> dict:
     train, test, valid = map(_absolute, (_TRAIN.value, _TEST.value, _VALID.value))
     for path in (train, test, valid):
         if path is not None:
-            next(data_lib.read_examples(path), None)  # fails early, with file and line
+            next(examples.read_examples(path), None)  # fails early, with file and line
     build = pathlib.Path(_BUILD.value).resolve() / _NAME.value
     build.mkdir(parents=True, exist_ok=True)
     run_path, folder_path = build / "run", build / "model"
@@ -180,24 +177,24 @@ def run_job() -> dict:
     sizes = json.loads(_step("size of the firmware", [*make, "size"], timings, capture=True))
     report = _report(build, test, rows, logits_path, device_logits, sizes)
     report["seconds"] = {title: round(value, 1) for title, value in timings.items()}
-    run_lib.write_json(build / "report.json", report)
+    files.write_json(build / "report.json", report)
     return report
 
 
 def _report(build, test, rows, logits_path, device_logits, sizes: dict) -> dict:
-    from converters import tflm_probe
+    from converters.tflm import arena_probe
 
     folder = model_folder.load(build / "model")
-    run = run_lib.load_run(build / "run")
+    run = run_folder.load_run(build / "run")
     sequences, targets = labelled_rows.read_rows(folder, test)
     tflm = np.load(logits_path)
     keras = _keras_predictions(run, sequences)
     device_sequences, device_targets = labelled_rows.read_rows(folder, rows)
-    device = firmware_results.read_logits(device_logits, len(device_sequences), tflm.shape[1])
-    same_rows = tflm if rows == test else tflm_runner.run_all(folder, device_sequences)
-    exact = reference.Reference(int8_model.extract(folder.tflite))
+    device = board.read_logits(device_logits, len(device_sequences), tflm.shape[1])
+    same_rows = tflm if rows == test else runner.run_all(folder, device_sequences)
+    exact = reference.Reference(recognize.extract(folder.tflite))
     expected = np.stack([exact.infer(ids) for ids in device_sequences])
-    arena = tflm_probe.measure(folder.path / model_folder.TFLITE)
+    arena = arena_probe.measure(folder.path / model_folder.TFLITE)
 
     def accuracy(logits, wanted):
         return float(np.mean(logits.argmax(axis=1) == np.asarray(wanted)))
@@ -263,10 +260,10 @@ def main(argv):
         report = run_job()
     except (
         StepError,
-        data_lib.DataError,
-        run_lib.RunError,
+        errors_lib.DataError,
+        errors_lib.RunError,
         model_folder.ModelFolderError,
-        firmware_results.ResultsError,
+        board.ResultsError,
         OSError,
     ) as error:
         sys.exit(f"pipeline: {error}")

@@ -6,7 +6,7 @@ Example:
       --output=build/pairs --batch_size=64 --epochs=2
   python -m embbert_tf.train --task=regression --init=build/pairs --train=stsb/train.csv ...
 
-What the pairs and their scores are: `embbert_tf/word_overlap.py`.
+What the pairs and their scores are: `embbert_tf/synthesis/pairs.py`.
 """
 
 import pathlib
@@ -14,8 +14,9 @@ import sys
 
 from absl import app, flags
 
-from embbert_tf import corpus, tasks, word_overlap
-from embbert_tf import data as data_lib
+from embbert_tf import errors
+from embbert_tf.data import examples, plain_text
+from embbert_tf.synthesis import pairs as pairs_lib
 
 _INPUT = flags.DEFINE_list(
     "input", None, "Text files, a document a line, plain or .gz.", required=True
@@ -29,13 +30,13 @@ def _make() -> None:
     folder = pathlib.Path(_OUTPUT.value).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder for --output; create it first")
-    maker = word_overlap.PairMaker(
-        corpus.read_documents(_INPUT.value), most=_COUNT.value, seed=_SEED.value
+    maker = pairs_lib.PairMaker(
+        plain_text.read_documents(_INPUT.value), most=_COUNT.value, seed=_SEED.value
     )
 
     pairs = (maker.pair() for _ in range(_COUNT.value))
-    tasks.write_csv(
-        _OUTPUT.value, [data_lib.Example(one, other, f"{score:.2f}") for one, other, score in pairs]
+    examples.write_csv(
+        _OUTPUT.value, [examples.Example(one, other, f"{score:.2f}") for one, other, score in pairs]
     )
     print(f"{_OUTPUT.value}: {_COUNT.value} pairs")
 
@@ -46,7 +47,7 @@ def main(argv):
         raise app.UsageError(f"unexpected argument '{argv[1]}'")
     try:
         _make()
-    except (corpus.CorpusError, OSError) as error:
+    except (errors.CorpusError, OSError) as error:
         sys.exit(f"make_pairs: {error}")
 
 

@@ -4,7 +4,7 @@ Example:
   python -m embbert_tf.make_texts --train=train.csv --names=corpus.txt.gz --output=texts.txt.gz
   python -m embbert_tf.train --train=train.csv --soft_labels=soft.csv --output=build/small
 
-What the texts are: `embbert_tf/name_swap.py`. In between a teacher in any framework reads them and
+What the texts are: `embbert_tf/synthesis/texts.py`. In between a teacher in any framework reads them and
 writes its probabilities as `soft.csv` (docs/training.md).
 """
 
@@ -14,9 +14,10 @@ import sys
 
 from absl import app, flags
 
-from embbert_tf import corpus, name_swap
-from embbert_tf import data as data_lib
-from embbert_tf import run as run_lib
+from embbert_tf import errors
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.data import files, plain_text
+from embbert_tf.synthesis import texts
 
 _TRAIN = flags.DEFINE_string("train", None, "Training CSV: text,label.", required=True)
 _NAMES = flags.DEFINE_list(
@@ -33,16 +34,16 @@ def _make() -> None:
     folder = pathlib.Path(_OUTPUT.value).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder for --output; create it first")
-    examples = list(data_lib.read_examples(_TRAIN.value))
-    documents = corpus.read_documents(_NAMES.value)
+    examples = list(examples_lib.read_examples(_TRAIN.value))
+    documents = plain_text.read_documents(_NAMES.value)
     try:
-        maker = name_swap.TextMaker(examples, documents, seed=_SEED.value)
+        maker = texts.TextMaker(examples, documents, seed=_SEED.value)
         text = "".join(f"{maker.text()}\n" for _ in range(_COUNT.value)).encode()
-    except data_lib.DataError as error:
-        raise data_lib.DataError(f"{_TRAIN.value}: {error}") from error
+    except errors.DataError as error:
+        raise errors.DataError(f"{_TRAIN.value}: {error}") from error
     if _OUTPUT.value.endswith(".gz"):
         text = gzip.compress(text, mtime=0)  # Without the hour, so that the same seed is the same.
-    run_lib.write_atomic(_OUTPUT.value, lambda temporary: temporary.write_bytes(text))
+    files.write_atomic(_OUTPUT.value, lambda temporary: temporary.write_bytes(text))
     print(f"{_OUTPUT.value}: {_COUNT.value} texts")
 
 
@@ -52,7 +53,7 @@ def main(argv):
         raise app.UsageError(f"unexpected argument '{argv[1]}'")
     try:
         _make()
-    except (corpus.CorpusError, data_lib.DataError, OSError) as error:
+    except (errors.CorpusError, errors.DataError, OSError) as error:
         sys.exit(f"make_texts: {error}")
 
 

@@ -13,10 +13,12 @@ import sys
 
 from absl import app, flags
 
-from embbert_tf import data as data_lib
-from embbert_tf import distill, tasks
-from embbert_tf import run as run_lib
-from embbert_tf import tokenizer as tokenizer_lib
+from embbert_tf import errors
+from embbert_tf.data import encoding, files, soft_labels
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.model import special_tokens
+from embbert_tf.storage import run_folder
+from embbert_tf.training import distillation, metrics
 
 _RUN = flags.DEFINE_string(
     "run", None, "Run folder of `python -m embbert_tf.train`.", required=True
@@ -84,24 +86,24 @@ def _held_out(own: pathlib.Path) -> list:
         RunError: The run has rows of its own and `--valid` others, or there are none at all.
     """
     if own.exists():
-        valid = list(data_lib.read_examples(own))
-        if _VALID.value and list(data_lib.read_examples(_VALID.value)) != valid:
-            raise run_lib.RunError(
+        valid = list(examples_lib.read_examples(own))
+        if _VALID.value and list(examples_lib.read_examples(_VALID.value)) != valid:
+            raise errors.RunError(
                 f"{own}: the run was trained with these rows held out, {_VALID.value} has others; "
                 "leave --valid away"
             )
     elif _VALID.value:
-        valid = list(data_lib.read_examples(_VALID.value))
+        valid = list(examples_lib.read_examples(_VALID.value))
         if valid:
-            tasks.write_csv(own, valid)
+            examples_lib.write_csv(own, valid)
     else:
-        raise run_lib.RunError(
+        raise errors.RunError(
             f"{own}: the run has no validation rows, as imported ones have not; give --valid with "
             "rows that it was not trained on"
         )
     if not valid:
         path = own if own.exists() else _VALID.value
-        raise data_lib.DataError(f"{path}: no rows; the best epoch is chosen on them")
+        raise errors.DataError(f"{path}: no rows; the best epoch is chosen on them")
     return valid
 
 
@@ -116,13 +118,15 @@ def _more(run, known: list) -> list:
     if not _UNLABELLED.value:
         return []
     if not _SELF_DISTILL.value:
-        raise run_lib.RunError("--unlabelled texts need a --self_distill above 0 to learn from")
+        raise errors.RunError("--unlabelled texts need a --self_distill above 0 to learn from")
     if run.pair:
-        raise run_lib.RunError("--unlabelled has single texts, this run is trained on pairs")
+        raise errors.RunError("--unlabelled has single texts, this run is trained on pairs")
     if _TEST.value:
-        known = known + list(data_lib.read_examples(_TEST.value))
+        known = known + list(examples_lib.read_examples(_TEST.value))
     known = {(e.text, None) for e in known}
-    return distill.read_unlabelled(_UNLABELLED.value, _UNLABELLED_COUNT.value, _SEED.value, known)
+    return soft_labels.read_unlabelled(
+        _UNLABELLED.value, _UNLABELLED_COUNT.value, _SEED.value, known
+    )
 
 
 def _check_same(path: pathlib.Path, settings: dict) -> None:
@@ -133,62 +137,64 @@ def _check_same(path: pathlib.Path, settings: dict) -> None:
     """
     if not (path / _SETTINGS).exists():
         return
-    recorded = run_lib.read_json(path / _SETTINGS).get("qat", {})
+    recorded = files.read_json(path / _SETTINGS).get("qat", {})
     before = _FORMER | recorded
     if "self_distill" not in recorded:  # It came together with learnt ranges.
         before.setdefault("steps", "average")
     now = {name: value for name, value in _NOW.items() if name in before} | settings
     changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if changed:
-        raise run_lib.RunError(
+        raise errors.RunError(
             f"{path}: holds a quantization-aware training with other {', '.join(changed)}; delete "
-            f"{path / _SETTINGS} and {path / run_lib.RANGES} to do it anew"
+            f"{path / _SETTINGS} and {path / run_folder.RANGES} to do it anew"
         )
 
 
 def _qat() -> None:
     path = pathlib.Path(_RUN.value)
     settings = {"qat": {name: flags.FLAGS[name].value for name in _SAME_RUN}}
-    settings["qat"]["unlabelled_sha256"] = [tasks.digest(file) for file in _UNLABELLED.value]
+    settings["qat"]["unlabelled_sha256"] = [files.digest(file) for file in _UNLABELLED.value]
     _check_same(path, settings["qat"])
-    if (path / run_lib.RANGES).exists() and (path / _SETTINGS).exists():
+    if (path / run_folder.RANGES).exists() and (path / _SETTINGS).exists():
         print(f"{path}: this quantization-aware training has finished already; nothing to do")
         return
-    run = run_lib.load_run(path)
+    run = run_folder.load_run(path)
     # The run's own validation rows must stay unseen.
-    valid = _held_out(path / tasks.VALID_CSV)
+    valid = _held_out(path / examples_lib.VALID_CSV)
     held = {(e.text, e.text_pair, e.label) for e in valid}
     examples = [
         e
-        for e in data_lib.read_examples(_TRAIN.value)
+        for e in examples_lib.read_examples(_TRAIN.value)
         if (e.text, e.text_pair, e.label) not in held
     ]
     if not examples:
-        raise data_lib.DataError(f"{_TRAIN.value}: no rows beside those of {tasks.VALID_CSV}")
+        raise errors.DataError(f"{_TRAIN.value}: no rows beside those of {examples_lib.VALID_CSV}")
 
     more = _more(run, examples + valid)
-    run_lib.write_json(path / _SETTINGS, settings)
+    files.write_json(path / _SETTINGS, settings)
 
     def encoded(rows, origin):
         return (
-            tasks.encode_all(run.tokenizer, rows, run.pair, run.config.max_length),
-            tasks.targets_of(rows, run.labels, origin),
+            encoding.encode_all(run.tokenizer, rows, run.pair, run.config.max_length),
+            encoding.targets_of(rows, run.labels, origin),
         )
 
     train = encoded(examples, _TRAIN.value)
-    held_out = encoded(valid, path / tasks.VALID_CSV)
+    held_out = encoded(valid, path / examples_lib.VALID_CSV)
     if more:
-        ids = tasks.encode_all(run.tokenizer, more, run.pair, run.config.max_length)
-        train = distill.joined(train, ids, run.labels)
+        ids = encoding.encode_all(run.tokenizer, more, run.pair, run.config.max_length)
+        train = distillation.joined(train, ids, run.labels)
         print(f"{len(examples)} texts with a label, {len(more)} without", flush=True)
     import numpy as np
     from tensorflow import keras
 
-    from embbert_tf import batches, fitting, quantization
+    from embbert_tf.data import batches
+    from embbert_tf.quantization import quantized_classifier
+    from embbert_tf.training import fit
 
     keras.utils.set_random_seed(_SEED.value)
-    model = quantization.QuantizedClassifier(run.config, max(len(run.labels), 1))
-    model(np.full((1, 2), tokenizer_lib.CLS, np.int32))
+    model = quantized_classifier.QuantizedClassifier(run.config, max(len(run.labels), 1))
+    model(np.full((1, 2), special_tokens.CLS, np.int32))
     rng = random.Random(_SEED.value)
     sample = rng.sample(train[0], min(_SAMPLES.value, len(train[0])))
     model.start_from(run.model, sample)
@@ -197,9 +203,9 @@ def _qat() -> None:
     if _SELF_DISTILL.value:
         said = batches.predict(run.model, train[0], run.config.max_length)
         if run.labels:
-            said = distill.softmax(said)
-        teaching = distill.Teaching(said, _SELF_DISTILL.value, _TEMPERATURE)
-    history = fitting.fit(
+            said = distillation.softmax(said)
+        teaching = distillation.Teaching(said, _SELF_DISTILL.value, _TEMPERATURE)
+    history = fit.fit(
         model,
         train,
         held_out,
@@ -221,17 +227,17 @@ def _qat() -> None:
     model = model.settled()
 
     def measured(data):
-        return tasks.measure(model, data, run.labels, run.config.max_length)
+        return metrics.measure(model, data, run.labels, run.config.max_length)
 
     result = {"history": history, "valid": measured(held_out)}
     if _TEST.value:
-        rows = list(data_lib.read_examples(_TEST.value))
+        rows = list(examples_lib.read_examples(_TEST.value))
         result["test"] = measured(encoded(rows, _TEST.value))
-    run_lib.write_atomic(path / run_lib.QAT, lambda temporary: model.save(temporary))
-    run_lib.write_json(path / run_lib.METRICS, run.metrics | {"qat": result})
+    files.write_atomic(path / run_folder.QAT, lambda temporary: model.save(temporary))
+    files.write_json(path / run_folder.METRICS, run.metrics | {"qat": result})
     # Last: a run counts as quantization-aware once its ranges are there.
-    run_lib.write_json(
-        path / run_lib.RANGES, {name: list(value) for name, value in model.ranges().items()}
+    files.write_json(
+        path / run_folder.RANGES, {name: list(value) for name, value in model.ranges().items()}
     )
     (path / CHECKPOINT).unlink(missing_ok=True)
     for key, value in result.get("test", result["valid"]).items():
@@ -246,9 +252,9 @@ def main(argv):
     try:
         _qat()
     except (
-        data_lib.DataError,
-        run_lib.RunError,
-        tokenizer_lib.TokenizerError,
+        errors.DataError,
+        errors.RunError,
+        errors.TokenizerError,
         ValueError,
         OSError,
     ) as error:

@@ -16,12 +16,13 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from embbert_tf import backbone_run, distill, tasks
-from embbert_tf import data as data_lib
-from embbert_tf import metrics as metrics_lib
-from embbert_tf import run as run_lib
-from embbert_tf import tokenizer as tokenizer_lib
-from embbert_tf.config import PRESETS, EmbBertConfig
+from embbert_tf import errors
+from embbert_tf.data import encoding, files, soft_labels
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.model.config import PRESETS, EmbBertConfig
+from embbert_tf.storage import backbone_folder, run_folder
+from embbert_tf.training import distillation, metrics
 
 _TRAIN = flags.DEFINE_string(
     "train", None, "Training CSV: text,label or text,text_pair,label.", required=True
@@ -124,14 +125,14 @@ def _settings(config: EmbBertConfig, pair: bool) -> dict:
     options = {name: flags.FLAGS[name] for name in _OPTIONS}
     values |= {name: flag.value for name, flag in options.items() if flag.value != flag.default}
     if _SOFT_LABELS.value:
-        values["soft_labels_sha256"] = [tasks.digest(_SOFT_LABELS.value)]
+        values["soft_labels_sha256"] = [files.digest(_SOFT_LABELS.value)]
     for name, path in (("train", _TRAIN.value), ("valid", _VALID.value)):
-        values[f"{name}_sha256"] = tasks.digest(path)
+        values[f"{name}_sha256"] = files.digest(path)
     tokenizer = _TOKENIZER.value
     if _INIT.value:
-        tokenizer = str(pathlib.Path(_INIT.value) / run_lib.TOKENIZER)
-        values["init_sha256"] = tasks.digest(str(backbone_run.weights_path(_INIT.value)))
-    values["tokenizer_sha256"] = tasks.digest(tokenizer)
+        tokenizer = str(pathlib.Path(_INIT.value) / run_folder.TOKENIZER)
+        values["init_sha256"] = files.digest(str(backbone_folder.weights_path(_INIT.value)))
+    values["tokenizer_sha256"] = files.digest(tokenizer)
     return {"config": config.to_dict(), "task": _TASK.value, "pair": pair, "training": values}
 
 
@@ -141,9 +142,9 @@ def check_same(path: pathlib.Path, settings: dict) -> bool:
     Raises:
         RunError: It holds a run of other settings.
     """
-    if not (path / run_lib.CONFIG).exists():
+    if not (path / run_folder.CONFIG).exists():
         return False
-    old = run_lib.read_settings(path)
+    old = run_folder.read_settings(path)
     for key in ("training", "task", "pair", "config"):
         if key == "training":
             before, now = old.get(key, {}), settings[key]
@@ -153,7 +154,7 @@ def check_same(path: pathlib.Path, settings: dict) -> bool:
         else:
             changed = [] if old.get(key) == settings[key] else [key]
         if changed:
-            raise run_lib.RunError(
+            raise errors.RunError(
                 f"{path}: holds a run with other {', '.join(changed)}; take another --output, or "
                 "delete the folder to train anew"
             )
@@ -162,41 +163,41 @@ def check_same(path: pathlib.Path, settings: dict) -> bool:
 
 def _prepare(path: pathlib.Path):
     """Reads the data and makes what the run folder needs before the first step."""
-    examples = list(data_lib.read_examples(_TRAIN.value))
+    examples = list(examples_lib.read_examples(_TRAIN.value))
     labels = []
     if _TASK.value == "classification":
-        labels = data_lib.label_names(examples, _TRAIN.value)
-        for sentence in data_lib.look_alike_labels(e.label for e in examples):
+        labels = examples_lib.label_names(examples, _TRAIN.value)
+        for sentence in examples_lib.look_alike_labels(e.label for e in examples):
             print(f"train: warning: {sentence}", file=sys.stderr)
     elif len(examples) < 2:
-        raise data_lib.DataError(f"{_TRAIN.value}: too few rows")
+        raise errors.DataError(f"{_TRAIN.value}: too few rows")
     pair = examples[0].text_pair is not None
     if _VALID.value:
-        train, valid = examples, list(data_lib.read_examples(_VALID.value))
+        train, valid = examples, list(examples_lib.read_examples(_VALID.value))
         if not valid:
-            raise data_lib.DataError(f"{_VALID.value}: no rows")
+            raise errors.DataError(f"{_VALID.value}: no rows")
     else:
-        train, valid = tasks.split(examples, _HELD_OUT, _SEED.value)
+        train, valid = examples_lib.split(examples, _HELD_OUT, _SEED.value)
         if not valid:
-            raise data_lib.DataError(
+            raise errors.DataError(
                 f"{_TRAIN.value}: too few rows to hold some out for validation; give --valid"
             )
     source = _TOKENIZER.value
     if _INIT.value:
-        source = str(pathlib.Path(_INIT.value) / run_lib.TOKENIZER)
-    target = path / run_lib.TOKENIZER
+        source = str(pathlib.Path(_INIT.value) / run_folder.TOKENIZER)
+    target = path / run_folder.TOKENIZER
     if not target.exists():
         if source:
             tokenizer_lib.load_tokenizer(source)
-            run_lib.write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))
+            files.write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))
         else:
             texts = (t for e in train for t in (e.text, e.text_pair) if t is not None)
             size = _VOCAB_SIZE.value or PRESETS[_PRESET.value].vocab_size
             tokenizer = tokenizer_lib.train_tokenizer(texts, size)
-            run_lib.write_atomic(target, lambda temporary: tokenizer.save(str(temporary)))
+            files.write_atomic(target, lambda temporary: tokenizer.save(str(temporary)))
     tokenizer = tokenizer_lib.load_tokenizer(target)
-    run_lib.write_labels(path / run_lib.LABELS, labels)
-    tasks.write_csv(path / tasks.VALID_CSV, valid)
+    run_folder.write_labels(path / run_folder.LABELS, labels)
+    examples_lib.write_csv(path / examples_lib.VALID_CSV, valid)
     return train, valid, labels, pair, tokenizer
 
 
@@ -211,15 +212,15 @@ def _taught(train: list, valid: list, labels: list[str], pair: bool):
     # Texts that measure stay unseen, even without their labels.
     measuring = set(keys(valid))
     if _TEST.value:
-        measuring |= set(keys(data_lib.read_examples(_TEST.value)))
-    soft = distill.read_soft_labels(_SOFT_LABELS.value, labels, pair)
+        measuring |= set(keys(examples_lib.read_examples(_TEST.value)))
+    soft = soft_labels.read_soft_labels(_SOFT_LABELS.value, labels, pair)
     unknown = soft.keys() - set(keys(train)) - measuring
-    more = [data_lib.Example(*key, "") for key in soft if key in unknown]
+    more = [examples_lib.Example(*key, "") for key in soft if key in unknown]
     nothing = np.full(max(len(labels), 1), np.nan, np.float32)
     values = np.stack([soft.get(key, nothing) for key in keys(train + more)])
     if np.isnan(values).all():
-        raise data_lib.DataError(f"{_SOFT_LABELS.value}: no text that may be trained on")
-    return more, distill.Teaching(values, _TEACHER_WEIGHT.value, _TEMPERATURE.value)
+        raise errors.DataError(f"{_SOFT_LABELS.value}: no text that may be trained on")
+    return more, distillation.Teaching(values, _TEACHER_WEIGHT.value, _TEMPERATURE.value)
 
 
 def _check_files() -> bool:
@@ -227,9 +228,9 @@ def _check_files() -> bool:
     pair = False
     for path in (_TRAIN.value, _VALID.value, _TEST.value):
         if path is not None:
-            first = next(data_lib.read_examples(path), None)
+            first = next(examples_lib.read_examples(path), None)
             if first is None:
-                raise data_lib.DataError(f"{path}:1: no rows after the header")
+                raise errors.DataError(f"{path}:1: no rows after the header")
             if path == _TRAIN.value:
                 pair = first.text_pair is not None
     return pair
@@ -237,11 +238,11 @@ def _check_files() -> bool:
 
 def _take_over(model, labels: list[str]) -> None:
     """Copies the weights of --init: the backbone's, and a head of the same task and labels."""
-    if run_lib.read_settings(_INIT.value).get("task") == backbone_run.TASK:
-        start = backbone_run.load_backbone(_INIT.value)
+    if run_folder.read_settings(_INIT.value).get("task") == backbone_folder.TASK:
+        start = backbone_folder.load_backbone(_INIT.value)
         model.backbone.set_weights(start.model.get_weights())
         return
-    start = run_lib.load_run(_INIT.value)
+    start = run_folder.load_run(_INIT.value)
     model.backbone.set_weights(start.model.backbone.get_weights())
     if (start.task, start.labels) == (_TASK.value, labels):
         model.head.set_weights(start.model.head.get_weights())
@@ -253,17 +254,17 @@ def _train() -> None:
     pair = _check_files()
     config = PRESETS[_PRESET.value]
     if _INIT.value:
-        config = EmbBertConfig.from_dict(run_lib.read_settings(_INIT.value)["config"])
+        config = EmbBertConfig.from_dict(run_folder.read_settings(_INIT.value)["config"])
     fields = config.to_dict() | {"dropout": _DROPOUT.value}
     if _VOCAB_SIZE.value and not _INIT.value:
         fields["vocab_size"] = _VOCAB_SIZE.value
     settings = _settings(EmbBertConfig.from_dict(fields), pair)
     settings["requested_config"] = settings["config"]
-    if (path / run_lib.CONFIG).exists():
+    if (path / run_folder.CONFIG).exists():
         # The vocabulary may have come out smaller than asked for.
-        settings["config"] = run_lib.read_settings(path).get("config")
+        settings["config"] = run_folder.read_settings(path).get("config")
     known = check_same(path, settings)
-    if known and run_lib.is_trained(path) and (path / run_lib.METRICS).exists():
+    if known and run_folder.is_trained(path) and (path / run_folder.METRICS).exists():
         print(f"{path}: this training has finished already; nothing to do")
         return
     path.mkdir(parents=True, exist_ok=True)
@@ -271,15 +272,15 @@ def _train() -> None:
     if not _INIT.value:
         fields["vocab_size"] = tokenizer.get_vocab_size()
     elif tokenizer.get_vocab_size() > fields["vocab_size"]:
-        raise run_lib.RunError(f"{_INIT.value}: its tokenizer has more tokens than its model")
+        raise errors.RunError(f"{_INIT.value}: its tokenizer has more tokens than its model")
     config = EmbBertConfig.from_dict(fields)
     settings["config"] = config.to_dict()
-    run_lib.write_json(path / run_lib.CONFIG, settings)
+    files.write_json(path / run_folder.CONFIG, settings)
 
     from tensorflow import keras
 
-    from embbert_tf import fitting
-    from embbert_tf.classifier import EmbBertClassifier
+    from embbert_tf.model.classifier import EmbBertClassifier
+    from embbert_tf.training import fit
 
     keras.utils.set_random_seed(_SEED.value)
     model = EmbBertClassifier(config, max(len(labels), 1), dropout=_DROPOUT.value)
@@ -287,8 +288,8 @@ def _train() -> None:
         _take_over(model, labels)
     encoded = {
         name: (
-            tasks.encode_all(tokenizer, examples, pair, config.max_length),
-            tasks.targets_of(examples, labels, origin),
+            encoding.encode_all(tokenizer, examples, pair, config.max_length),
+            encoding.targets_of(examples, labels, origin),
         )
         for name, examples, origin in (
             ("train", train, _TRAIN.value),
@@ -297,8 +298,8 @@ def _train() -> None:
     }
     more, teaching = _taught(train, valid, labels, pair)
     if more:
-        ids = tasks.encode_all(tokenizer, more, pair, config.max_length)
-        encoded["train"] = distill.joined(encoded["train"], ids, labels)
+        ids = encoding.encode_all(tokenizer, more, pair, config.max_length)
+        encoded["train"] = distillation.joined(encoded["train"], ids, labels)
     lengths = [len(ids) for ids in encoded["train"][0]]
     unlabelled = f" and {len(more)} without a label" if more else ""
     print(
@@ -307,7 +308,7 @@ def _train() -> None:
         f"{model.count_params():,} parameters",
         flush=True,
     )
-    history = fitting.fit(
+    history = fit.fit(
         model,
         encoded["train"],
         encoded["valid"],
@@ -328,21 +329,21 @@ def _train() -> None:
         teaching=teaching,
         keep=_KEEP.value,
     )
-    run_lib.write_atomic(path / run_lib.FP32, lambda temporary: model.save(temporary))
+    files.write_atomic(path / run_folder.FP32, lambda temporary: model.save(temporary))
     measured = {"history": history}
-    measured["valid"] = tasks.measure(model, encoded["valid"], labels, config.max_length)
+    measured["valid"] = metrics.measure(model, encoded["valid"], labels, config.max_length)
     if _TEST.value:
-        examples = list(data_lib.read_examples(_TEST.value))
+        examples = list(examples_lib.read_examples(_TEST.value))
         test = (
-            tasks.encode_all(tokenizer, examples, pair, config.max_length),
-            tasks.targets_of(examples, labels, _TEST.value),
+            encoding.encode_all(tokenizer, examples, pair, config.max_length),
+            encoding.targets_of(examples, labels, _TEST.value),
         )
-        measured["test"] = tasks.measure(model, test, labels, config.max_length)
-    run_lib.write_json(path / run_lib.METRICS, {"fp32": measured})
+        measured["test"] = metrics.measure(model, test, labels, config.max_length)
+    files.write_json(path / run_folder.METRICS, {"fp32": measured})
     (path / CHECKPOINT).unlink(missing_ok=True)
     shown = measured.get("test", measured["valid"])
     if labels:
-        print(metrics_lib.table(shown))
+        print(metrics.table(shown))
     for key, value in shown.items():
         if isinstance(value, float):
             print(f"{'test' if _TEST.value else 'validation'} {key} {value:.4f}")
@@ -355,9 +356,9 @@ def main(argv):
     try:
         _train()
     except (
-        data_lib.DataError,
-        run_lib.RunError,
-        tokenizer_lib.TokenizerError,
+        errors.DataError,
+        errors.RunError,
+        errors.TokenizerError,
         ValueError,
         OSError,
     ) as error:

@@ -3,12 +3,10 @@
 import csv
 import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests.support.runs import ROOT, run_module, small_rows
 
 
 @pytest.fixture(scope="session")
@@ -20,18 +18,6 @@ def data_dir():
     return path
 
 
-def small_rows():
-    """180 texts of three classes that one word decides."""
-    words = {"on": ("start", "enable"), "off": ("stop", "disable"), "ask": ("what", "which")}
-    return [
-        (f"{word} the {thing} {number}", label)
-        for number in range(6)
-        for label, pair in words.items()
-        for word in pair
-        for thing in ("fan", "lamp", "pump", "door", "heater")
-    ]
-
-
 @pytest.fixture(scope="session")
 def small_csv(tmp_path_factory):
     """The rows above as a CSV file."""
@@ -39,18 +25,6 @@ def small_csv(tmp_path_factory):
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *small_rows()])
     return path
-
-
-def run_module(module, *arguments):
-    """Runs `python -m module`; returns the finished process with its output as text."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("embbert_tf", "calibration", "converters", "tests", "tflm_app", "examples")
 SUFFIXES = (".py", ".c", ".h", ".cc", ".ld")
 

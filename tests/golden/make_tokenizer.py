@@ -10,7 +10,7 @@ import pathlib
 
 import tokenizers
 
-from embbert_tf import tokenizer as embbert_tokenizer
+from embbert_tf.data import tokenizer as tokenizer_lib
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _BENCH_TEXTS = _HERE.parent.parent / "tflm_app" / "tests" / "tokenizer_bench_texts.txt"
@@ -100,12 +100,12 @@ _CASES: list[tuple[str, str | bytes, str | bytes | None, int]] = [
 
 def _encode(tokenizer, text, pair, max_length):
     texts = [t.decode(errors="replace") if isinstance(t, bytes) else t for t in (text, pair)]
-    return embbert_tokenizer.encode(tokenizer, texts[0], texts[1], max_length)
+    return tokenizer_lib.encode(tokenizer, texts[0], texts[1], max_length)
 
 
 def main() -> None:
     """Trains the tokenizer, encodes the cases and writes both."""
-    tokenizer = embbert_tokenizer.train_tokenizer(
+    tokenizer = tokenizer_lib.train_tokenizer(
         [line for line in _TRAINING for _ in range(3 if len(line) > 90 else 12)], 800
     )
     cases = []

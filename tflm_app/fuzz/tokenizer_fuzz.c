@@ -37,7 +37,7 @@ int LLVMFuzzerInitialize(int* argc, char*** argv) {
   const char* path = getenv("EMBBERT_TABLES");
   FILE* file = path != NULL ? fopen(path, "rb") : NULL;
   if (file == NULL) {
-    fprintf(stderr, "EMBBERT_TABLES must name a file of converters/tokenizer_tables.py\n");
+    fprintf(stderr, "EMBBERT_TABLES must name a file of converters/firmware/tokenizer_tables.py\n");
     exit(2);
   }
   fseek(file, 0, SEEK_END);

@@ -1,4 +1,4 @@
-// A program for tests/test_firmware_boards.py: what it does depends on its first word.
+// A program for tests/tflm_app/test_boards.py: what it does depends on its first word.
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 // Runs the kernels on the models and inputs of a file and writes every result to another, for
-// tests/test_kernels_*.py to compare with converters/reference.py byte for byte.
+// tests/test_kernels_*.py to compare with converters/kernels/reference.py byte for byte.
 //
 // Command: the two paths. The input file is a sequence of chunks, each an int32 size and its bytes:
 //   int32 number of blocks, max_n; options and weights of embedder, blocks, head in the order of

@@ -14,7 +14,7 @@ $(BENCH)/origin: FORCE
 	@cksum $(call quote,$(TOKENIZER_PATH)) >$@.tmp 2>&1; cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
 
 $(TABLES): $(BENCH)/origin $(GENERATOR_SOURCES)
-	@$(python_module) converters.tokenizer_tables --tokenizer=$(call quote,$(TOKENIZER_PATH)) \
+	@$(python_module) converters.firmware.tokenizer_tables --tokenizer=$(call quote,$(TOKENIZER_PATH)) \
 	  --output=tflm_app/$@
 
 $(BENCH)/embbert_tokenizer.o: $(EMBBERT_TOKENIZER) embbert/include/embbert_tokenizer.h

@@ -1,5 +1,5 @@
 // A program that finds out whether an arena suffices: "<bytes>\n<tokens>" opens the engine with an
-// arena of that many bytes and classifies that many tokens (0: none). converters/size_arena.py runs
+// arena of that many bytes and classifies that many tokens (0: none). converters/firmware/size_arena.py runs
 // it in the emulator with one size after another. It is built with MODEL_ARENA_BYTES = 0, so that
 // TFLM itself gets to see every size.
 

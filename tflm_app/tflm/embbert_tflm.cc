@@ -6,7 +6,7 @@
 #define _Noreturn [[noreturn]]
 #include "../boards/platform.h"
 #include "../embbert/src/embbert_backend.h"
-#include "arena_size.h"      // made by converters/size_arena.py
+#include "arena_size.h"      // made by converters/firmware/size_arena.py
 #include "model_resolver.h"  // made by converters/generate_tflm.py
 #include "model_shape.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"

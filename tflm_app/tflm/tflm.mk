@@ -125,11 +125,11 @@ $(TRIAL): $(TRIAL_OBJECTS)
 	$(LINKER) $(CPU) $(CFLAGS) $(LINK_FLAGS) -Wl,--gc-sections -Wl,-Map,$@.map -o $@ $(TRIAL_OBJECTS) \
 	  $(RUNTIME_LIBRARIES)
 
-$(OUT)/arena_size.h: $(TRIAL) ../converters/size_arena.py
-	@$(python_module) converters.size_arena --program=tflm_app/$(TRIAL) \
+$(OUT)/arena_size.h: $(TRIAL) ../converters/firmware/size_arena.py
+	@$(python_module) converters.firmware.size_arena --program=tflm_app/$(TRIAL) \
 	  --machine=$(MACHINE) --output=tflm_app/$@
 
-# For converters/benchmark_tflm.py: kernels, then where program, map, image and arena_size.h lie.
+# For converters/benchmarks/tflm.py: kernels, then where program, map, image and arena_size.h lie.
 .PHONY: arena tflm_paths
 tflm_paths: $(PROGRAM)
 	@echo '{"kernels": "$(TFLM_KERNELS)", "out": "$(CURDIR)/$(OUT)", "generated": "$(CURDIR)/$(GENERATED)"}'

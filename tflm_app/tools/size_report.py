@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Flash and RAM of a program by part, from the linker's map; and the depth of its stack.
 
 Standard library only: the firmware's Makefile runs it.
@@ -22,7 +21,7 @@ TFLM_CORE = re.compile(
     r"|error_reporter|kernel_util|common|tensor_|portable_tensor|quantization_util|runtime_shape"
     r"|system_setup|debug_log)"
 )
-KIND_TOKENIZER = 5  # of converters/model_image.py
+KIND_TOKENIZER = 5  # of converters/firmware/model_image.py
 
 
 def part_of(path: str) -> str:

@@ -1,7 +1,7 @@
 // EmbBERT's int8 kernels: nano embedder, whole block, classifier head.
 //
 // C11, no heap, no libc beyond memcpy/memset, no floating point. docs/kernels.md explains the
-// arithmetic; converters/reference.py is its exact twin in NumPy. One contract, three
+// arithmetic; converters/kernels/reference.py is its exact twin in NumPy. One contract, three
 // implementations chosen at compile time (see embbert_implementation below): portable C,
 // Armv7E-M DSP instructions, Armv8.1-M MVE. All give the same bytes.
 //
@@ -111,7 +111,7 @@ typedef struct {
 // one.
 extern const char embbert_implementation[];
 
-// Reads an options blob made by converters/kernel_params.py: `size` bytes of little-endian int32,
+// Reads an options blob made by converters/kernels/params.py: `size` bytes of little-endian int32,
 // 4-byte aligned, which must outlive the struct (it keeps pointers into it). Sets every weight
 // pointer to NULL. Returns EMBBERT_OK, EMBBERT_ERROR_ARGUMENT or EMBBERT_ERROR_OPTIONS.
 embbert_status_t embbert_embed_init(embbert_embed_t* embed, const void* options, size_t size);

@@ -1,6 +1,6 @@
 // The model image: everything a device needs of one model in one block of flash.
 //
-// converters/model_image.py writes it and documents the same layout. All numbers are little-endian
+// converters/firmware/model_image.py writes it and documents the same layout. All numbers are little-endian
 // and 32 bits wide. Header of 32 bytes: magic "EBMI", version, length of the whole image, CRC-32
 // (of everything but itself), number of sections, three zeros. Then the section table, 16 bytes an
 // entry: kind, index, offset, size. Then the sections in the table's order, each at the next
@@ -29,7 +29,7 @@ typedef enum {
   kSectionSource = 2,  // strings: generator, model, hash of model.tflite, hash of tokenizer.json
   kSectionLabels = 3,  // a zero-terminated UTF-8 string a label
   kSectionConfidence = 4,  // (256) uint32: 65536 * exp(-d * scale of the logits), d = 0..255
-  kSectionTokenizer = 5,   // blob of converters/tokenizer_tables.py
+  kSectionTokenizer = 5,   // blob of converters/firmware/tokenizer_tables.py
   kSectionEmbedOptions = 16,
   kSectionEmbedToken = 17,
   kSectionEmbedPosition = 18,

@@ -4,7 +4,7 @@
 //
 // C11, no dependency beyond <stddef.h>, <stdint.h> and <string.h>, no heap, no globals, no
 // recursion. Everything specific to a vocabulary, and every fact about Unicode, is in a table blob
-// that converters/tokenizer_tables.py makes from a tokenizer.json; it is read in place, so it may
+// that converters/firmware/tokenizer_tables.py makes from a tokenizer.json; it is read in place, so it may
 // stay in flash.
 //
 //   static const uint8_t blob[] __attribute__((aligned(4))) = {...};
@@ -100,7 +100,7 @@ int embbert_tokenizer_init(embbert_tokenizer_t* tokenizer, const uint8_t* blob, 
 //
 // Reads the text once, from the start until `ids` is full (a pair that does not fit: up to three
 // times). Returns EMBBERT_TOKENIZER_OK or _ERROR_ARGUMENT; _ERROR_CORRUPT only with a blob that
-// converters/tokenizer_tables.py did not make.
+// converters/firmware/tokenizer_tables.py did not make.
 int embbert_tokenizer_encode(const embbert_tokenizer_t* tokenizer, const char* text, size_t length,
                              const char* pair, size_t pair_length, uint16_t* ids, size_t max_length,
                              size_t* count, embbert_tokenizer_scratch_t* scratch);

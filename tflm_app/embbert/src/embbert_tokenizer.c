@@ -3,7 +3,7 @@
 #include <string.h>
 
 // ---------------------------------------------------------------------------------------------
-// The blob. converters/tokenizer_tables.py writes it and documents every field; keep both in step.
+// The blob. converters/firmware/tokenizer_tables.py writes it and documents every field; keep both in step.
 // Little-endian; every table starts at a multiple of 4.
 
 enum {
@@ -796,7 +796,7 @@ const char* embbert_tokenizer_strerror(int status) {
     case EMBBERT_TOKENIZER_ERROR_ALIGNMENT:
       return "the tokenizer's tables must start at a multiple of 4";
     case EMBBERT_TOKENIZER_ERROR_MAGIC:
-      return "not a tokenizer's tables: make them with converters/tokenizer_tables.py";
+      return "not a tokenizer's tables: make them with converters/firmware/tokenizer_tables.py";
     case EMBBERT_TOKENIZER_ERROR_VERSION:
       return "the tokenizer's tables have another version: make them anew";
     case EMBBERT_TOKENIZER_ERROR_TRUNCATED:

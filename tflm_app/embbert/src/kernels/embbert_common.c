@@ -3,7 +3,7 @@
 
 #include "embbert_internal.h"
 
-// Version and kind of an options blob; the names are those of converters/kernel_params.py.
+// Version and kind of an options blob; the names are those of converters/kernels/params.py.
 #define EMBED_MAGIC 0x31424D45
 #define BLOCK_MAGIC 0x314B4C42
 #define HEAD_MAGIC 0x31444548

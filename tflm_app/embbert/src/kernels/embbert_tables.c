@@ -1,5 +1,5 @@
-// Made by `python -m converters.kernel_params --c_tables=FILE`; do not edit.
-// A test holds this file against converters/kernel_params.py.
+// Made by `python -m converters.kernels.params --c_tables=FILE`; do not edit.
+// A test holds this file against converters/kernels/params.py.
 // clang-format off
 #include "embbert_internal.h"
 

@@ -1,0 +1,1 @@
+"""The maintainers' benchmarks, a command each."""

@@ -1,0 +1,169 @@
+r"""Measures plain conversion, portable graph and fused graph on TFLM, and prints one table.
+
+  python -m converters.benchmarks.tflm --model=build/snips/model --plain=plain.tflite \
+    --tflm_dir=DIR --library=mps2-an386=LIB --library=mps3-an547=LIB
+
+Each --library is a libtensorflow-microlite.a for a board of tflm_app; whether it has TFLM's
+reference kernels or CMSIS-NN's is read from its symbols. Instructions of one inference, counted
+exactly in the emulator, and the same on every run; arena: the smallest that runs; flash from the
+linker's map.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+from absl import app, flags
+
+from converters.firmware import size_arena
+
+_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+LENGTHS = (12, 64, 256)
+_CORES = {"mps2-an386": "M4", "mps2-an500": "M7", "mps3-an547": "M55", "cortex-m4-64k": "M4"}
+# Columns of the flash split, in the order of the table, and the parts of size_report.py in them.
+_FLASH = {
+    "weights": ("weights",),
+    "tokenizer": ("tokenizer", "tokenizer tables"),
+    "TFLM": ("TFLM core",),
+    "kernels": ("TFLM kernels", "kernels"),
+    "app": ("application", "libc"),
+}
+
+
+class BenchmarkError(RuntimeError):
+    """A configuration could not be built or measured; the message says which."""
+
+
+def measure(
+    folder: pathlib.Path, graph: str, target: str, library: pathlib.Path, tflm_dir: pathlib.Path
+) -> dict:
+    """Builds one program and measures it.
+
+    Args:
+      folder: Model folder.
+      graph: "portable", "fused" or the path of a `.tflite`.
+      target: Board of tflm_app.
+      library: libtensorflow-microlite.a for it.
+      tflm_dir: TFLM's headers.
+
+    Returns:
+      A row: graph, target, kernels, instructions by number of tokens, arena_bytes, flash by part.
+
+    Raises:
+      BenchmarkError: The build or a run failed.
+    """
+    make = ["make", "-s", "-C", str(_REPOSITORY / "tflm_app"), "RUNTIME=tflm", f"TARGET={target}"]
+    make += [f"MODEL={folder.resolve()}", f"GRAPH={graph}", f"TFLM_DIR={tflm_dir.resolve()}"]
+    make += [f"TFLM_LIB={library.resolve()}"]
+    built = subprocess.run([*make, "tflm_paths"], capture_output=True, text=True, check=False)
+    where = f"{graph} on {target} with {library}"
+    if built.returncode != 0:
+        raise BenchmarkError(f"{where}: {(built.stderr or built.stdout).strip().splitlines()[-1]}")
+    paths = json.loads(built.stdout.strip().splitlines()[-1])
+    out = pathlib.Path(paths["out"])
+    text = (out / "arena_size.h").read_text()
+    smallest = int(re.search(r"correctly: (\d+)", text)[1])
+    arena = int(re.search(r"MODEL_ARENA_BYTES (\d+)u", text)[1])
+    shape = (pathlib.Path(paths["generated"]) / "model_shape.h").read_text()
+    max_length = int(re.search(r"MODEL_MAX_LENGTH (\d+)", shape)[1])
+    machine = "mps2-an386" if target == "cortex-m4-64k" else target
+    trial = size_arena.Trial(out / "trial" / "trial.elf", machine)
+    instructions = {}
+    for tokens in LENGTHS:
+        if tokens > max_length:
+            continue
+        answer = trial.run(arena, tokens)
+        if answer is None:
+            raise BenchmarkError(f"{where}: {trial.last_words}")
+        instructions[tokens] = answer["instructions"]
+    sized = subprocess.run([*make, "size"], capture_output=True, text=True, check=False)
+    if sized.returncode != 0:
+        raise BenchmarkError(f"{where}: {sized.stderr.strip()}")
+    flash = json.loads(sized.stdout.strip().splitlines()[-1])["flash"]
+    return {
+        "graph": graph if graph in ("portable", "fused") else "plain",
+        "target": target,
+        "core": _CORES.get(target, target),
+        "kernels": paths["kernels"],
+        "max_length": max_length,
+        "instructions": instructions,
+        "arena_bytes": smallest,
+        "flash": {name: sum(flash[part] for part in parts) for name, parts in _FLASH.items()},
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as a Markdown table; instructions in millions, bytes as they are."""
+    lengths = [n for n in LENGTHS if any(n in row["instructions"] for row in rows)]
+    heads = ["graph", "core", "kernels", *(f"n={n}" for n in lengths), "arena", *_FLASH, "flash"]
+    lines = ["| " + " | ".join(heads) + " |", "| --- " * 3 + "| ---: " * (len(heads) - 3) + "|"]
+    for row in rows:
+        cells = [row["graph"], row["core"], row["kernels"]]
+        for n in lengths:
+            count = row["instructions"].get(n)
+            cells.append("" if count is None else f"{count / 1e6:.2f}")
+        cells.append(f"{row['arena_bytes']:,}")
+        cells += [f"{size:,}" for size in row["flash"].values()]
+        cells.append(f"{sum(row['flash'].values()):,}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def define_flags(values=flags.FLAGS):
+    """Defines the flags. Not on import: other commands have flags of the same names."""
+    flags.DEFINE_string("model", None, "Model folder.", flag_values=values)
+    flags.DEFINE_string(
+        "plain", None, "Plain conversion of the same model, a .tflite.", flag_values=values
+    )
+    flags.DEFINE_string("tflm_dir", None, "TFLM's headers.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "library",
+        None,
+        "BOARD=libtensorflow-microlite.a; once for each library.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("json", None, "Write the rows to this file too.", flag_values=values)
+    flags.mark_flags_as_required(["model", "tflm_dir", "library"], flag_values=values)
+
+
+def main(argv, values=flags.FLAGS):
+    """Command line."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument '{argv[1]}'")
+    libraries = [pair.partition("=")[::2] for pair in values.library]
+    for target, library in libraries:
+        if not library:
+            raise app.UsageError(f"--library={target}: say BOARD=FILE")
+    rows, failures = [], 0
+    graphs = [str(pathlib.Path(values.plain).resolve())] if values.plain else []
+    for graph in [*graphs, "portable", "fused"]:
+        for target, library in libraries:
+            try:
+                row = measure(
+                    pathlib.Path(values.model),
+                    graph,
+                    target,
+                    pathlib.Path(library),
+                    pathlib.Path(values.tflm_dir),
+                )
+            except BenchmarkError as error:
+                print(f"benchmark_tflm: {error}", file=sys.stderr)
+                failures += 1
+                continue
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr)
+    print("million instructions an inference; bytes of arena (smallest that runs) and flash")
+    print(table(rows))
+    if values.json is not None:
+        output = pathlib.Path(values.json)
+        temporary = output.with_name(output.name + ".tmp")
+        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+        temporary.replace(output)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,1 @@
+"""Accuracy of a model in each of its forms, on the host and on a board."""

@@ -1,0 +1,128 @@
+"""One data set through every form of one run: Keras, TFLM, the fused kernels."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from converters.kernels import recognize, reference
+from converters.tflite import model_folder
+from converters.tflm import runner
+from embbert_tf import errors
+from embbert_tf.data import encoding, tokenizer
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.storage import run_folder
+from embbert_tf.training import metrics as metrics_lib
+
+
+class _Fused:
+    """The fused kernels' arithmetic, with the interface of `tflm_runner.Runner`."""
+
+    def __init__(self, tflite: bytes, pair: bool):
+        self._reference = reference.Reference(recognize.extract(tflite))
+        self._pair = pair
+
+    def logits(self, ids: list[int]) -> np.ndarray:
+        """Returns the int8 logits (L,) of token ids without padding."""
+        segments = np.array(tokenizer.segment_ids(ids)) if self._pair else None
+        return self._reference.infer(ids, segments)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Labelled rows for the models of one run.
+
+    Keras models get as many tokens of a text as the run's longest sequence, int8 models as many as
+    their graph takes: what a shorter graph cuts off counts as its error.
+
+    Attributes:
+      run: The run.
+      examples: Rows.
+      path: The file they came from, for messages.
+      name: For progress lines.
+      workers: Processes for int8 models; 0 for as many as there are cores.
+      targets: Class index, or score, of every row.
+
+    Raises:
+      DataError: The rows do not suit the run.
+    """
+
+    run: run_folder.Run
+    examples: list[examples_lib.Example]
+    path: str
+    name: str
+    workers: int = 0
+    targets: np.ndarray = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        if self.run.pair and any(e.text_pair is None for e in self.examples):
+            raise errors.DataError(f"{self.path}: {self.run.path} takes pairs; no text_pair here")
+        object.__setattr__(
+            self, "targets", encoding.targets_of(self.examples, self.run.labels, self.path)
+        )
+
+    def sequences(self, max_length: int) -> list[list[int]]:
+        """Returns the token ids of every row."""
+        return encoding.encode_all(self.run.tokenizer, self.examples, self.run.pair, max_length)
+
+    def keras(self, model) -> np.ndarray:
+        """Returns float32 logits (count, L) of a Keras model."""
+        from embbert_tf.data import batches
+
+        limit = self.run.config.max_length
+        return batches.predict(model, self.sequences(limit), limit)
+
+    def tflm(self, tflite: bytes, max_length: int, what: str) -> np.ndarray:
+        """Returns int8 logits (count, L) of a `.tflite` on TFLM."""
+        arguments = (tflite, max_length, self.run.pair)
+        return self._run(runner.Runner, arguments, max_length, f"{what} on TFLM")
+
+    def fused(self, tflite: bytes, max_length: int) -> np.ndarray:
+        """Returns int8 logits (count, L) of a portable `.tflite` computed by the fused kernels.
+
+        Raises:
+          KernelParamsError: The kernels cannot represent the model.
+        """
+        return self._run(_Fused, (tflite, self.run.pair), max_length, "fused kernels")
+
+    def metrics(self, logits: np.ndarray) -> dict[str, float]:
+        """Returns the metrics of logits: no table by class."""
+        # A positive scale and an offset change none of the metrics: int8 logits do as they are.
+        if self.run.labels:
+            result = metrics_lib.classification(logits, self.targets, self.run.labels)
+        else:
+            result = metrics_lib.regression(logits, self.targets)
+        return {key: value for key, value in result.items() if isinstance(value, float)}
+
+    def agreement(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Returns the share of rows with the same label; of a regression, Pearson's correlation."""
+        if self.run.labels:
+            return float(np.mean(one.argmax(axis=1) == other.argmax(axis=1)))
+        return metrics_lib.regression(one, other.astype(np.float64)[:, 0])["pearson"]
+
+    def _run(self, make, arguments, max_length, what):
+        progress = runner.Progress(f"{self.name}: {what}", len(self.examples))
+        sequences = self.sequences(max_length)
+        return runner.run_with(make, arguments, sequences, self.workers, progress)
+
+
+def check_logits(folder: model_folder.ModelFolder, texts) -> list[list[int]]:
+    """Returns int8 logits on TFLM of pairs of texts; a model of single texts gets the first."""
+    sequences = [folder.encode(text, pair if folder.pair else None) for text, pair in texts]
+    return runner.run_all(folder, sequences, workers=1).astype(int).tolist()
+
+
+def validation_csv(run_path, given: str | None) -> str:
+    """Returns the CSV of validation rows: the given one, else the run's own.
+
+    Raises:
+      DataError: The run has none either.
+    """
+    path = given or str(pathlib.Path(run_path) / examples_lib.VALID_CSV)
+    if not pathlib.Path(path).exists():
+        raise errors.DataError(
+            f"{path}: no such file; give the validation rows with --valid=CSV"
+            if given is None
+            else f"{path}: no such file"
+        )
+    return path

@@ -1,0 +1,1 @@
+"""What the firmware is generated from: model image, tokenizer tables, C files."""

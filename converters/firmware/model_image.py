@@ -1,0 +1,269 @@
+"""The model image: one block of bytes with everything a device needs of one model.
+
+Layout, mirrored by embbert_model_image.h in tflm_app/embbert/include; numbers are little-endian and
+32 bits wide:
+
+| offset | what |
+| --- | --- |
+| 0 | magic "EBMI" |
+| 4 | version of the layout |
+| 8 | length of the whole image |
+| 12 | CRC-32 (zlib's) of the whole image but these four bytes |
+| 16 | number of sections, then three zeros |
+| 32 | section table, 16 bytes an entry: kind, index, offset, size |
+| ... | the sections in the table's order, each at the next multiple of 16, gaps and tail zero |
+"""
+
+import dataclasses
+import enum
+import hashlib
+import struct
+import zlib
+
+import numpy as np
+
+from converters.kernels import params as params_lib
+from converters.kernels.int8_model import Int8Model
+
+MAGIC = b"EBMI"
+VERSION = 1
+GENERATOR = "converters/firmware/model_image.py"
+HEADER_BYTES = 32
+ENTRY_BYTES = 16
+ALIGNMENT = 16
+
+# Confidences and thresholds are counted in these on the device.
+CONFIDENCE_ONE = 10000
+
+
+class ModelImageError(ValueError):
+    """The parts of a model do not make an image; the message says which and why."""
+
+
+class Kind(enum.IntEnum):
+    """Kinds of section, the numbers of section_kind_t in model_image.h."""
+
+    CONFIG = 1
+    SOURCE = 2
+    LABELS = 3
+    CONFIDENCE = 4
+    TOKENIZER = 5
+    EMBED_OPTIONS = 16
+    EMBED_TOKEN = 17
+    EMBED_POSITION = 18
+    EMBED_WEIGHT = 19
+    EMBED_BIAS = 20
+    BLOCK_OPTIONS = 32
+    BLOCK_WQ = 33
+    BLOCK_BQ = 34
+    BLOCK_WV = 35
+    BLOCK_CONV = 36
+    BLOCK_CONV_BIAS = 37
+    BLOCK_WZ = 38
+    BLOCK_BZ = 39
+    HEAD_OPTIONS = 48
+    HEAD_WEIGHT = 49
+    HEAD_BIAS = 50
+    # Of converters/generate_tflm.py, in place of all from EMBED_OPTIONS on.
+    TFLITE = 64
+    TFLM_SHAPE = 65
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One entry of the table: kind, index (the block's number, else 0) and the bytes."""
+
+    kind: Kind
+    index: int
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSource:
+    """What the image says of where it came from.
+
+    Attributes:
+      name: The model's name, shown by the firmware.
+      model_sha256: Of model.tflite, hexadecimal.
+      tokenizer_sha256: Of tokenizer.json, hexadecimal.
+    """
+
+    name: str
+    model_sha256: str
+    tokenizer_sha256: str
+
+    @staticmethod
+    def of(name: str, model: bytes, tokenizer: bytes) -> "ImageSource":
+        """The source for the bytes of model.tflite and tokenizer.json."""
+        return ImageSource(
+            name, hashlib.sha256(model).hexdigest(), hashlib.sha256(tokenizer).hexdigest()
+        )
+
+
+def pack(sections: list[Section]) -> bytes:
+    """Lays sections out as an image and seals it with the checksum."""
+    table_end = HEADER_BYTES + ENTRY_BYTES * len(sections)
+    table, body = b"", b""
+    for section in sections:
+        body += bytes(-(table_end + len(body)) % ALIGNMENT)
+        table += struct.pack(
+            "<4I", section.kind, section.index, table_end + len(body), len(section.data)
+        )
+        body += section.data
+    body += bytes(-(table_end + len(body)) % ALIGNMENT)
+    length = table_end + len(body)
+    before = struct.pack("<4s2I", MAGIC, VERSION, length)
+    after = struct.pack("<4I", len(sections), 0, 0, 0) + table + body
+    return before + struct.pack("<I", zlib.crc32(after, zlib.crc32(before))) + after
+
+
+def unpack(image: bytes) -> list[Section]:
+    """Reads an image back.
+
+    Raises:
+      ModelImageError: it is cut short, damaged or no image.
+    """
+    if len(image) < HEADER_BYTES or image[:4] != MAGIC:
+        raise ModelImageError("not a model image: the magic EBMI is missing")
+    version, length, crc, count = struct.unpack_from("<4I", image, 4)
+    if version != VERSION:
+        raise ModelImageError(f"layout version {version}; this program reads {VERSION}")
+    if not HEADER_BYTES <= length <= len(image):
+        raise ModelImageError(f"{len(image)} bytes where the header says {length}")
+    if zlib.crc32(image[16:length], zlib.crc32(image[:12])) != crc:
+        raise ModelImageError("damaged: the checksum differs")
+    sections = []
+    for i in range(count):
+        kind, index, offset, size = struct.unpack_from("<4I", image, HEADER_BYTES + ENTRY_BYTES * i)
+        sections.append(Section(Kind(kind), index, image[offset : offset + size]))
+    return sections
+
+
+def section(image: bytes, kind: Kind, index: int = 0) -> bytes:
+    """The bytes of one section.
+
+    Raises:
+      ModelImageError: the image is damaged, or lacks it.
+    """
+    for candidate in unpack(image):
+        if (candidate.kind, candidate.index) == (kind, index):
+            return candidate.data
+    raise ModelImageError(f"section {kind.name} {index} is missing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Sizes of the model in an image: logits, S, D, and of every layer E and rows of `conv`."""
+
+    labels: int
+    max_length: int
+    hidden: int
+    blocks: tuple[tuple[int, int], ...]
+
+
+def shape(image: bytes) -> Shape:
+    """Reads the sizes of the model in an image.
+
+    Raises:
+      ModelImageError: the image is damaged, or a section is missing.
+    """
+    parts = {(part.kind, part.index): part.data for part in unpack(image)}
+    try:
+        _, _, blocks, labels, *_ = struct.unpack("<8i", parts[Kind.CONFIG, 0])
+        # Options blobs: magic, length, then the fields of EmbedParams and BlockParams.
+        _, max_length, _, hidden = struct.unpack_from("<4i", parts[Kind.EMBED_OPTIONS, 0], 8)
+        layers = tuple(
+            struct.unpack_from("<2i", parts[Kind.BLOCK_OPTIONS, index], 12)
+            for index in range(blocks)
+        )
+    except (KeyError, struct.error, ValueError) as error:
+        raise ModelImageError(f"a section is missing or too short ({error!r})") from error
+    return Shape(labels, max_length, hidden, layers)
+
+
+def confidence_table(logits_scale: float) -> np.ndarray:
+    """65536 * exp(-d * logits_scale) for the differences d = 0..255 of two int8 logits, uint32."""
+    return np.round(65536 * np.exp(-np.arange(256) * float(logits_scale))).astype("<u4")
+
+
+def build(
+    model: Int8Model,
+    tokenizer_blob: bytes,
+    labels: list[str],
+    source: ImageSource,
+    *,
+    regression: bool = False,
+    threshold: float = 0.0,
+) -> bytes:
+    """Makes the image of a model.
+
+    Args:
+      model: The int8 model of a `.tflite`.
+      tokenizer_blob: What `converters.firmware.tokenizer_tables` made of its tokenizer.json.
+      labels: Names of the logits, in their order.
+      source: Where the model came from.
+      regression: Whether the one logit is a value, not a class.
+      threshold: Confidence (0..1) below which the firmware answers "unsure".
+
+    Returns:
+      The image, a multiple of 16 bytes long.
+
+    Raises:
+      ModelImageError: labels or threshold do not fit the model.
+      kernel_params.KernelParamsError: the kernels cannot represent the model.
+    """
+    if len(labels) != model.labels:
+        raise ModelImageError(f"{len(labels)} labels for {model.labels} logits")
+    if any(not label or "\0" in label for label in labels):
+        raise ModelImageError("a label is empty or holds a zero byte")
+    if regression and model.labels != 1:
+        raise ModelImageError(f"a regression has one logit, this model {model.labels}")
+    if not 0 <= threshold <= 1:
+        raise ModelImageError(f"confidence threshold {threshold:g} is not within 0..1")
+    score_multiplier = round(float(model.logits_scale) * 1000 * 65536) if regression else 0
+    if score_multiplier >= 2**31:
+        raise ModelImageError(f"scale {model.logits_scale:g} of the logits is too large")
+
+    params = params_lib.model_params(model)
+    config = struct.pack(
+        "<8i",
+        int(regression),
+        int(model.pair),
+        len(model.blocks),
+        model.labels,
+        round(threshold * CONFIDENCE_ONE),
+        int(model.logits_zero),
+        score_multiplier,
+        0,
+    )
+    strings = (
+        f"{GENERATOR} {VERSION}",
+        source.name,
+        source.model_sha256,
+        source.tokenizer_sha256,
+    )
+    sections = [
+        Section(Kind.CONFIG, 0, config),
+        Section(Kind.SOURCE, 0, _strings(strings)),
+        Section(Kind.LABELS, 0, _strings(labels)),
+        Section(Kind.CONFIDENCE, 0, confidence_table(model.logits_scale).tobytes()),
+        Section(Kind.TOKENIZER, 0, tokenizer_blob),
+    ]
+    sections += _part("EMBED", 0, params.embed)
+    for index, block in enumerate(params.blocks):
+        sections += _part("BLOCK", index, block)
+    sections += _part("HEAD", 0, params.head)
+    return pack(sections)
+
+
+def _part(name: str, index: int, params) -> list[Section]:
+    """The options blob and the tensors of embedder, block or head."""
+    sections = [Section(Kind[f"{name}_OPTIONS"], index, params.options())]
+    for tensor, array in params.tensors().items():
+        little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        sections.append(Section(Kind[f"{name}_{tensor.upper()}"], index, little_endian.tobytes()))
+    return sections
+
+
+def _strings(strings) -> bytes:
+    return b"".join(text.encode() + b"\0" for text in strings)

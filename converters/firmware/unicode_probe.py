@@ -1,0 +1,135 @@
+"""What the host's normalizer does to each character, probed character by character."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tokenizers import normalizers, pre_tokenizers
+
+HANGUL = range(0xAC00, 0xAC00 + 11172)
+
+# The first word character that each version of Unicode added in a block of its own.
+_VERSION_PROBES = (
+    ((8, 0, 0), 0x108E0),
+    ((9, 0, 0), 0x104B0),
+    ((10, 0, 0), 0x11A0B),
+    ((11, 0, 0), 0x10D00),
+    ((12, 0, 0), 0x10FE0),
+    ((13, 0, 0), 0x10E80),
+    ((14, 0, 0), 0x10570),
+    ((15, 0, 0), 0x11F04),
+    ((15, 1, 0), 0x2EBF0),
+    ((16, 0, 0), 0x105C0),
+    ((17, 0, 0), 0x11DB0),
+)
+
+
+class TokenizerTableError(ValueError):
+    """A tokenizer that the C code cannot reproduce."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What the installed `tokenizers` does with every scalar value.
+
+    Attributes:
+        normalized: Code point -> normalized text, for all scalar values but Hangul syllables.
+        kind: Each character that occurs in a normalized text -> "w" (word), "s" (space) or "p".
+        shapes: The sequences of kinds that occur, e.g. "w" or "sws".
+        shape_of: uint16 (0x110000,): index into `shapes` of a code point's normalized text.
+        reordered: Characters that survive normalization and that canonical ordering moves.
+        unicode_version: Newest version of Unicode whose letters are word characters.
+    """
+
+    normalized: dict[int, str]
+    kind: dict[str, str]
+    shapes: tuple[str, ...]
+    shape_of: np.ndarray
+    reordered: tuple[str, ...]
+    unicode_version: tuple[int, int, int]
+
+
+def _normalizer() -> normalizers.Normalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
+    )
+
+
+def _each(function: Callable[[str], str], codes: Sequence[int]) -> dict[int, str]:
+    """Applies a normalization to single characters, many at a time.
+
+    Each stands before a separator, a symbol that nothing combines with and that only itself
+    normalizes to.
+    """
+    separator = "\u2603"
+    results = {ord(separator): function(separator)}
+    for first in range(0, len(codes), 4096):
+        some = [code for code in codes[first : first + 4096] if code != ord(separator)]
+        texts = function("".join(chr(code) + separator for code in some)).split(separator)
+        if len(texts) != len(some) + 1:
+            raise TokenizerTableError("more than one character normalizes to the separator")
+        results.update(zip(some, texts[:-1], strict=True))
+    return results
+
+
+def _kinds(characters: Sequence[str]) -> dict[str, str]:
+    """Asks the pre-tokenizer which characters are of words ("w"), spaces ("s") or others ("p")."""
+    split = pre_tokenizers.Whitespace().pre_tokenize_str
+    kinds = {}
+    for first in range(0, len(characters), 4096):
+        some = characters[first : first + 4096]
+        pieces = {start: end for _, (start, end) in split("".join(f"a{c}a " for c in some))}
+        for index, character in enumerate(some):
+            if pieces[4 * index] == 4 * index + 3:
+                kinds[character] = "w"
+            else:
+                kinds[character] = "p" if 4 * index + 1 in pieces else "s"
+    return kinds
+
+
+def _moved(characters: Sequence[str]) -> list[str]:
+    """Returns the characters that canonical ordering moves, of those that do not decompose."""
+    # U+0301 has class 230 and U+0316 220: they change places unless starters keep them apart.
+    text = "".join(f"a{c}\u0301{c}\u0316" for c in characters)
+    if normalizers.NFD().normalize_str(text) == text:
+        return []
+    if len(characters) == 1:
+        return list(characters)
+    half = len(characters) // 2
+    return _moved(characters[:half]) + _moved(characters[half:])
+
+
+@functools.cache
+def probe() -> Probe:
+    """Asks `tokenizers` about every scalar value; takes a few seconds, once per process.
+
+    Raises:
+        TokenizerTableError: if a Hangul syllable is not treated as the sequence of its jamo, or the
+            probe itself fails.
+    """
+    codes = (*range(0xD800), *range(0xE000, 0x110000))
+    normalized = _each(_normalizer().normalize_str, codes)
+    for index, code in enumerate(HANGUL):
+        jamo = [0x1100 + index // 588, 0x1161 + index // 28 % 21]
+        if index % 28:
+            jamo.append(0x11A7 + index % 28)
+        if normalized.pop(code) != "".join(normalized[j] for j in jamo):
+            raise TokenizerTableError(f"U+{code:04X} does not normalize to its jamo")
+    characters = sorted({c for text in normalized.values() for c in text})
+    kind = _kinds(characters)
+    shape_number: dict[str, int] = {}
+    shape_of = np.zeros(0x110000, np.uint16)
+    for code, text in normalized.items():
+        shape = kind[text] if len(text) == 1 else "".join(map(kind.get, text))
+        shape_of[code] = shape_number.setdefault(shape, len(shape_number))
+    decomposed = _each(normalizers.NFD().normalize_str, codes)
+    reordered = _moved(
+        [chr(code) for code, text in normalized.items() if text and decomposed[code] == chr(code)]
+    )
+    version = (0, 0, 0)
+    for newer, code in _VERSION_PROBES:
+        if _kinds([chr(code)])[chr(code)] != "w":
+            break
+        version = newer
+    return Probe(normalized, kind, tuple(shape_number), shape_of, tuple(reordered), version)

@@ -1,0 +1,1 @@
+"""The int8 model as the kernels compute it: recognition, parameters, NumPy reference."""

@@ -1,0 +1,152 @@
+"""The fused graph: three custom operators in place of the portable graph's layers."""
+
+import struct
+
+import numpy as np
+
+from converters.kernels import params as params_lib
+from converters.kernels import recognize
+from converters.tflite import reader, writer
+from converters.tflite.graph import Graph, Op, Tensor
+
+EMBED = "EMBBERT_EMBED"
+BLOCK = "EMBBERT_BLOCK"
+HEAD = "EMBBERT_HEAD"
+OPERATORS = (EMBED, BLOCK, HEAD)
+
+# Input indices, the same as in tflm_app/tflm/embbert_ops.cc.
+EMBED_INPUTS = ("ids", "segments", "token", "position", "weight", "bias")
+BLOCK_INPUTS = ("x", "count", "wq", "bq", "wv", "conv", "conv_bias", "wz", "bz")
+HEAD_INPUTS = ("x", "weight", "bias")
+
+
+class FusedGraphError(ValueError):
+    """A file is no fused graph of this version; the message says what is wrong with it."""
+
+
+def fuse(data: bytes) -> bytes:
+    """Makes the fused `.tflite` of a portable one.
+
+    Args:
+      data: The file that `converters.convert_tflite` wrote.
+
+    Returns:
+      A `.tflite` with the same inputs and outputs, whose operators are those in the module's
+      docstring.
+
+    Raises:
+      int8_model.NotEmbBertError: The graph is another one; the message says where recognition
+        stopped.
+      kernel_params.KernelParamsError: The kernels cannot represent the model.
+      flatbuffer.FlatbufferError: `data` is no readable `.tflite`.
+    """
+    portable = reader.read(data)
+    model = recognize.extract(data)
+    params = params_lib.model_params(model)
+
+    inputs = [_like(tensor) for tensor in portable.inputs]
+    ids, segments = inputs[0], inputs[1] if len(inputs) > 1 else None
+    first = model.blocks[0]
+    x = Tensor("x0", (model.max_length, model.d), np.int8, first.x_scale, first.x_zero)
+    count = Tensor("count", (1,), np.int32)
+    ops = [_op(EMBED, [ids, segments], params.embed, [x, count])]
+    for layer, (block, block_params) in enumerate(zip(model.blocks, params.blocks, strict=True)):
+        rows = 1 if layer == len(model.blocks) - 1 else model.max_length
+        out = Tensor(f"x{layer + 1}", (rows, model.d), np.int8, block.out_scale, block.out_zero)
+        ops.append(_op(BLOCK, [x, count], block_params, [out]))
+        x = out
+    logits = _like(portable.outputs[0])
+    ops.append(_op(HEAD, [x], params.head, [logits]))
+    return writer.write(Graph(inputs, [logits], ops))
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
+
+
+def _op(code: str, activations: list[Tensor | None], params, outputs: list[Tensor]) -> Op:
+    weights = [
+        Tensor(name, value.shape, value.dtype, data=value)
+        for name, value in params.tensors().items()
+    ]
+    return Op(
+        "CUSTOM",
+        activations + weights,
+        outputs,
+        custom_code=code,
+        custom_options=params.options(),
+    )
+
+
+def is_fused(graph: Graph) -> bool:
+    """Whether the graph has operators of this pass."""
+    return any(op.kind == "CUSTOM" and op.custom_code in OPERATORS for op in graph.ops)
+
+
+def read_params(data: bytes) -> params_lib.ModelParams:
+    """Reads the kernels' integers back from a fused `.tflite`, as the device does.
+
+    Args:
+      data: What `fuse` returned.
+
+    Returns:
+      Equal to `kernel_params.model_params` of the portable file's model.
+
+    Raises:
+      FusedGraphError: The file is no fused graph, or one of another version.
+      flatbuffer.FlatbufferError: `data` is no readable `.tflite`.
+    """
+    ops = reader.read(data).ops
+    codes = [op.custom_code for op in ops]
+    if len(ops) < 3 or codes != [EMBED, *[BLOCK] * (len(ops) - 2), HEAD]:
+        raise FusedGraphError(f"operators {codes}, not {EMBED}, {BLOCK}..., {HEAD}")
+    blocks = []
+    for op in ops[1:-1]:
+        scalars, rest = _options(op, params_lib.BLOCK_MAGIC, _scalar_names(params_lib.BlockParams))
+        inner = scalars["expansion"] * scalars["hidden"]
+        if len(rest) != 4 * inner + 256:
+            raise FusedGraphError(f"{BLOCK}: options of {len(op.custom_options)} bytes")
+        blocks.append(
+            params_lib.BlockParams(
+                **scalars,
+                conv_multipliers=np.frombuffer(rest, "<i4", inner),
+                silu=np.frombuffer(rest, np.int8, 256, 4 * inner),
+                **_weights(op, BLOCK_INPUTS, 2),
+            )
+        )
+    embed, rest = _options(ops[0], params_lib.EMBED_MAGIC, _scalar_names(params_lib.EmbedParams))
+    head, head_rest = _options(ops[-1], params_lib.HEAD_MAGIC, _scalar_names(params_lib.HeadParams))
+    return params_lib.ModelParams(
+        params_lib.EmbedParams(
+            **embed, multipliers=np.frombuffer(rest, "<i4"), **_weights(ops[0], EMBED_INPUTS, 2)
+        ),
+        tuple(blocks),
+        params_lib.HeadParams(
+            **head, multipliers=np.frombuffer(head_rest, "<i4"), **_weights(ops[-1], HEAD_INPUTS, 1)
+        ),
+    )
+
+
+def _scalar_names(params) -> list[str]:
+    """Fields before the first array, which is where the blob's scalars end."""
+    return [name for name, kind in params.__annotations__.items() if kind is int]
+
+
+def _options(op: Op, magic: int, names: list[str]) -> tuple[dict[str, int], bytes]:
+    blob = op.custom_options
+    end = 8 + 4 * len(names)
+    if len(blob) < end:
+        raise FusedGraphError(f"{op.custom_code}: options of {len(blob)} bytes")
+    found, words, *values = struct.unpack_from(f"<{2 + len(names)}i", blob)
+    if found != magic or 4 * words != len(blob):
+        raise FusedGraphError(
+            f"{op.custom_code}: options {found:#x} of {4 * words} bytes, not {magic:#x} of "
+            f"{len(blob)}; fuse the portable file again"
+        )
+    return dict(zip(names, values, strict=True)), blob[end:]
+
+
+def _weights(op: Op, names: tuple[str, ...], first: int) -> dict[str, np.ndarray]:
+    if len(op.inputs) != len(names):
+        raise FusedGraphError(f"{op.custom_code}: {len(op.inputs)} inputs, not {len(names)}")
+    return {name: op.inputs[first + i].data for i, name in enumerate(names[first:])}

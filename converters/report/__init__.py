@@ -1,0 +1,1 @@
+"""What a `.tflite` needs on TFLM, and where its quantization error arises."""

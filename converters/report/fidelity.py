@@ -1,0 +1,316 @@
+"""Compares every activation of an int8 graph on TFLM with its float reference."""
+
+import csv
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from converters.kernels import recognize
+from converters.tflite import model_folder, quantize, reader
+from converters.tflite import writer as writer_lib
+from converters.tflm import memory_planner
+from embbert_tf.data import files, tokenizer
+from embbert_tf.quantization import folding
+
+_ARENA_BYTES = 64 << 20
+_COLUMNS = (
+    "rank",
+    "tensor",
+    "layer",
+    "snr_db",
+    "own_snr_db",
+    "clipped",
+    "low",
+    "high",
+    "int8_low",
+    "int8_high",
+    "scale",
+    "zero_point",
+    "values",
+)
+_BEST_DB = 99.0  # instead of infinity, where int8 and float agree exactly
+
+
+@dataclasses.dataclass
+class Fidelity:
+    """How faithful one activation is, summed over all sequences.
+
+    Attributes:
+      name: Of the activation.
+      scale: Quantization of the tensor.
+      zero_point: Likewise.
+      floor: Least representable value.
+      ceiling: Largest representable value.
+      low: Least float value seen.
+      high: Largest float value seen.
+      count: Values compared.
+      outside: Float values that are not representable.
+      signal: Sum of squares of the float values.
+      noise: Sum of squares of TFLM's deviation from them.
+      own_noise: Sum of squares of the deviation that this tensor's int8 alone makes.
+    """
+
+    name: str
+    scale: float
+    zero_point: int
+    floor: float
+    ceiling: float
+    low: float = np.inf
+    high: float = -np.inf
+    count: int = 0
+    outside: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+    own_noise: float = 0.0
+
+    def add(self, reference: np.ndarray, value: np.ndarray):
+        """Compares float values with what TFLM computed (dequantized), both of one shape."""
+        reference = reference.astype(np.float64)
+        self.low = min(self.low, float(reference.min()))
+        self.high = max(self.high, float(reference.max()))
+        self.count += reference.size
+        # Half a step beyond the last value still rounds to it.
+        half = self.scale / 2
+        self.outside += int(
+            np.sum((reference < self.floor - half) | (reference > self.ceiling + half))
+        )
+        if self.name.startswith("scores"):
+            reference = np.maximum(reference, self.floor)
+        alone = np.clip(np.round(reference / self.scale) * self.scale, self.floor, self.ceiling)
+        self.signal += float(np.sum(reference**2))
+        self.noise += float(np.sum((value - reference) ** 2))
+        self.own_noise += float(np.sum((alone - reference) ** 2))
+
+    @property
+    def snr_db(self) -> float:
+        """Signal-to-quantization-noise ratio in decibels."""
+        return _decibels(self.signal, self.noise)
+
+    @property
+    def own_snr_db(self) -> float:
+        """The same with this tensor alone in int8."""
+        return _decibels(self.signal, self.own_noise)
+
+    @property
+    def clipped(self) -> float:
+        """Share of float values outside the representable range."""
+        return self.outside / max(self.count, 1)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise <= 0 or signal <= 0:
+        return _BEST_DB if noise <= 0 else -_BEST_DB
+    return min(10 * float(np.log10(signal / noise)), _BEST_DB)
+
+
+class Inspector:
+    """Runs a portable graph on TFLM with every tensor kept, and a float model beside it.
+
+    Example:
+    ```python
+    inspector = Inspector(tflite, folded)
+    inspector.run([2, 17, 99])
+    worst = min(inspector.fidelity.values(), key=lambda f: f.snr_db)
+    ```
+
+    Args:
+      tflite: The portable `.tflite`.
+      folded: The float model that it was made from.
+
+    Attributes:
+      fidelity: `Fidelity` of each activation by name, in the order of computation.
+      length: Tokens of the graph's input.
+
+    Raises:
+      int8_model.NotEmbBertError: `tflite` is another graph.
+      flatbuffer.FlatbufferError: It is no readable `.tflite`.
+    """
+
+    def __init__(self, tflite: bytes, folded: folding.FoldedModel):
+        from tflite_micro.python.tflite_micro import runtime
+
+        graph = reader.read(tflite)
+        parts = recognize.activations(graph)
+        # The offline plan lets tensors share bytes; without it TFLM keeps each for itself.
+        graph.metadata.pop(memory_planner.OFFLINE_METADATA, None)
+        index = {id(t): i for i, t in enumerate(graph.ordered_tensors())}
+        self._interpreter = runtime.Interpreter.from_bytes(
+            writer_lib.write(graph),
+            arena_size=_ARENA_BYTES,
+            intrepreter_config=runtime.InterpreterConfig.kPreserveAllTensors,
+        )
+        self._folded = folded
+        self.length = graph.inputs[0].shape[-1]
+        self._pair = len(graph.inputs) > 1
+        self._parts = {
+            name: [(index[id(p.tensor)], p) for p in parts[name]]
+            for name in folding.activation_names(folded.config)
+            if name in parts  # attention on int16 computes no v
+        }
+        self.fidelity: dict[str, Fidelity] = {}
+        for name, found in self._parts.items():
+            tensor = found[0][1].tensor
+            limits = np.iinfo(tensor.dtype)
+            zero = int(tensor.zero_point)
+            step = float(tensor.scale) / found[0][1].factor
+            self.fidelity[name] = Fidelity(
+                name,
+                step,
+                zero,
+                (limits.min - zero) * step,
+                (limits.max - zero) * step,
+            )
+
+    def run(self, ids: list[int]):
+        """Adds one sequence of token ids, without padding, to the figures."""
+        ids = list(ids)[: self.length]
+        self._interpreter.set_input(model_folder.pad(ids, self.length), 0)
+        if self._pair:
+            segments = tokenizer.segment_ids(ids)
+            self._interpreter.set_input(model_folder.pad(segments, self.length), 1)
+        self._interpreter.invoke()
+        folding.forward(self._folded, ids, tap=self._compare)
+
+    def _compare(self, name: str, reference: np.ndarray):
+        if name not in self._parts:
+            return
+        reference = np.atleast_2d(reference)
+        rows, columns = reference.shape
+        value = np.zeros((rows, columns))
+        filled = 0
+        for index, part in self._parts[name]:
+            if part.row >= rows:
+                continue
+            tensor = part.tensor
+            raw = np.asarray(self._interpreter.GetTensor(index, 0)["tensor_data"])
+            raw = raw.reshape(tensor.shape[-2:] if len(tensor.shape) > 1 else (1, -1))
+            raw = raw.T if part.transposed else raw
+            here = min(raw.shape[0], rows - part.row)
+            value[part.row : part.row + here] = (
+                raw[:here, :columns].astype(np.float64) - int(tensor.zero_point)
+            ) * (float(tensor.scale) / part.factor)
+            filled += here
+        if filled != rows:
+            raise ValueError(f"activation '{name}': {filled} rows of {rows} found in the graph")
+        self.fidelity[name].add(reference, value)
+
+
+def rank_layers(fidelity: dict[str, Fidelity]) -> list[tuple[int, float, float]]:
+    """Returns (layer, SNR of its output in dB, dB lost in it), the greatest loss first."""
+    result = []
+    layer = 0
+    while f"x{layer + 1}" in fidelity:
+        after = fidelity[f"x{layer + 1}"].snr_db
+        result.append((layer, after, fidelity[f"x{layer}"].snr_db - after))
+        layer += 1
+    return sorted(result, key=lambda item: -item[2])
+
+
+def float_model(run, tflite: bytes) -> tuple[folding.FoldedModel, str]:
+    """Returns the run's float weights from which a `.tflite` was rounded: fp32's or QAT's.
+
+    Raises:
+      ValueError: The `.tflite` was made from another run.
+    """
+    token = recognize.extract(tflite).token
+    for model, name in ((run.model, "fp32"), (run.qat_model, "quantization-aware fp32")):
+        if model is not None:
+            folded = folding.fold(model)
+            if np.array_equal(quantize.weights(folded.token, 1)[0], token):
+                return folded, name
+    raise ValueError(
+        f"the .tflite was not converted from {run.path} (its token table differs); convert again"
+    )
+
+
+def _split(name: str) -> tuple[str, int]:
+    kind = folding.kind(name)
+    return kind, int(name[len(kind) :] or -1)
+
+
+def write_csv(fidelity: dict[str, Fidelity], path):
+    """Writes one row a tensor, worst SNR first."""
+    ranked = sorted(fidelity.values(), key=lambda f: f.snr_db)
+
+    def write(target):
+        with open(target, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            for number, f in enumerate(ranked, 1):
+                layer = "" if f.name in ("x0", "logits") else _layer(f.name)
+                figures = (f.snr_db, f.own_snr_db, f.clipped, f.low, f.high, f.floor, f.ceiling)
+                writer.writerow(
+                    [number, f.name, layer]
+                    + [f"{value:.6g}" for value in (*figures, f.scale)]
+                    + [f.zero_point, f.count]
+                )
+
+    files.write_atomic(path, write)
+
+
+def _layer(name: str) -> int:
+    """Layer that makes an activation."""
+    kind, number = _split(name)
+    return number - 1 if kind == "x" else number
+
+
+def write_png(fidelity: dict[str, Fidelity], path, title: str):
+    """Writes a picture: SNR by kind and layer, and both rankings.
+
+    Args:
+      fidelity: By name.
+      path: The PNG.
+      title: Heading.
+    """
+    from matplotlib.backends import backend_agg
+    from matplotlib.figure import Figure
+
+    inner = [f for f in fidelity.values() if f.name not in ("x0", "logits")]
+    layers = 1 + max(_layer(f.name) for f in inner)
+    kinds = list(dict.fromkeys(_split(f.name)[0] for f in inner))
+    # Computation order: what the last layer alone has (c) stands beside what the others have (v).
+    if "c" in kinds and "v" in kinds:
+        kinds.remove("c")
+        kinds.insert(kinds.index("v") + 1, "c")
+    kinds.append(kinds.pop(kinds.index("x")))
+    grid = np.full((len(kinds), layers), np.nan)
+    figure = Figure(figsize=(12.0, 6.4), layout="constrained")
+    backend_agg.FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=[1.1, 1.0])
+    for f in inner:
+        row, column = kinds.index(_split(f.name)[0]), _layer(f.name)
+        grid[row, column] = f.snr_db
+        note = f"{f.snr_db:.1f}"
+        if f.clipped >= 0.0005:
+            note += f"\n{f.clipped:.1%} clipped"
+        left.text(column, row, note, ha="center", va="center", fontsize=7)
+    image = left.imshow(grid, cmap="RdYlGn", vmin=0, vmax=45, aspect="auto")
+    figure.colorbar(image, ax=left, label="SNR against fp32, dB (green: faithful)")
+    left.set_xticks(range(layers), [f"layer {i}" for i in range(layers)])
+    left.set_yticks(range(len(kinds)), [f"{k} (output)" if k == "x" else k for k in kinds])
+    left.set_title(
+        f"embedder x0: {fidelity['x0'].snr_db:.1f} dB,  logits: {fidelity['logits'].snr_db:.1f} dB",
+        fontsize=9,
+    )
+    worst = sorted(fidelity.values(), key=lambda f: f.own_snr_db)[:12]
+    losses = rank_layers(fidelity)
+    names = [f"layer {layer}: SNR lost" for layer, _, _ in losses]
+    names += [f"{f.name}: own SNR" for f in worst]
+    values = [loss for _, _, loss in losses] + [f.own_snr_db for f in worst]
+    colours = ["#922b21"] * len(losses) + ["#2e86c1"] * len(worst)
+    right.barh(range(len(values)), values, color=colours)
+    right.bar_label(right.containers[0], fmt="%.1f", fontsize=7, padding=2)
+    right.set_yticks(range(len(names)), names, fontsize=8)
+    right.invert_yaxis()
+    right.margins(x=0.12)
+    right.set_xlabel("dB")
+    right.set_title(
+        "red: layers by the SNR they lose (long: bad)\n"
+        "blue: tensors by their own rounding and clipping (short: bad)",
+        fontsize=9,
+    )
+    figure.suptitle(title, fontsize=10)
+    files.write_atomic(
+        pathlib.Path(path), lambda target: figure.savefig(target, format="png", dpi=110)
+    )

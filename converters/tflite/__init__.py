@@ -1,0 +1,1 @@
+"""The `.tflite` format: graph, reader, writer, checks, quantization, the model folder."""

@@ -1,0 +1,1 @@
+"""TensorFlow Lite Micro on the host: operators, memory planner, arena, runner."""

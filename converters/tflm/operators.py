@@ -1,0 +1,111 @@
+"""The operators that TFLM has, and the `MicroMutableOpResolver` method that registers each.
+
+Taken from `tensorflow/lite/micro/micro_mutable_op_resolver.h` of tflite-micro, commit 90b983c2b
+of 2026-08-20.
+"""
+
+DATE = "2026-08-20"
+
+_ORDINARY = """
+ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE BATCH_TO_SPACE_ND BROADCAST_ARGS BROADCAST_TO
+CALL_ONCE CAST CEIL CONCATENATION COS DEPTH_TO_SPACE DEQUANTIZE DIV DYNAMIC_UPDATE_SLICE ELU
+EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS FILL FLOOR FLOOR_DIV FLOOR_MOD FULLY_CONNECTED GATHER
+GATHER_ND GREATER GREATER_EQUAL HARD_SWISH IF L2_NORMALIZATION LEAKY_RELU LESS LESS_EQUAL LOG
+LOGICAL_AND LOGICAL_NOT LOGICAL_OR LOGISTIC LOG_SOFTMAX MAXIMUM MEAN MINIMUM MIRROR_PAD MUL NEG
+NOT_EQUAL PACK PAD PRELU QUANTIZE READ_VARIABLE REDUCE_ALL REDUCE_MAX REDUCE_MIN RELU RELU6
+RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR REVERSE_V2 ROUND RSQRT SELECT_V2 SHAPE SIN SLICE
+SOFTMAX SPACE_TO_BATCH_ND SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE
+STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV UNPACK VAR_HANDLE WHILE ZEROS_LIKE
+"""
+# Methods whose name is not the operator's in camel case.
+_IRREGULAR = {
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "BATCH_MATMUL": "AddBatchMatMul",
+    "CONV_2D": "AddConv2D",
+    "CUMSUM": "AddCumSum",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "L2_POOL_2D": "AddL2Pool2D",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "PADV2": "AddPadV2",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
+}
+
+# BuiltinOperator -> method.
+BUILTIN = {
+    name: "Add" + "".join(part.capitalize() for part in name.split("_"))
+    for name in _ORDINARY.split()
+} | _IRREGULAR
+
+# Name of a custom operator -> method.
+CUSTOM = {
+    "CIRCULAR_BUFFER": "AddCircularBuffer",
+    "SignalDelay": "AddDelay",
+    "SignalEnergy": "AddEnergy",
+    "SignalFftAutoScale": "AddFftAutoScale",
+    "SignalFilterBank": "AddFilterBank",
+    "SignalFilterBankLog": "AddFilterBankLog",
+    "SignalFilterBankSpectralSubtraction": "AddFilterBankSpectralSubtraction",
+    "SignalFilterBankSquareRoot": "AddFilterBankSquareRoot",
+    "SignalFramer": "AddFramer",
+    "SignalIrfft": "AddIrfft",
+    "SignalOverlapAdd": "AddOverlapAdd",
+    "SignalPCAN": "AddPCAN",
+    "SignalRfft": "AddRfft",
+    "SignalStacker": "AddStacker",
+    "SignalWindow": "AddWindow",
+    "TFLM_DECODE": "AddDecode",
+    "TFLite_Detection_PostProcess": "AddDetectionPostprocess",
+    "ethos-u": "AddEthosU",
+}
+
+# Operator -> (method of MicroMutableOpResolver, header and function of the int8 variant or None).
+ADD = {
+    "ADD": ("AddAdd", "Register_ADD_INT8"),
+    "BATCH_MATMUL": ("AddBatchMatMul", "Register_BATCH_MATMUL_INT8"),
+    "CAST": ("AddCast", None),
+    "CONCATENATION": ("AddConcatenation", None),
+    "CONV_2D": ("AddConv2D", "Register_CONV_2D_INT8"),
+    "CUMSUM": ("AddCumSum", None),
+    "DEPTHWISE_CONV_2D": ("AddDepthwiseConv2D", "Register_DEPTHWISE_CONV_2D_INT8"),
+    "DEQUANTIZE": ("AddDequantize", None),
+    "DIV": ("AddDiv", None),
+    "EQUAL": ("AddEqual", None),
+    "EXP": ("AddExp", None),
+    "EXPAND_DIMS": ("AddExpandDims", None),
+    "FULLY_CONNECTED": ("AddFullyConnected", "Register_FULLY_CONNECTED_INT8"),
+    "GATHER": ("AddGather", None),
+    "GREATER": ("AddGreater", None),
+    "GREATER_EQUAL": ("AddGreaterEqual", None),
+    "LESS": ("AddLess", None),
+    "LESS_EQUAL": ("AddLessEqual", None),
+    "LOGICAL_AND": ("AddLogicalAnd", None),
+    "LOGICAL_NOT": ("AddLogicalNot", None),
+    "LOGICAL_OR": ("AddLogicalOr", None),
+    "LOGISTIC": ("AddLogistic", None),
+    "MAXIMUM": ("AddMaximum", "Register_MAXIMUM_INT8"),
+    "MEAN": ("AddMean", None),
+    "MINIMUM": ("AddMinimum", "Register_MINIMUM_INT8"),
+    "MUL": ("AddMul", "Register_MUL_INT8"),
+    "NEG": ("AddNeg", None),
+    "NOT_EQUAL": ("AddNotEqual", None),
+    "PACK": ("AddPack", None),
+    "PAD": ("AddPad", "Register_PAD_INT8"),
+    "QUANTIZE": ("AddQuantize", None),
+    "REDUCE_ANY": ("AddReduceAny", None),
+    "REDUCE_MAX": ("AddReduceMax", None),
+    "RESHAPE": ("AddReshape", None),
+    "RSQRT": ("AddRsqrt", None),
+    "SELECT_V2": ("AddSelectV2", None),
+    "SHAPE": ("AddShape", None),
+    "SLICE": ("AddSlice", None),
+    "SOFTMAX": ("AddSoftmax", "Register_SOFTMAX_INT8"),
+    "SPLIT": ("AddSplit", None),
+    "SQUARE": ("AddSquare", None),
+    "SQUARED_DIFFERENCE": ("AddSquaredDifference", None),
+    "SQUEEZE": ("AddSqueeze", None),
+    "STRIDED_SLICE": ("AddStridedSlice", None),
+    "SUB": ("AddSub", None),
+    "SUM": ("AddSum", None),
+    "TRANSPOSE": ("AddTranspose", "Register_TRANSPOSE_INT8"),
+    "UNPACK": ("AddUnpack", None),
+}

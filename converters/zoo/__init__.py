@@ -1,0 +1,1 @@
+"""The maintainers' commands for `zoo/`."""

@@ -1,0 +1,1 @@
+"""From files to batches: examples, tokenizer, token ids, soft labels."""

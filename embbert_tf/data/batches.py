@@ -1,0 +1,105 @@
+"""Batches of token ids, padded to the longest text in them."""
+
+import numpy as np
+import tensorflow as tf
+
+from embbert_tf.model import special_tokens
+
+# Batches are cut from this many neighbours sorted by length: little padding, enough disorder.
+_SORTED_BATCHES = 50
+# Widths are multiples of this: fewer shapes for TensorFlow to trace and plan.
+_WIDTH_STEP = 8
+
+
+def pad(sequences: list[list[int]], limit: int) -> np.ndarray:
+    """Returns int32 (count, width): sequences padded to the longest, rounded up to 8 or `limit`."""
+    longest = max(map(len, sequences))
+    width = min(-(-longest // _WIDTH_STEP) * _WIDTH_STEP, max(limit, longest))
+    ids = np.full((len(sequences), width), special_tokens.PAD, np.int32)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return ids
+
+
+def drop_tokens(ids: np.ndarray, share: float, vocab_size: int, rng: np.random.Generator) -> None:
+    """Replaces a share of the tokens in place: 7 of 10 by [UNK], the rest by random ones.
+
+    Keeps a small model from learning texts by heart by their rare words.
+    """
+    chosen = (rng.random(ids.shape) < share) & (ids > special_tokens.SEP)
+    count = int(chosen.sum())
+    others = rng.integers(special_tokens.SEP + 1, vocab_size, count)
+    ids[chosen] = np.where(rng.random(count) < 0.7, special_tokens.UNK, others)
+
+
+def dataset(
+    sequences: list[list[int]],
+    targets: np.ndarray,
+    batch_size: int,
+    max_length: int,
+    shuffle_seed: tuple[int, ...] | None = None,
+    token_dropout: float = 0.0,
+    vocab_size: int = 0,
+) -> tf.data.Dataset:
+    """Returns batches (ids, targets) of one epoch.
+
+    Args:
+        sequences: Token ids of each text.
+        targets: One target a text.
+        batch_size: Texts a batch.
+        max_length: Widest batch.
+        shuffle_seed: Seeds of order and token dropout, such as (seed, epoch); None keeps the order.
+        token_dropout: Share of tokens to replace; only with a `shuffle_seed`.
+        vocab_size: Of the tokens that replace others.
+    """
+    targets = np.asarray(targets)
+
+    def generate():
+        order = np.arange(len(sequences))
+        rng = None
+        if shuffle_seed is not None:
+            rng = np.random.default_rng(shuffle_seed)
+            rng.shuffle(order)
+            run = batch_size * _SORTED_BATCHES
+            order = np.concatenate(
+                [
+                    sorted(order[start : start + run], key=lambda i: len(sequences[i]))
+                    for start in range(0, len(order), run)
+                ]
+            )
+        parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        if rng is not None:
+            parts = [parts[i] for i in rng.permutation(len(parts))]
+        for part in parts:
+            ids = pad([sequences[i] for i in part], max_length)
+            if rng is not None and token_dropout:
+                drop_tokens(ids, token_dropout, vocab_size, rng)
+            yield ids, targets[part]
+
+    signature = (
+        tf.TensorSpec((None, None), tf.int32),
+        tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
+    )
+    count = -(-len(sequences) // batch_size)
+    data = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    data = data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
+    # There is nothing to tune, and Keras waits for the tuner's thread at the end of an epoch: it
+    # sleeps 10 ms, then twice as long each time, up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
+
+
+def predict(model, sequences: list[list[int]], max_length: int, batch_size: int = 128):
+    """Returns float32 logits (count, L), computed in order of length and put back in order."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    logits = None
+    any_width = [tf.TensorSpec((None, None), tf.int32)]
+    step = tf.function(lambda ids: model(ids, training=False), input_signature=any_width)
+    for start in range(0, len(order), batch_size):
+        part = order[start : start + batch_size]
+        rows = step(tf.constant(pad([sequences[i] for i in part], max_length))).numpy()
+        if logits is None:
+            logits = np.zeros((len(sequences), rows.shape[1]), np.float32)
+        logits[part] = rows
+    return logits

@@ -1,0 +1,41 @@
+"""Every error that a user can mend; commands print its message as one line."""
+
+
+class EmbBertError(ValueError):
+    """What a user gave cannot be used; the message says what, where and how to mend it.
+
+    Every error of this project that is not a bug of ours derives from it, so that one `except`
+    catches them all and our own bugs keep their traceback.
+    """
+
+
+class OptionError(EmbBertError):
+    """An option has a value that it must not have, or does not go with another one."""
+
+
+class FileError(EmbBertError):
+    """A file that cannot be opened, read or written."""
+
+
+class DataError(EmbBertError):
+    """Labelled text that cannot be used; the message names file and line."""
+
+
+class CorpusError(EmbBertError):
+    """Plain text that cannot be used; the message names the file."""
+
+
+class TokenizerError(EmbBertError):
+    """A tokenizer file that is missing, unreadable or not one of this project's."""
+
+
+class RunError(EmbBertError):
+    """A run folder that cannot be used."""
+
+
+class PackedWeightsError(EmbBertError):
+    """A file of packed weights that cannot be used."""
+
+
+class CheckpointError(EmbBertError):
+    """A published checkpoint that cannot be imported."""

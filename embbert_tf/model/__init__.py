@@ -1,0 +1,1 @@
+"""The Keras model: one public class a file, from the embedder to the classifier."""

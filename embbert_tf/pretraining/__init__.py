@@ -1,0 +1,1 @@
+"""Pre-training a backbone on plain text."""

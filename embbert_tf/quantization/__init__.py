@@ -1,0 +1,1 @@
+"""Quantization-aware training: folded weights, fake quantizers, ranges."""

@@ -1,0 +1,134 @@
+"""The folded classifier in TensorFlow, with a hook wherever a device changes a number."""
+
+import tensorflow as tf
+from tensorflow import keras
+
+from embbert_tf.model import attention as attention_lib
+from embbert_tf.model import convolution as convolution_lib
+from embbert_tf.model import rms_norm, special_tokens
+from embbert_tf.quantization import folding
+
+
+class FoldedClassifier(keras.Model):
+    """Computes the logits of `self.classifier` as `embbert_tf.quantization.folding` does, with gradients.
+
+    The weights stay those of the classifier: they are folded anew in every step. A subclass says
+    what becomes of each activation, weight and share on its way; where it changes none the logits
+    are those of the classifier without dropout, its softmax cut off at `folding.SCORE_DEPTH`.
+
+    Attributes:
+        classifier: An `EmbBertClassifier`; a subclass sets it.
+        config: Its `EmbBertConfig`; likewise.
+    """
+
+    def _activation(self, name, x, training):
+        """What becomes of an activation of `folding.activation_names`; `x`'s shape."""
+        del name, training
+        return x
+
+    def _weight(self, name, w):
+        """What becomes of a folded weight; `w`'s shape."""
+        del name
+        return w
+
+    def _share(self, x):
+        """What becomes of softmax weights and sigmoids, which lie between 0 and 1."""
+        return x
+
+    def folded_logits(self, ids, training):
+        """Returns float32 (batch, L) logits of int32 (batch, n) ids, `[PAD]` = 0 at the end."""
+        ids = tf.cast(ids, tf.int32)
+        mask = tf.cast(ids != special_tokens.PAD, tf.float32)
+        x = self._embed(ids, mask, training)
+        blocks = self.classifier.backbone.blocks
+        for layer, block in enumerate(blocks):
+            x = self._block(layer, block, x, mask, layer == len(blocks) - 1, training)
+        head = self.classifier.head
+        logits = x[:, 0] @ self._weight("head", head.kernel) + head.bias
+        return self._activation("logits", logits, training)
+
+    def _embed(self, ids, mask, training):
+        embedder = self.classifier.backbone.embedder
+        n = tf.shape(ids)[1]
+        # Table scales go into the rows of the expansion, so both tables count in plain int8.
+        tables, rows = [], []
+        for name, expander in (
+            ("token", embedder.token_expander),
+            ("position", embedder.position_expander),
+        ):
+            table = getattr(embedder, name)
+            scale = tf.maximum(tf.reduce_max(tf.abs(table), axis=0), 1e-9) / 127.0
+            tables.append(self._weight(name, table) / tf.stop_gradient(scale))
+            rows.append(tf.stop_gradient(scale)[:, tf.newaxis] * expander)
+        weight = self._weight("embed", tf.concat(rows, axis=0))
+        reduced = self.config.reduced_size
+        x = tf.gather(tables[0], ids) @ weight[:reduced]
+        x += tables[1][:n] @ weight[reduced:]
+        separators = tf.cumsum(tf.cast(ids == special_tokens.SEP, tf.int32), axis=1)
+        x += tf.gather(embedder.segment, tf.where(separators > 0, 2, 1))
+        return self._activation("x0", x * mask[:, :, tf.newaxis], training)
+
+    def _block(self, layer, block, x, mask, last, training):
+        real = mask[:, :, tf.newaxis]
+
+        def activation(name, value, rows=None):
+            if rows is None:
+                rows = 1.0 if last else real
+            return self._activation(f"{name}{layer}", value * rows, training)
+
+        square = activation("sq", x * x, real)
+        mean = activation("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
+        least = rms_norm.EPSILON
+        if training:
+            # A row of small values can round to a mean of 0. The device gives it the largest r
+            # there is; here it must not become the largest, which r's range would grow to hold.
+            least = tf.reduce_min(tf.where(mean > 0, mean, mean.dtype.max))
+            least = tf.stop_gradient(tf.maximum(least, rms_norm.EPSILON))
+        inverse = activation("r", tf.math.rsqrt(tf.maximum(mean, least)), real)
+        xhat = activation("xhat", x * inverse, real)
+
+        gain = block.norm.gain
+        attention, convolution = block.attention, block.convolution
+        key = gain * float(self.config.hidden_size) ** -0.5
+        wq = self._weight(f"wq{layer}", gain[:, tf.newaxis] * attention.query_kernel * key)
+        wv = self._weight(
+            f"wv{layer}",
+            block.attention_factor() * gain[:, tf.newaxis] * attention.output_kernel,
+        )
+        queries = (xhat[:, :1] if last else xhat) @ wq + attention.query_bias * key
+        queries = activation("q", queries)
+        scores = tf.matmul(queries, xhat, transpose_b=True)
+        # Padding keys, then what softmax cannot show, must not widen the range.
+        hidden = attention_lib.MASKED * (1.0 - mask)[:, tf.newaxis]
+        peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
+        scores = tf.maximum(scores, tf.stop_gradient(peak) - folding.SCORE_DEPTH)
+        scores = scores * mask[:, tf.newaxis]
+        if not last:
+            scores *= real
+        scores = self._activation(f"scores{layer}", scores, training)
+        weights = self._share(tf.nn.softmax(scores + hidden))
+        if last:
+            context = activation("c", weights @ xhat)
+            attended = activation("a", context @ wv)
+        else:
+            values = activation("v", xhat @ wv)
+            attended = activation("a", weights @ values)
+
+        kernel = convolution.conv_kernel * gain[:, tf.newaxis]
+        shape = (self.config.kernel_size, -1)
+        source = xhat
+        if last:
+            # Row 0 sees the last tap alone, and conversion keeps that tap alone.
+            kernel, source, shape = kernel[-1:], xhat[:, :1], (1, -1)
+        flat = self._weight(f"conv{layer}", tf.reshape(kernel, shape))
+        kernel = tf.reshape(flat, tf.shape(kernel))
+        kernel.set_shape((shape[0], self.config.hidden_size, self.config.expansion))
+        y = convolution_lib.causal_depthwise(source, kernel) + convolution.conv_bias
+        y = activation("y", y)
+        s = activation("s", y * self._share(tf.sigmoid(y)))
+        beta = block.convolution_factor()
+        wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
+        bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
+        z = activation("z", s @ wz + bias)
+        rows = 1.0 if last else real
+        return self._activation(f"x{layer + 1}", (attended + z) * rows, training)

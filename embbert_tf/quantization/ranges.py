@@ -1,0 +1,125 @@
+"""Measures the range of every activation that will be int8 on the device."""
+
+import numpy as np
+
+from embbert_tf.quantization import folding
+
+# Values kept of each activation: enough for its shape, small enough for any model.
+_KEPT = 1 << 17
+_MSE_VALUES = 20000  # of which as many are tried with every range
+SCORE_DEPTH = folding.SCORE_DEPTH
+# Of a row's scale its largest matters most, and two logits cut alike would tie.
+NEVER_CUT = ("ms", "r", "logits")
+
+
+class _Collector:
+    """Extremes of an activation and a thinned record of its values.
+
+    Thinned at random: every k-th value would be those of the same few channels all the time.
+    """
+
+    def __init__(self):
+        self.low, self.high = np.inf, -np.inf
+        self.stride = 1
+        self.rng = np.random.default_rng(0)
+        self.values: list[np.ndarray] = []
+        self.count = 0
+
+    def add(self, array: np.ndarray):
+        flat = np.asarray(array, np.float32).reshape(-1)
+        if not flat.size:
+            return
+        self.low, self.high = min(self.low, flat.min()), max(self.high, flat.max())
+        kept = flat
+        if self.stride > 1:
+            wanted = int(flat.size / self.stride + self.rng.random())
+            kept = flat[self.rng.integers(0, flat.size, wanted)]
+        self.values.append(kept)
+        self.count += kept.size
+        while self.count > _KEPT:
+            thinned = _draw(np.concatenate(self.values), self.count // 2, self.rng)
+            self.values, self.count, self.stride = [thinned], thinned.size, self.stride * 2
+
+
+def _draw(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns `count` of the values, in no order; all if there are no more."""
+    return values[rng.permutation(values.size)[:count]]
+
+
+def _mse_range(values: np.ndarray, low: float, high: float, symmetric: bool) -> tuple:
+    """Shrinks [low, high] towards 0 while the mean squared error of int8 falls."""
+    if symmetric:
+        low, high = -max(-low, high), max(-low, high)
+    sample = _draw(values, _MSE_VALUES, np.random.default_rng(0))
+    best, best_error = (low, high), np.inf
+    for share in np.linspace(1.0, 0.3, 36):
+        for low_share in (share,) if symmetric else {share, min(1.0, share * 1.25), 1.0}:
+            a, b = min(low * low_share, 0.0), max(high * share, 0.0)
+            scale = max(b - a, 1e-9) / (254 if symmetric else 255)
+            quantized = np.clip(np.round(sample / scale), np.round(a / scale), np.round(b / scale))
+            error = float(np.mean((quantized * scale - sample) ** 2))
+            if error < best_error:
+                best, best_error = (a, b), error
+    return best
+
+
+class RangeMeter:
+    """Collects activations of a folded model, sequence by sequence.
+
+    Example:
+    ```python
+    meter = RangeMeter(folded)
+    for ids in sequences:
+        meter.run(ids)
+    ranges = meter.ranges("mse")
+    ```
+
+    Args:
+      model: The folded float model.
+    """
+
+    def __init__(self, model: folding.FoldedModel):
+        self._model = model
+        self._collected: dict[str, _Collector] = {}
+        self._least_peak: dict[str, float] = {}
+
+    def run(self, ids):
+        """Runs one sequence of token ids (no padding) and records every activation."""
+        folding.forward(self._model, ids, tap=self._tap)
+
+    def _tap(self, name: str, array: np.ndarray):
+        self._collected.setdefault(name, _Collector()).add(array)
+        if name.startswith("scores"):
+            peak = float(np.min(np.max(array, axis=-1)))
+            self._least_peak[name] = min(self._least_peak.get(name, np.inf), peak)
+
+    def score_floor(self, name: str) -> float:
+        """Returns the score under which nothing of activation `name` matters."""
+        return self._least_peak[name] - SCORE_DEPTH
+
+    def ranges(self, method: str) -> dict[str, tuple[float, float]]:
+        """Returns (low, high) of every activation.
+
+        Args:
+          method: "minmax" or "mse".
+
+        Raises:
+          ValueError: An unknown method, or nothing was run.
+        """
+        if not self._collected:
+            raise ValueError("no sequence was run: calibration needs at least one sample")
+        result = {}
+        for name, collector in self._collected.items():
+            low, high = float(collector.low), float(collector.high)
+            values = np.concatenate(collector.values)
+            symmetric = folding.kind(name) in folding.SYMMETRIC
+            if name.startswith("scores"):
+                # Nothing but the top of the range matters in a softmax.
+                low = self.score_floor(name)
+            elif method == "mse":
+                if folding.kind(name) not in NEVER_CUT:
+                    low, high = _mse_range(values, low, high, symmetric)
+            elif method != "minmax":
+                raise ValueError(f"no range method '{method}'; there are minmax, mse")
+            result[name] = (float(low), float(high))
+        return result

@@ -1,0 +1,132 @@
+"""The backbone folder: pre-trained or imported weights, ready for fine-tuning.
+
+| file | content |
+| --- | --- |
+| `config.json` | sizes, `"task": "backbone"`, and where the weights come from |
+| `tokenizer.json` | the tokenizer the weights belong to |
+| `backbone.keras` | an `EmbBertBackbone` |
+"""
+
+import dataclasses
+import pathlib
+import shutil
+from typing import Any
+
+import tokenizers
+
+from embbert_tf import errors
+from embbert_tf.data import files
+from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.model.config import EmbBertConfig
+from embbert_tf.storage import packed_weights, run_folder
+
+BACKBONE = "backbone.keras"
+TASK = "backbone"
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """Weights to start a fine-tuning from.
+
+    Attributes:
+        path: The folder.
+        config: Sizes of the model.
+        tokenizer: Hugging Face tokenizer; use `embbert_tf.data.tokenizer.encode`.
+        model: `EmbBertBackbone`.
+    """
+
+    path: pathlib.Path
+    config: EmbBertConfig
+    tokenizer: tokenizers.Tokenizer
+    model: Any
+
+
+def load_backbone(path) -> Backbone:
+    """Reads a backbone folder, or the backbone of a finished run folder.
+
+    Example:
+    ```python
+    start = load_backbone("zoo/backbone")
+    model = EmbBertClassifier(start.config, num_labels=7)
+    model.backbone.set_weights(start.model.get_weights())
+    ```
+
+    Raises:
+        RunError: if the folder or one of its files is missing or unreadable.
+    """
+    from tensorflow import keras  # Seconds to load; the writers below do without it.
+
+    from embbert_tf.model import backbone  # noqa: F401
+
+    path = pathlib.Path(path)
+    settings = run_folder.read_settings(path)
+    if settings.get("task") != TASK:
+        run = run_folder.load_run(path)
+        return Backbone(path, run.config, run.tokenizer, run.model.backbone)
+    try:
+        config = EmbBertConfig.from_dict(settings["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.RunError(
+            f"{path / run_folder.CONFIG}: not a configuration ({error})"
+        ) from error
+    try:
+        tokenizer = tokenizer_lib.load_tokenizer(path / run_folder.TOKENIZER)
+        model = keras.models.load_model(path / BACKBONE, compile=False)
+    except errors.TokenizerError as error:
+        raise errors.RunError(str(error)) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise errors.RunError(f"{path / BACKBONE}: cannot be loaded ({error})") from error
+    return Backbone(path, config, tokenizer, model)
+
+
+def weights_path(path) -> pathlib.Path:
+    """Returns the file that `load_backbone` takes the weights from."""
+    path = pathlib.Path(path)
+    for name in (BACKBONE, run_folder.FP32, packed_weights.PACKED):
+        if (path / name).exists():
+            return path / name
+    return path / run_folder.FP32
+
+
+def save_backbone(path, model, tokenizer_path, origin: dict) -> None:
+    """Writes a backbone folder; `config.json` last, so that a folder that has it is complete.
+
+    Args:
+        path: The folder; made if it does not exist.
+        model: `EmbBertBackbone`.
+        tokenizer_path: `tokenizer.json` to copy.
+        origin: What made the weights, for `config.json`.
+
+    Raises:
+        RunError: if the tokenizer has ids that the model's token table lacks.
+        TokenizerError: if the tokenizer cannot be read.
+        OSError: if the folder cannot be written.
+    """
+    path = pathlib.Path(path)
+    check_tokenizer(tokenizer_path, model.config)
+    path.mkdir(parents=True, exist_ok=True)
+    if pathlib.Path(tokenizer_path).resolve() != (path / run_folder.TOKENIZER).resolve():
+        files.write_atomic(
+            path / run_folder.TOKENIZER,
+            lambda temporary: shutil.copyfile(tokenizer_path, temporary),
+        )
+    files.write_atomic(path / BACKBONE, lambda temporary: model.save(temporary))
+    files.write_json(
+        path / run_folder.CONFIG,
+        {"config": model.config.to_dict(), "task": TASK, "origin": origin},
+    )
+
+
+def check_tokenizer(path, config: EmbBertConfig) -> None:
+    """Makes sure that a tokenizer yields no id beyond the model's token table.
+
+    Raises:
+        RunError: if it does.
+        TokenizerError: if it cannot be read.
+    """
+    size = tokenizer_lib.load_tokenizer(path).get_vocab_size()
+    if size > config.vocab_size:
+        raise errors.RunError(
+            f"{path}: {size} tokens for a token table of {config.vocab_size} rows; "
+            "pass the tokenizer that the weights were trained with"
+        )

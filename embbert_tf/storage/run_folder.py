@@ -1,0 +1,202 @@
+"""The run folder: everything a training leaves behind.
+
+| file | content |
+| --- | --- |
+| `config.json` | sizes, task, pair, training flags |
+| `tokenizer.json` | the tokenizer |
+| `labels.txt` | one label a line, in the order of the logits; empty for regression |
+| `valid.csv` | the rows that chose the best epoch, held out of training |
+| `fp32.keras` | the trained classifier |
+| `qat.keras` | after quantization-aware training: classifier and quantizers |
+| `weights.npz` | in place of both, in `zoo/`: see `embbert_tf/storage/packed_weights.py` |
+| `ranges.json` | `{activation: [min, max]}` that it learnt |
+| `qat.json` | its flags |
+| `metrics.json` | history, validation and test figures under `fp32` and `qat` |
+| `checkpoint.npz`, `qat_checkpoint.npz` | state to resume from; removed when a stage ends |
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import tokenizers
+
+from embbert_tf import errors
+from embbert_tf.data import files
+from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.model.config import EmbBertConfig
+from embbert_tf.storage import packed_weights
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+LABELS = "labels.txt"
+FP32 = "fp32.keras"
+QAT = "qat.keras"
+RANGES = "ranges.json"
+METRICS = "metrics.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        path: The folder.
+        config: Sizes of the model.
+        task: "classification" or "regression".
+        pair: True if the model was trained on pairs of texts.
+        labels: Names in the order of the logits; empty for regression.
+        tokenizer: Hugging Face tokenizer; use `embbert_tf.data.tokenizer.encode`.
+        model: fp32 `EmbBertClassifier`.
+        qat_model: `QuantizedClassifier`, or None before quantization-aware training.
+        ranges: Activation name to (min, max), or None before quantization-aware training.
+        metrics: Content of `metrics.json`.
+    """
+
+    path: pathlib.Path
+    config: EmbBertConfig
+    task: str
+    pair: bool
+    labels: list[str]
+    tokenizer: tokenizers.Tokenizer
+    model: Any
+    qat_model: Any
+    ranges: dict[str, tuple[float, float]] | None
+    metrics: dict
+
+
+def load_run(path) -> Run:
+    """Reads a run folder.
+
+    Example:
+    ```python
+    run = load_run("build/snips/run")
+    ids = encode(run.tokenizer, "play some jazz", max_length=run.config.max_length)
+    print(run.labels[run.model(np.array([ids])).numpy().argmax()])
+    ```
+
+    Raises:
+        RunError: if the folder or one of its files is missing or unreadable.
+    """
+    # Keras takes seconds to load, and everything else in this module does without it.
+    from tensorflow import keras
+
+    from embbert_tf.model import classifier  # noqa: F401
+
+    path = pathlib.Path(path)
+    settings = read_settings(path)
+    if not is_trained(path):
+        raise errors.RunError(
+            f"{path}: training has not finished ({FP32} is missing); run the same "
+            "`python -m embbert_tf.train` command again"
+        )
+    try:
+        config = EmbBertConfig.from_dict(settings["config"])
+        task, pair = settings["task"], bool(settings["pair"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.RunError(f"{path / CONFIG}: not a run's configuration ({error})") from error
+    labels = []
+    if task == "classification":
+        labels = read_labels(path / LABELS)
+    try:
+        tokenizer = tokenizer_lib.load_tokenizer(path / TOKENIZER)
+    except errors.TokenizerError as error:
+        raise errors.RunError(str(error)) from error
+    qat_model = ranges = None
+    if (path / RANGES).exists():
+        try:
+            ranges = {
+                name: (float(a), float(b))
+                for name, (a, b) in files.read_json(path / RANGES).items()
+            }
+        except (ValueError, TypeError) as error:
+            raise errors.RunError(
+                f"{path / RANGES}: not ranges of activations ({error})"
+            ) from error
+    try:
+        if (path / FP32).exists():
+            model = keras.models.load_model(path / FP32, compile=False)
+            # The ranges are written last, so both are complete if they are there.
+            if ranges is not None:
+                from embbert_tf.quantization import quantized_classifier  # noqa: F401
+
+                qat_model = keras.models.load_model(path / QAT, compile=False)
+        else:
+            model, qat_model = _unpack(path, config, max(len(labels), 1), ranges)
+    except (OSError, ValueError, TypeError) as error:
+        raise errors.RunError(f"{path}: the model cannot be loaded ({error})") from error
+    if task == "classification" and len(labels) != model.num_labels:
+        raise errors.RunError(
+            f"{path / LABELS}: {len(labels)} labels for a model of {model.num_labels} logits"
+        )
+    metrics = files.read_json(path / METRICS) if (path / METRICS).exists() else {}
+    return Run(path, config, task, pair, labels, tokenizer, model, qat_model, ranges, metrics)
+
+
+def is_trained(path) -> bool:
+    """Whether a folder holds the weights of a finished training, in either form."""
+    path = pathlib.Path(path)
+    return (path / FP32).exists() or (path / packed_weights.PACKED).exists()
+
+
+def weight_shapes(model) -> dict[str, tuple[int, ...]]:
+    """Returns name to shape of every weight of an `EmbBertClassifier`, in Keras's order."""
+    return {weight.name.split(":")[0]: tuple(weight.shape) for weight in model.weights}
+
+
+def _unpack(path, config: EmbBertConfig, num_labels: int, ranges: dict | None):
+    """Returns (fp32 model, QAT model) of a run with packed weights."""
+    from embbert_tf.model import classifier
+    from embbert_tf.quantization import quantized_classifier
+
+    if ranges is None:
+        raise errors.RunError(f"{path}: {RANGES} is missing; copy the folder anew")
+    model = classifier.EmbBertClassifier(config, num_labels)
+    qat_config = {"config": config, "num_labels": num_labels}
+    qat_model = quantized_classifier.QuantizedClassifier.from_config(qat_config)
+    plain, trained = packed_weights.unpack(path / packed_weights.PACKED, weight_shapes(model))
+    model.set_weights(plain)
+    qat_model.classifier.set_weights(trained)
+    qat_model.restore_ranges(ranges)
+    return model, qat_model
+
+
+def read_settings(path) -> dict:
+    """Returns the content of a run's `config.json`.
+
+    Raises:
+        RunError: if there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        raise errors.RunError(f"{path}: no such run folder; `python -m embbert_tf.train` makes one")
+    if not (path / CONFIG).exists():
+        raise errors.RunError(f"{path}: not a run folder ({CONFIG} is missing)")
+    return files.read_json(path / CONFIG)
+
+
+def read_labels(path) -> list[str]:
+    """Reads one label a line.
+
+    Raises:
+        RunError: if the file cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.RunError(f"{path}: cannot be read ({error})") from error
+
+
+def write_labels(path, labels: list[str]) -> None:
+    """Writes one label a line, atomically.
+
+    Raises:
+        RunError: if a label contains a line break.
+    """
+    for label in labels:
+        if "\n" in label or "\r" in label:
+            raise errors.RunError(
+                f"label {label!r} contains a line break, which labels.txt cannot hold"
+            )
+    text = "".join(f"{label}\n" for label in labels)
+    files.write_atomic(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))

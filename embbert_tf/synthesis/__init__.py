@@ -1,0 +1,1 @@
+"""New texts and pairs made out of existing ones."""

@@ -1,0 +1,1 @@
+"""Training a classifier: options, the loop, optimizer, distillation, metrics."""

@@ -1,0 +1,33 @@
+"""A small model folder for the TFLM tests: random weights, a tokenizer of its own."""
+
+import hashlib
+import json
+import pathlib
+
+from converters.tflite import writer
+from embbert_tf.data import tokenizer as tokenizer_lib
+from tests.support import portable_models
+from tests.support.firmware_model import SENTENCES
+
+
+def write_folder(path: pathlib.Path, *, pair: bool = False, length: int = 48) -> bytes:
+    """Writes a model folder and returns its portable `.tflite`."""
+    config = portable_models.SMALL
+    graph = portable_models.build(
+        portable_models.random_folded(config, labels=4), length, pair=pair
+    ).graph
+    tflite = writer.write(graph)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "model.tflite").write_bytes(tflite)
+    tokenizer = tokenizer_lib.train_tokenizer(SENTENCES * 4, config.vocab_size)
+    (path / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    (path / "labels.txt").write_text("zero\none\ntwo\nthree\n", encoding="utf-8")
+    settings = {
+        "task": "classification",
+        "pair": pair,
+        "max_length": length,
+        "sha256": hashlib.sha256(tflite).hexdigest(),
+        "confidence_threshold": 0.0,
+    }
+    (path / "model.json").write_text(json.dumps(settings), encoding="utf-8")
+    return tflite

@@ -1,0 +1,493 @@
+"""The application on every target: equal to the NumPy reference, and upset by nothing."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pexpect
+import pytest
+
+from embbert_tf.data import examples
+from tests.support.firmware_model import FIRMWARE, LABELS, ROOT, SENTENCES, TinyModel, make
+
+# Every board with its best kernels, and the portable ones on the host and on one board.
+TARGETS = [
+    ("host", "portable"),
+    ("mps2-an386", "portable"),
+    ("mps2-an386", "dsp"),
+    ("mps2-an500", "dsp"),
+    ("mps3-an547", "mve"),
+    ("cortex-m4-64k", "dsp"),
+]
+TEXTS = [
+    *SENTENCES,
+    "a, b",
+    '"',
+    'two\nlines, "quoted"',
+    "CR\r\nLF",
+    " \t blanks around \t",
+    "trailing\\",
+    "e\u0301 combining \u200d joiner \ufeff",
+    "word " * 300,
+    "x" * 700,
+    "\N{GRINNING FACE}" * 50,
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return TinyModel(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return TinyModel(tmp_path_factory.mktemp("pairs"), pair=True, e=2, k=3, blocks=3, seed=2)
+
+
+@pytest.fixture(scope="module")
+def cautious(tmp_path_factory):
+    return TinyModel(tmp_path_factory.mktemp("cautious"), threshold=0.8)
+
+
+def write_csv(path, rows, columns=("text", "label"), **options):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, **options)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return path
+
+
+def figures(result) -> dict:
+    """The line of JSON in what a command printed."""
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))
+
+
+@pytest.mark.parametrize(("target", "implementation"), TARGETS)
+def test_every_logit_equals_the_reference(tiny, tmp_path, target, implementation):
+    rng = np.random.default_rng(3)
+    rows = [(text, LABELS[rng.integers(len(LABELS))]) for text in TEXTS]
+    path = write_csv(tmp_path / "rows.csv", rows)
+    result = make(
+        "eval",
+        TARGET=target,
+        IMPLEMENTATION=implementation,
+        IMAGE=tiny.path,
+        CSV=path,
+        LOGITS=tmp_path / "logits.bin",
+    )
+    report = figures(result)
+    assert report["implementation"] == implementation
+    logits = np.fromfile(tmp_path / "logits.bin", np.int8).reshape(-1, len(LABELS))
+    expected = np.stack([tiny.logits(example.text) for example in examples.read_examples(path)])
+    np.testing.assert_array_equal(logits, expected)
+    right = [tiny.answer(text)[0] == label for text, label in rows]
+    assert report["count"] == len(rows)
+    assert report["correct"] == sum(right)
+    assert report["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
+    assert report["tokens"] == sum(len(tiny.ids(text)) for text in TEXTS)
+    assert (report["instructions"] > 0) == (target != "host")
+
+
+@pytest.mark.parametrize("target", ["host", "mps2-an386", "mps3-an547"])
+def test_pairs_equal_the_reference(pairs, tmp_path, target):
+    rows = [
+        (a, LABELS[i % 4], b) for i, (a, b) in enumerate(zip(TEXTS, reversed(TEXTS), strict=True))
+    ]
+    path = write_csv(tmp_path / "rows.csv", rows, ("text", "label", "text_pair"))
+    logits_path = tmp_path / "logits.bin"
+    figures(make("eval", TARGET=target, IMAGE=pairs.path, CSV=path, LOGITS=logits_path))
+    expected = np.stack([pairs.logits(text, pair) for text, _, pair in rows])
+    logits = np.fromfile(logits_path, np.int8).reshape(-1, len(LABELS))
+    np.testing.assert_array_equal(logits, expected)
+    label, confidence = pairs.answer("turn on", "the light")
+    result = make("run", TARGET=target, IMAGE=pairs.path, TEXT="turn on |||the light ")
+    assert result.stdout.splitlines()[0] == f"{label} {confidence:.2f} %"
+
+
+@pytest.mark.parametrize("target", ["host", "mps2-an386"])
+@pytest.mark.parametrize("text", ["turn on the kitchen light", 'a, "b",, $x `y` \\ größer 日本'])
+def test_run_prints_label_confidence_and_instructions(tiny, target, text):
+    result = make("run", TARGET=target, IMAGE=tiny.path, TEXT=text)
+    assert result.returncode == 0, result.stdout + result.stderr
+    label, confidence = tiny.answer(text)
+    first, second = result.stdout.splitlines()
+    assert first == f"{label} {confidence:.2f} %"
+    assert second.startswith(f"tokens {len(tiny.ids(text))}")
+    assert bool(re.search(r", instructions [\d,]+$", second)) == (target != "host")
+
+
+def test_instructions_are_the_same_on_every_run(tiny):
+    runs = {
+        make("run", TARGET="mps2-an386", IMAGE=tiny.path, TEXT="volume up").stdout for _ in range(3)
+    }
+    assert len(runs) == 1
+
+
+def test_below_the_threshold_the_answer_is_unsure(cautious):
+    answers = {text: cautious.answer(text) for text in SENTENCES}
+    sure = {text for text, (_, confidence) in answers.items() if confidence >= 80}
+    assert 0 < len(sure) < len(SENTENCES)
+    for text, (label, confidence) in answers.items():
+        result = make("run", TARGET="host", IMAGE=cautious.path, TEXT=text)
+        expected = f"{label} {confidence:.2f} %"
+        if text not in sure:
+            expected = "unsure, perhaps " + expected
+        assert result.stdout.splitlines()[0] == expected
+
+
+def test_tokenize_prints_a_line_of_ids_for_a_line_of_text(tiny, tmp_path):
+    lines = [text.replace("\n", " ").replace("\r", " ") for text in TEXTS] + [""]
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\n".join(lines).encode() + b"\n\xff\x00\n")
+    for target in ("host", "mps2-an386", "cortex-m4-64k"):
+        result = make("tokenize", TARGET=target, IMAGE=tiny.path, FILE=path)
+        assert result.returncode == 0, result.stdout + result.stderr
+        ids = [[int(number) for number in line.split()] for line in result.stdout.splitlines()]
+        assert ids == [tiny.ids(line) for line in [*lines, "\ufffd\0"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected the header text,label"),
+        ("words,label\na,b\n", "expected the header text,label"),
+        ("text,label\n", "no rows"),
+        ("text,label\na,nonsense\n", ":2: the label is not among"),
+        ("text,label\na,light on\n\nb\n", ":4: another number of fields"),
+        ("text,label\n,light on\n", ":2: an empty text or label"),
+        ('text,label\n"a"b,light on\n', ":2: not valid CSV"),
+        ('text,label\n"a,light on\n', "not valid CSV"),
+        ("text,label\n" + "x" * 70000 + " ,light on\n", ":2: the text is longer"),
+    ],
+)
+def test_unusable_csv_is_explained(tiny, tmp_path, content, message):
+    path = tmp_path / "rows.csv"
+    path.write_text(content)
+    result = make("eval", TARGET="host", IMAGE=tiny.path, CSV=path)
+    assert result.returncode != 0
+    assert message in result.stdout
+    assert result.stdout.startswith(f"embbert: {path}")
+    assert result.stdout.count("\n") == 1
+
+
+def test_text_longer_than_the_buffer_counts_when_its_ids_do_not_change(tiny, tmp_path):
+    path = write_csv(tmp_path / "rows.csv", [("word " * 2000, LABELS[0])])
+    logits_path = tmp_path / "logits.bin"
+    figures(make("eval", TARGET="cortex-m4-64k", IMAGE=tiny.path, CSV=path, LOGITS=logits_path))
+    expected = tiny.logits("word " * 2000)
+    np.testing.assert_array_equal(np.fromfile(logits_path, np.int8), expected)
+
+
+def test_compressed_csv_is_read(tiny, tmp_path):
+    path = write_csv(tmp_path / "rows.csv", [("turn on", LABELS[0])])
+    subprocess.run(["gzip", path], check=True)
+    assert figures(make("eval", IMAGE=tiny.path, CSV=f"{path}.gz"))["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "goal", "message"),
+    [
+        ({"TEXT": "  "}, "run", "the text is empty"),
+        ({"CSV": "nowhere.csv"}, "eval", "nowhere.csv: no such file"),
+        ({"FILE": "nowhere.txt"}, "tokenize", "nowhere.txt: no such file"),
+        ({"TARGET": "z80"}, "run", "no such target"),
+        ({"TARGET": "mps2-an386", "IMPLEMENTATION": "mve"}, "run", "has no instructions"),
+        ({"TARGET": "cortex-m4-64k", "TEXT": "x" * 3000}, "run", "longer than this board's"),
+        ({}, "bench", "nothing counts instructions"),
+    ],
+)
+def test_wrong_use_is_explained(tiny, variables, goal, message):
+    result = make(goal, IMAGE=tiny.path, **variables)
+    assert result.returncode != 0
+    assert message in result.stdout + result.stderr
+
+
+def test_missing_model_is_explained():
+    result = make("run", TEXT="x")
+    assert result.returncode != 0
+    assert "MODEL=<folder" in result.stderr
+
+
+def test_paths_may_hold_blanks(tiny, tmp_path):
+    """The model's, and those of every file that is read or written, on the host and on a board."""
+    folder = tmp_path / "it's my job" / "a model"
+    shutil.copytree(ROOT / "zoo/snips", folder)
+    image = tmp_path / "it's my job" / "tiny $1.bin"
+    image.write_bytes(tiny.image)
+    answers = {
+        make("run", TARGET="host", MODEL=path, TEXT="play some quiet jazz").stdout
+        for path in (folder, "zoo/snips")
+    }
+    assert len(answers) == 1 and answers.pop().startswith("PlayMusic ")
+    rows = write_csv(folder / "some rows.csv", [(text, LABELS[0]) for text in SENTENCES])
+    lines = folder / "some lines.txt"
+    lines.write_text("turn on the light\n")
+    logits = folder / "the logits.bin"
+    for target in ("host", "mps2-an386"):
+        figures(make("eval", TARGET=target, IMAGE=image, CSV=rows, LOGITS=logits))
+        expected = np.stack([tiny.logits(text) for text in SENTENCES])
+        np.testing.assert_array_equal(
+            np.fromfile(logits, np.int8).reshape(-1, len(LABELS)), expected
+        )
+        logits.unlink()
+        result = make("tokenize", TARGET=target, IMAGE=image, FILE=lines)
+        assert [int(word) for word in result.stdout.split()] == tiny.ids("turn on the light")
+    sizes = folder / "the sizes.json"
+    figures(make("size", TARGET="mps2-an386", IMAGE=image, JSON=sizes))
+    assert json.loads(sizes.read_text())["target"] == "mps2-an386"
+
+
+def test_a_changed_model_is_built_anew(tmp_path):
+    folder = tmp_path / "a model"
+    shutil.copytree(ROOT / "zoo/snips", folder)
+    before = make("run", TARGET="host", MODEL=folder, TEXT="play some quiet jazz").stdout
+    assert before.startswith("PlayMusic ")
+    labels = (folder / "labels.txt").read_text()
+    (folder / "labels.txt").write_text(labels.replace("PlayMusic", "Other"))
+    after = make("run", TARGET="host", MODEL=folder, TEXT="play some quiet jazz").stdout
+    assert after == before.replace("PlayMusic", "Other")
+
+
+def test_library_needs_nothing_else(tiny, tmp_path):
+    """A product's makefile with a copy of embbert/ alone, in a folder of its own."""
+    shutil.copytree(FIRMWARE / "embbert", tmp_path / "third_party/embbert")
+    (tmp_path / "main.c").write_text(PRODUCT)
+    (tmp_path / "Makefile").write_text(
+        "include third_party/embbert/embbert.mk\n"
+        "program: main.c $(EMBBERT_SOURCES)\n"
+        "\tgcc -std=c11 -O2 -Wall -Wextra -Werror $(EMBBERT_INCLUDES) -o $@ $^\n"
+    )
+    subprocess.run(["make", "-s", "-C", tmp_path, "program"], check=True)
+    result = subprocess.run(
+        [tmp_path / "program", tiny.path, SENTENCES[0]], capture_output=True, text=True, timeout=60
+    )
+    label, confidence = tiny.answer(SENTENCES[0])
+    assert result.stdout == f"{label} {confidence:.2f}\n"
+
+
+# A program around the library: image and text in, label and confidence out.
+PRODUCT = r"""
+#include <stdio.h>
+#include <string.h>
+
+#include "embbert.h"
+
+int main(int argc, char** argv) {
+  static _Alignas(16) unsigned char image[1 << 20];
+  static _Alignas(8) unsigned char memory[1 << 20];
+  static embbert_engine_t engine;
+  FILE* file = argc == 3 ? fopen(argv[1], "rb") : NULL;
+  if (file == NULL) return 2;
+  const size_t size = fread(image, 1, sizeof(image), file);
+  fclose(file);
+  int status = embbert_engine_open(&engine, image, size, memory, sizeof(memory));
+  embbert_result_t result;
+  if (status == kEngineOk) {
+    status = embbert_engine_classify(&engine, argv[2], strlen(argv[2]), NULL, 0, &result);
+  }
+  if (status != kEngineOk) return puts(embbert_engine_message(status)), 1;
+  printf("%s %u.%02u\n", result.name, (unsigned)result.confidence / 100,
+         (unsigned)result.confidence % 100);
+  return 0;
+}
+"""
+
+EMULATE = str(FIRMWARE / "boards/emulate.sh")
+
+
+class Session:
+    """A person at the prompt: types, and waits for the next prompt."""
+
+    def __init__(self, command, arguments, **environment):
+        self.child = pexpect.spawn(
+            command,
+            arguments,
+            cwd=str(FIRMWARE),
+            encoding="utf-8",
+            timeout=60,
+            env={"PATH": "/usr/bin:/bin:/usr/local/bin", **environment},
+        )
+        self.child.delaybeforesend = None
+        self.child.expect_exact("> ")
+        self.greeting = self.child.before
+
+    def say(self, text: str) -> str:
+        """Types a line and returns what came back before the next prompt."""
+        self.child.send(text + "\r")
+        # The board sends CR LF, and the terminal makes another CR of the LF.
+        self.child.expect(r"\r+\n> ")
+        return re.sub(r"\r+\n", "\n", self.child.before)
+
+
+def answer_pattern(model, text, pair=None) -> str:
+    label, confidence = model.answer(text, pair)
+    tokens = len(model.ids(text, pair))
+    return re.escape(f"{label} {confidence:.2f} % ({tokens} tokens, ") + r"[\d,]+ instructions\)"
+
+
+def converse(session, model):
+    """What every prompt must do; the echo of what was typed comes first in every answer."""
+    text = "turn on the kitchen light"
+    assert re.search(answer_pattern(model, text) + "$", session.say(text))
+    # Taken back: a letter, one of several bytes, a whole line.
+    edited = session.say("nonsense\x15turn on the kitchem\x7fn lightß\x7f")
+    assert re.search(answer_pattern(model, text) + "$", edited)
+    assert re.search("Nothing to read; type a sentence, or :help$", session.say(""))
+    assert re.search("Nothing to read", session.say("   "))
+    assert "Line too long: at most 2047 bytes." in session.say("x" * 3000)
+    assert "Control characters are not text" in session.say("a\x01\x02b")
+    assert re.search(answer_pattern(model, "größer"), session.say("größer"))
+    for word in (":pair", ":info", ":bench", ":help", ":quit"):
+        assert word in session.say(":help")
+    information = session.say(":info")
+    assert model_sha256(model) in information
+    assert "tests/tiny" in information
+    assert "kernels         dsp" in information
+    assert "This model takes one text" in session.say(":pair a ||| b")
+    assert "Not a command" in session.say(":nonsense")
+    bench = session.say(":bench")
+    assert '"n": 32, "instructions": ' in bench
+    # Nothing of all this changed the answer.
+    assert re.search(answer_pattern(model, text) + "$", session.say(text))
+
+
+def model_sha256(model) -> str:
+    from converters.firmware import model_image
+
+    strings = model_image.section(model.image, model_image.Kind.SOURCE).decode().split("\0")
+    return strings[2]
+
+
+def built(model, target="mps2-an386"):
+    result = make("program", TARGET=target, IMAGE=model.path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout.splitlines()[-1]
+
+
+def test_session_over_the_uart(tiny):
+    program = built(tiny)
+    arguments = ["mps2-an386", "120", program, "prompt", "uart"]
+    session = Session(EMULATE, arguments, QEMU_SERIAL="stdio")
+    assert "EmbBERT on mps2-an386, 4 labels" in session.greeting
+    converse(session, tiny)
+    session.child.send(":quit\r")
+    session.child.expect(pexpect.EOF)
+    session.child.close()
+    assert session.child.exitstatus == 0
+
+
+def test_session_without_a_debugger(tiny):
+    """The same program on a board with nothing but a serial line: semihosting calls find nobody."""
+    arguments = "-machine mps2-an386 -display none -monitor none -serial stdio -icount shift=7"
+    session = Session("qemu-system-arm", [*arguments.split(), "-kernel", built(tiny)])
+    text = "turn on the kitchen light"
+    assert re.search(answer_pattern(tiny, text) + "$", session.say(text))
+    session.child.close(force=True)
+
+
+def test_session_of_pairs(pairs):
+    program = built(pairs)
+    arguments = ["mps2-an386", "120", program, "prompt", "uart"]
+    session = Session(EMULATE, arguments, QEMU_SERIAL="stdio")
+    pattern = answer_pattern(pairs, "turn on", "the light")
+    assert re.search(pattern, session.say(":pair turn on ||| the light"))
+    assert "Write it as :pair" in session.say(":pair turn on")
+    assert "Write it as :pair" in session.say(":pair ||| turn on")
+    session.child.close(force=True)
+
+
+def test_garbage_at_the_prompt_under_sanitizers(tiny):
+    result = make("program", TARGET="host", SANITIZE="1", IMAGE=tiny.path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    program = result.stdout.splitlines()[-1]
+    rng = np.random.default_rng(9)
+    # Bytes of all kinds, with line ends often enough that many lines get through.
+    garbage = rng.integers(0, 256, 200_000).astype(np.uint8)
+    garbage[rng.integers(0, garbage.size, 5_000)] = 10
+    garbage[garbage == 4] = 5  # Ctrl-D on an empty line ends the session
+    text = rng.choice(np.frombuffer(b"abc :'\xc3\xa9\xe2\x82\xac\xf0 \n", np.uint8), 200_000)
+    result = subprocess.run(
+        [program, "prompt"],
+        input=garbage.tobytes() + b"\n" + text.tobytes() + b"\nturn on the kitchen light\n",
+        capture_output=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr.decode()[-2000:]
+    label, confidence = tiny.answer("turn on the kitchen light")
+    last = result.stdout.decode("utf-8", "replace").splitlines()[-2]
+    assert last == f"> {label} {confidence:.2f} % (6 tokens)"
+
+
+def test_sanitized_host_gives_the_reference_logits(tiny, tmp_path):
+    path = write_csv(tmp_path / "rows.csv", [(text, LABELS[0]) for text in TEXTS])
+    logits_path = tmp_path / "logits.bin"
+    figures(make("eval", SANITIZE="1", IMAGE=tiny.path, CSV=path, LOGITS=logits_path))
+    logits = np.fromfile(logits_path, np.int8).reshape(-1, len(LABELS))
+    np.testing.assert_array_equal(logits, np.stack([tiny.logits(text) for text in TEXTS]))
+
+
+def test_bench_prints_a_table_and_lines_of_json(tiny):
+    first = make("bench", TARGET="mps2-an386", IMAGE=tiny.path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert make("bench", TARGET="mps2-an386", IMAGE=tiny.path).stdout == first.stdout
+    lines = [json.loads(line) for line in first.stdout.splitlines() if line.startswith("{")]
+    whole = {line["n"]: line for line in lines if "n" in line and "step" not in line}
+    assert sorted(whole) == [8, 12, 16, 32]
+    for n, line in whole.items():
+        assert line["target"] == "mps2-an386"
+        assert line["implementation"] == "dsp"
+        # embed, one layer of n rows, one of a single row, head: E = 1, D = 16, R = 4, K = 4.
+        layer = 3 * 16 * 16 + 2 * n * 16
+        assert line["macs"] == 2 * n * 4 * 16 + n * (layer + 4 * 16) + layer + 16 + 4 * 16
+        steps = [s["instructions"] for s in lines if s.get("n") == n and "step" in s]
+        assert len(steps) == 9
+        assert 0.8 * line["instructions"] < sum(steps) < 1.5 * line["instructions"]
+    texts = {line["text"]: line for line in lines if "text" in line}
+    assert sorted(texts) == ["command", "review"]
+
+
+def test_size_adds_up(tiny, tmp_path):
+    result = make("size", TARGET="cortex-m4-64k", IMAGE=tiny.path, JSON=tmp_path / "size.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / "size.json").read_text())
+    tool = subprocess.run(
+        ["arm-none-eabi-size", "-A", built(tiny, "cortex-m4-64k")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    sections = {
+        fields[0]: int(fields[1])
+        for fields in map(str.split, tool.stdout.splitlines())
+        if len(fields) == 3 and fields[0].startswith(".")
+    }
+    assert report["flash_bytes"] == sections[".text"] + sections[".model"] + sections[".data"]
+    assert report["ram_bytes"] == sections[".data"] + sections[".bss"] + sections[".stack"]
+    assert sum(report["flash"].values()) == report["flash_bytes"]
+    assert sum(report["ram"].values()) == report["ram_bytes"]
+    assert report["flash"]["weights"] + report["flash"]["tokenizer tables"] == pytest.approx(
+        len(tiny.image), abs=16
+    )
+    assert all(report["flash"][part] > 0 for part in ("kernels", "tokenizer", "application"))
+    assert 0 < report["stack_measured"] <= 4096
+    # The computed depth is of the worst path; exception frames and the C library come on top.
+    assert report["stack_measured"] <= report["stack_computed"] + 256
+
+
+def test_whole_application_of_the_reference_model_fits_64_kb(tmp_path):
+    """The sizes of the `embbert` preset at S=128; the linker script has 64 kB of RAM, no more."""
+    model = TinyModel(tmp_path, d=128, r=16, k=32, blocks=4, max_length=128)
+    result = make("size", TARGET="cortex-m4-64k", IMAGE=model.path, JSON=tmp_path / "size.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / "size.json").read_text())
+    print(result.stdout)
+    assert report["ram_bytes"] <= 65536
+    assert report["code_bytes"] <= 40 * 1024
+    text = "turn on the kitchen light"
+    result = make("run", TARGET="cortex-m4-64k", IMAGE=model.path, TEXT=text)
+    label, confidence = model.answer(text)
+    assert result.stdout.splitlines()[0] == f"{label} {confidence:.2f} %"

@@ -1,0 +1,172 @@
+"""Arena sizing, benchmark table and build errors, as far as they go without TFLM at hand."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from converters.benchmarks import tflm
+from converters.firmware import model_image, size_arena, tflm_files
+from converters.tflite import reader
+from tests.support import tflm_models
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class FakeTrial:
+    """Runs from `loads` bytes on, answers correctly from `answers` on."""
+
+    def __init__(self, loads, answers, used):
+        self.loads, self.answers, self.used = loads, answers, used
+        self.count, self.last_words = 0, "a reason"
+
+    def run(self, arena, tokens=0):
+        self.count += 1
+        if arena < self.loads:
+            return None
+        logits = [1, 2] if arena >= self.answers else [3, 4]
+        return {"used_bytes": self.used, "logits": logits}
+
+
+@pytest.mark.parametrize("used", [100, 4096, 70000, 99990])
+@pytest.mark.parametrize("more", [0, 12, 16, 400, 5000])
+def test_bisection_finds_the_smallest_arena_that_loads(used, more):
+    trial = FakeTrial(used + more, used + more, used)
+    found = size_arena.size_on_target(trial, 200_000)
+    assert used + more <= found.smallest < used + more + 2 * 16
+    assert found.used == used
+    assert trial.count < 30
+    assert found.with_margin >= found.smallest + size_arena.MARGIN
+
+
+def test_bisection_goes_on_until_the_answer_is_right():
+    found = size_arena.size_on_target(FakeTrial(1000, 1300, 990), 100_000)
+    assert found.smallest >= 1300
+    assert found.smallest < 1300 + 16
+
+
+def test_model_that_runs_with_no_arena_is_an_error():
+    with pytest.raises(size_arena.SizeError, match="a reason"):
+        size_arena.size_on_target(FakeTrial(1000, 1000, 900), 512)
+
+
+def test_header_states_figure_and_margin():
+    text = size_arena.header(size_arena.TargetSize(1000, 990, 5), "a program", "a board")
+    assert "correctly: 1000" in text
+    assert "Margin: 32 bytes" in text
+    assert "#define MODEL_ARENA_BYTES 1040u" in text
+
+
+def test_host_sizes(tmp_path):
+    tflite = tflm_models.write_folder(tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-m", "converters.firmware.size_arena", f"--model={tmp_path / 'model'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "smallest that runs" in done.stdout
+    image = tflm_image(tmp_path / "model", tflite)
+    parts = {part.kind: part.data for part in model_image.unpack(image)}
+    assert parts[model_image.Kind.TFLITE] == tflite
+    assert len(parts[model_image.Kind.TFLM_SHAPE]) == 24
+    assert model_image.Kind.BLOCK_WQ not in parts
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("fuse", ["one.tflite"], "say two files"),
+        ("generate_tflm", ["--graph=fused"], "--model_folder"),
+        ("size_arena", [], "say --model"),
+        ("size_arena", ["--program=p.elf"], "--program needs --machine and --output"),
+        ("size_arena", ["--model=/no/such"], "/no/such: no such file or folder"),
+        ("benchmark_tflm", ["--model=m", "--tflm_dir=t", "--library=m4"], "m4: say BOARD=FILE"),
+    ],
+)
+def test_commands_say_what_is_missing(module, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", f"converters.{module}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def tflm_image(folder, tflite):
+    tflm_files.generate(folder, "portable", folder / "out")
+    text = (folder / "out/model_shape.h").read_text()
+    kinds = len(tflm_files.operators(reader.read(tflite)))
+    assert f"#define MODEL_OPERATORS {kinds}" in text
+    return (folder / "out/model_image.bin").read_bytes()
+
+
+def test_table():
+    row = {
+        "graph": "fused",
+        "core": "M4",
+        "kernels": "CMSIS-NN",
+        "instructions": {12: 2_992_329, 256: 112_412_033},
+        "arena_bytes": 73520,
+        "flash": {"weights": 1000, "tokenizer": 200, "TFLM": 30, "kernels": 4, "app": 5},
+    }
+    lines = tflm.table([row]).splitlines()
+    assert lines[0].startswith("| graph | core | kernels | n=12 | n=256 | arena | weights |")
+    assert "| 2.99 | 112.41 | 73,520 | 1,000 | 200 | 30 | 4 | 5 | 1,239 |" in lines[2]
+    assert lines[1].count("|") == lines[0].count("|")
+
+
+def make(*arguments):
+    return subprocess.run(
+        ["make", "-C", str(ROOT / "tflm_app"), "RUNTIME=tflm", *arguments, "all"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["TARGET=mps2-an386"], "RUNTIME=tflm needs TFLM_DIR"),
+        (["TARGET=host"], "is for boards"),
+        (["TARGET=mps2-an386", "TFLM_DIR=/", "TFLM_LIB=/no.a"], "micro_interpreter.h"),
+    ],
+)
+def test_make_says_what_is_missing(arguments, message, tmp_path):
+    done = make(f"MODEL={tmp_path}", *arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_size_report_tells_tflm_apart():
+    spec = importlib.util.spec_from_file_location(
+        "size_report", ROOT / "tflm_app/tools/size_report.py"
+    )
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    library = "/x/lib/libtensorflow-microlite.a"
+    for path, part in (
+        (f"{library}(micro_allocator.o)", "TFLM core"),
+        (f"{library}(single_arena_buffer_allocator.o)", "TFLM core"),
+        (f"{library}(fully_connected.o)", "TFLM kernels"),
+        (f"{library}(arm_nn_mat_mult_nt_t_s8.o)", "TFLM kernels"),
+        ("/usr/lib/libg_nano.a(lib_a-memcpy.o)", "libc"),
+        ("/usr/lib/gcc/libgcc.a(_udivmoddi4.o)", "libc"),
+        ("build/m/fused/tflm/embbert_ops.o", "application"),
+        ("build/m/embbert/src/kernels/embbert_dsp.o", "kernels"),
+        ("build/m/embbert/src/embbert_tokenizer.o", "tokenizer"),
+        ("build/m/embbert/src/embbert_model_image.o", "application"),
+        ("build/m/fused/model_image.o", "weights"),
+    ):
+        assert report.part_of(path) == part, path
