@@ -23,7 +23,7 @@ DEBIAN_TEST := clang libclang-rt-dev clang-format clang-tidy bazel-bootstrap
 help:
 	@echo 'make demo [TRAIN=a.csv TEST=b.csv NAME=x]   train, quantize, convert, run on a board'
 	@echo 'make test                                  every test'
-	@echo 'make lint                                  style of Python and C'
+	@echo 'make lint                                  style, types, directions of imports'
 	@echo 'make setup                                 only set up'
 	@echo 'make -C tflm_app help                      the firmware of a model folder'
 
@@ -88,9 +88,13 @@ demo: setup
 test: setup-debian-test .venv/stamp lint
 	$(PYTHON) -m pytest
 
+# Style, types of the public functions, directions of imports (pyproject.toml says which).
 lint: setup-debian-test .venv/stamp
 	$(PYTHON) -m ruff check .
-	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.cc' '*.h')
 
 clean:
 	rm -rf build tflm_app/build

@@ -1,7 +1,7 @@
 // A program that finds out whether an arena suffices: "<bytes>\n<tokens>" opens the engine with an
-// arena of that many bytes and classifies that many tokens (0: none). converters/firmware/size_arena.py runs
-// it in the emulator with one size after another. It is built with MODEL_ARENA_BYTES = 0, so that
-// TFLM itself gets to see every size.
+// arena of that many bytes and classifies that many tokens (0: none).
+// converters/firmware/size_arena.py runs it in the emulator with one size after another. It is
+// built with MODEL_ARENA_BYTES = 0, so that TFLM itself gets to see every size.
 
 #include <string.h>
 

@@ -1,10 +1,10 @@
 // The model image: everything a device needs of one model in one block of flash.
 //
-// converters/firmware/model_image.py writes it and documents the same layout. All numbers are little-endian
-// and 32 bits wide. Header of 32 bytes: magic "EBMI", version, length of the whole image, CRC-32
-// (of everything but itself), number of sections, three zeros. Then the section table, 16 bytes an
-// entry: kind, index, offset, size. Then the sections in the table's order, each at the next
-// multiple of 16, the gaps zero.
+// converters/firmware/model_image.py writes it and documents the same layout. All numbers are
+// little-endian and 32 bits wide. Header of 32 bytes: magic "EBMI", version, length of the whole
+// image, CRC-32 (of everything but itself), number of sections, three zeros. Then the section
+// table, 16 bytes an entry: kind, index, offset, size. Then the sections in the table's order, each
+// at the next multiple of 16, the gaps zero.
 
 #ifndef EMBBERT_MODEL_IMAGE_H_
 #define EMBBERT_MODEL_IMAGE_H_

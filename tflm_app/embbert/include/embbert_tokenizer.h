@@ -4,8 +4,8 @@
 //
 // C11, no dependency beyond <stddef.h>, <stdint.h> and <string.h>, no heap, no globals, no
 // recursion. Everything specific to a vocabulary, and every fact about Unicode, is in a table blob
-// that converters/firmware/tokenizer_tables.py makes from a tokenizer.json; it is read in place, so it may
-// stay in flash.
+// that converters/firmware/tokenizer_tables.py makes from a tokenizer.json; it is read in place, so
+// it may stay in flash.
 //
 //   static const uint8_t blob[] __attribute__((aligned(4))) = {...};
 //   embbert_tokenizer_t tokenizer;

@@ -3,8 +3,8 @@
 #include <string.h>
 
 // ---------------------------------------------------------------------------------------------
-// The blob. converters/firmware/tokenizer_tables.py writes it and documents every field; keep both in step.
-// Little-endian; every table starts at a multiple of 4.
+// The blob. converters/firmware/tokenizer_tables.py writes it and documents every field; keep both
+// in step. Little-endian; every table starts at a multiple of 4.
 
 enum {
   kVersion = 1,
