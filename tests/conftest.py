@@ -1,44 +1,91 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and how tests are divided among processes."""
 
 import csv
 import os
 import pathlib
+from collections.abc import Callable
 
+import filelock
 import pytest
 
-from tests.support.runs import ROOT, run_module, small_rows
+from tests.support import data_sets, tokenizer_host
+from tests.support.runs import run_module, small_rows
+
+# Processes of pytest-xdist build their programs for boards apart from each other; tflm_app/Makefile
+# reads this.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["BUILD_FOLDER"] = f"build/tests-{worker}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """One process runs a whole file, so that it makes the fixtures of that file once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Fills a folder in the first process that asks for it; every process reads the same one."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def make(name: str, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
+        folder, filled = base / name, base / f"{name}.filled"
+        with filelock.FileLock(base / f"{name}.lock"):
+            if not filled.exists():
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
 def data_dir():
     """Folder of the real data sets; tests that need it are skipped where it is missing."""
-    path = pathlib.Path(os.environ.get("EMBBERT_DATA", ROOT.parent / "shared" / "data"))
-    if not path.is_dir():
-        pytest.skip(f"no data sets at {path}; set EMBBERT_DATA")
+    path = data_sets.folder()
+    if path is None:
+        pytest.skip(data_sets.MISSING)
     return path
 
 
 @pytest.fixture(scope="session")
-def small_csv(tmp_path_factory):
-    """The rows above as a CSV file."""
-    path = tmp_path_factory.mktemp("data") / "train.csv"
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *small_rows()])
-    return path
+def data_tokenizer(made_once, data_dir):
+    """A tokenizer.json of 8,192 tokens, as the models', trained on real text."""
+    folder = made_once("data_tokenizer", lambda path: tokenizer_host.train_on(data_dir, path))
+    return folder / "tokenizer.json"
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, small_csv):
-    """A finished run of the preset `test`, quantization-aware training included."""
-    path = tmp_path_factory.mktemp("run") / "run"
-    done = run_module(
-        "embbert_tf.train", f"--train={small_csv}", f"--test={small_csv}", f"--output={path}",
-        "--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    done = run_module(
-        "embbert_tf.qat", f"--run={path}", f"--train={small_csv}", f"--test={small_csv}",
-        "--epochs=2", "--samples=64",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return path
+def small_csv(made_once):
+    """The rows of `small_rows` as a CSV file."""
+
+    def fill(folder):
+        with open(folder / "train.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *small_rows()])
+
+    return made_once("small_csv", fill) / "train.csv"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(made_once, small_csv):
+    """A finished run of the preset `test`, quantization-aware training included; to be read."""
+
+    def fill(folder):
+        path = folder / "run"
+        done = run_module(
+            "embbert_tf.train", f"--train={small_csv}", f"--test={small_csv}", f"--output={path}",
+            "--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        done = run_module(
+            "embbert_tf.qat", f"--run={path}", f"--train={small_csv}", f"--test={small_csv}",
+            "--epochs=2", "--samples=64",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    return made_once("tiny_run", fill) / "run"

@@ -52,5 +52,18 @@ def test_every_package_and_every_test_is_a_target(query):
     targets = query("//...")
     for name in ("embbert_tf", "calibration", "converters", "kernels", "tokenizer", "engine"):
         assert f"//:{name}" in targets
-    for path in (ROOT / "tests").glob("test_*.py"):
-        assert f"//:{path.stem}" in targets
+    tests = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(tests) > 20
+    for path in tests:
+        assert f"//:{path.with_suffix('')}" in targets
+
+
+def test_every_command_is_a_target(query):
+    targets = query("kind(py_binary, //...)")
+    commands = [
+        path.relative_to(ROOT).with_suffix("")
+        for package in ("embbert_tf", "calibration", "converters")
+        for path in (ROOT / package).rglob("*.py")
+        if "cli.run(" in path.read_text(encoding="utf-8") and path.name != "cli.py"
+    ]
+    assert [f"//:{path}" for path in commands if f"//:{path}" not in targets] == []

@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-import os
 import pathlib
 import struct
 import subprocess
@@ -19,11 +18,6 @@ INCLUDE = f"-I{FIRMWARE / 'embbert' / 'include'}"
 PROGRAMS = FIRMWARE / "tests"
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-
-
-def data_folder() -> pathlib.Path:
-    """Where the real texts lie, if they are at hand."""
-    return pathlib.Path(os.environ.get("EMBBERT_DATA", ROOT.parent / "shared" / "data"))
 
 
 def build(output: pathlib.Path, compiler: str = "gcc", *options: str, sanitize: bool = True):
@@ -97,15 +91,10 @@ def parse_answers(out: bytes, count: int) -> list[list[int]]:
     return results
 
 
-def trained_tokenizer(folder: pathlib.Path) -> pathlib.Path | None:
-    """A tokenizer.json of 8,192 tokens, as the model's; None when the data is absent."""
-    corpus = data_folder() / "pretrain" / "corpus.txt.gz"
-    if not corpus.exists():
-        return None
-    with gzip.open(corpus, "rt", encoding="utf-8") as file:
+def train_on(data: pathlib.Path, folder: pathlib.Path) -> None:
+    """Trains a tokenizer.json of 8,192 tokens, as the model's, on the corpus for pre-training."""
+    with gzip.open(data / "pretrain" / "corpus.txt.gz", "rt", encoding="utf-8") as file:
         lines = (line.rstrip("\n") for line in itertools.islice(file, 0, None, 8))
         tokenizer = tokenizer_lib.train_tokenizer(lines, 8192)
     assert tokenizer.get_vocab_size() == 8192
-    path = folder / "tokenizer.json"
-    tokenizer.save(str(path))
-    return path
+    tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,4 +1,4 @@
-"""The C kernels against converters/kernels/reference.py, byte for byte, on the host and under QEMU."""
+"""The C kernels against kernels/reference.py, byte for byte, on the host and under QEMU."""
 
 import subprocess
 

@@ -77,12 +77,8 @@ def golden(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    path = host.trained_tokenizer(folder)
-    if path is None:
-        pytest.skip(f"{host.data_folder()} is absent")
-    return Pair(folder, tokenizer_lib.load_tokenizer(path))
+def trained(tmp_path_factory, data_tokenizer):
+    return Pair(tmp_path_factory.mktemp("trained"), tokenizer_lib.load_tokenizer(data_tokenizer))
 
 
 # ---- The golden file -----------------------------------------------------------------------------
@@ -165,14 +161,14 @@ def test_every_scalar_value(name, template, golden, binaries):
 # ---- Data, random and adversarial texts ----------------------------------------------------------
 
 
-def corpus():
-    path = host.data_folder() / "pretrain" / "corpus.txt.gz"
+def corpus(data):
+    path = data / "pretrain" / "corpus.txt.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         yield from (line.rstrip("\n") for line in file)
 
 
-def csv_texts():
-    for path in sorted(host.data_folder().glob("*/*.csv*")):
+def csv_texts(data):
+    for path in sorted(data.glob("*/*.csv*")):
         # The IMDb reviews are 65 MB: a tenth of them, unless all is wanted.
         step = 10 if "imdb" in str(path) and not FULL else 1
         opened = gzip.open if path.suffix == ".gz" else open
@@ -183,9 +179,10 @@ def csv_texts():
                     yield row["text_pair"]
 
 
-def test_every_line_of_the_data(trained, binaries):
+def test_every_line_of_the_data(trained, binaries, data_dir):
     count = different = 0
-    texts = itertools.chain(csv_texts(), itertools.islice(corpus(), 0, None, 1 if FULL else 50))
+    some_of_corpus = itertools.islice(corpus(data_dir), 0, None, 1 if FULL else 50)
+    texts = itertools.chain(csv_texts(data_dir), some_of_corpus)
     while some := list(itertools.islice(texts, 5000)):
         count += len(some)
         different += trained.differences(binaries["fast"], some)

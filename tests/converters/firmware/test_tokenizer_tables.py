@@ -144,14 +144,11 @@ def test_compiles_for_cortex_m(cpu, tmp_path):
         subprocess.run([*command, "-c", host.SOURCE, "-o", tmp_path / "object.o"], check=True)
 
 
-def test_budget_on_cortex_m4(tmp_path):
+def test_budget_on_cortex_m4(data_tokenizer):
     """At the model's vocabulary: flash, RAM and instructions per byte (`make tokenizer_bench`)."""
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("qemu-system-arm or arm-none-eabi-gcc is not installed")
-    path = host.trained_tokenizer(tmp_path)
-    if path is None:
-        pytest.skip(f"{host.data_folder()} is absent")
-    done = make("tokenizer_bench", TOKENIZER=path, PYTHON=sys.executable)
+    done = make("tokenizer_bench", TOKENIZER=data_tokenizer, PYTHON=sys.executable)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     print(done.stdout[done.stdout.index("   text") :])
     code = int(re.search(r"filename\n +(\d+)", done.stdout)[1])
