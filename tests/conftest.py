@@ -3,11 +3,13 @@
 import csv
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import filelock
 import pytest
 
+import converters
 from tests.support import data_sets, tokenizer_host
 from tests.support.runs import run_module, small_rows
 
@@ -36,6 +38,7 @@ def made_once(tmp_path_factory):
         folder, filled = base / name, base / f"{name}.filled"
         with filelock.FileLock(base / f"{name}.lock"):
             if not filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
                 folder.mkdir()
                 fill(folder)
                 filled.touch()
@@ -89,3 +92,13 @@ def tiny_run(made_once, small_csv):
         assert done.returncode == 0, done.stderr
 
     return made_once("tiny_run", fill) / "run"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(made_once, tiny_run, small_csv):
+    """The model folder of `tiny_run`; to be read."""
+
+    def fill(folder):
+        converters.convert(tiny_run, calibration=small_csv).save(folder / "model")
+
+    return made_once("tiny_model", fill) / "model"
