@@ -10,8 +10,9 @@ import filelock
 import pytest
 
 import converters
+import embbert_tf
 from tests.support import data_sets, tokenizer_host
-from tests.support.runs import run_module, small_rows
+from tests.support.runs import small_rows
 
 # Processes of pytest-xdist build their programs for boards apart from each other; tflm_app/Makefile
 # reads this.
@@ -79,17 +80,12 @@ def tiny_run(made_once, small_csv):
     """A finished run of the preset `test`, quantization-aware training included; to be read."""
 
     def fill(folder):
-        path = folder / "run"
-        done = run_module(
-            "embbert_tf.train", f"--train={small_csv}", f"--test={small_csv}", f"--output={path}",
-            "--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        done = run_module(
-            "embbert_tf.qat", f"--run={path}", f"--train={small_csv}", f"--test={small_csv}",
-            "--epochs=2", "--samples=64",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        options = embbert_tf.TrainOptions(
+            preset="test", epochs=12, learning_rate=0.01, token_dropout=0.0
+        )
+        run = embbert_tf.train(small_csv, test=small_csv, output=folder / "run", options=options)
+        options = embbert_tf.QatOptions(epochs=2, samples=64)
+        embbert_tf.train_quantized(run, small_csv, options, test=small_csv)
 
     return made_once("tiny_run", fill) / "run"
 
