@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 from embbert_tf import errors
+from embbert_tf.data.files import PathLike
 
 
-def read_documents(paths: Iterable) -> Iterator[str]:
+def read_documents(paths: Iterable[PathLike]) -> Iterator[str]:
     """Streams documents from text files.
 
     Args:

@@ -1,18 +1,27 @@
 """What a teacher says of texts, and texts without a label."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from embbert_tf import errors
-from embbert_tf.data import examples, plain_text
+from embbert_tf.data import csv_files, plain_text
+from embbert_tf.data.examples import Example
+from embbert_tf.data.files import PathLike
+
+Key = tuple[str, str | None]  # A text and the second one of a pair.
 
 _SCORE = "score"  # Column of soft labels for a regression.
-_SUM_TOLERANCE = 0.02  # Of written probabilities: two decimals of a few classes.
+# Of the sum of written probabilities: two decimals of a few classes. Of many classes the rounding
+# errors add up as the square root of their number.
+_SUM_TOLERANCE = 0.02
+_FEW = 8
 
 
-def read_unlabelled(paths: Iterable[str], count: int, seed: int, known: set) -> list:
+def read_unlabelled(
+    paths: Iterable[PathLike], count: int, seed: int, known: Collection[Key]
+) -> list[Example]:
     """Returns texts as examples with an empty label.
 
     Args:
@@ -40,14 +49,14 @@ def read_unlabelled(paths: Iterable[str], count: int, seed: int, known: set) -> 
                 chosen[place] = text
     if not chosen:
         raise errors.DataError(f"{', '.join(map(str, paths))}: no text beside those of the data")
-    return [examples.Example(text, None, "") for text in chosen]
+    return [Example(text, None, "") for text in chosen]
 
 
-def read_soft_labels(path, labels: list[str], pair: bool) -> dict:
+def read_soft_labels(path: PathLike, labels: Sequence[str], pair: bool) -> dict[Key, np.ndarray]:
     """Reads a CSV of probabilities that any teacher can have written.
 
     Example (labels `neg` and `pos`):
-    ```
+    ```text
     text,neg,pos
     what a film,0.02,0.98
     ```
@@ -65,9 +74,10 @@ def read_soft_labels(path, labels: list[str], pair: bool) -> dict:
         DataError: with file and line, if a column is missing or a value is no probability.
     """
     names = labels or [_SCORE]
+    tolerance = _SUM_TOLERANCE * max(1.0, (len(names) / _FEW) ** 0.5)
     result = {}
     header = None
-    for line, row in examples.read_rows(path):
+    for line, row in csv_files.read_rows(path):
         if header is None:
             header = row
             columns = ["text", *(["text_pair"] if pair else []), *names]
@@ -92,7 +102,7 @@ def read_soft_labels(path, labels: list[str], pair: bool) -> dict:
         if not np.isfinite(numbers).all():
             raise errors.DataError(f"{path}:{line}: {','.join(values)!r} are not all numbers")
         if labels:
-            if numbers.min() < 0 or abs(numbers.sum() - 1) > _SUM_TOLERANCE:
+            if numbers.min() < 0 or abs(numbers.sum() - 1) > tolerance:
                 raise errors.DataError(
                     f"{path}:{line}: {','.join(values)!r} are no probabilities (none below 0, sum "
                     "1); apply softmax to logits first"

@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from embbert_tf import errors
+from embbert_tf.data.files import PathLike
 from embbert_tf.model import special_tokens
 
 
@@ -18,6 +19,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> tokenizers.
 
     Example:
     ```python
+    from embbert_tf.data.tokenizer import encode, train_tokenizer
+
     tokenizer = train_tokenizer(["turn on the light", "turn off the light"], vocab_size=100)
     encode(tokenizer, "turn the light on")  # [CLS] ...
     ```
@@ -31,12 +34,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> tokenizers.
         A tokenizer without post-processing; `encode` adds the special tokens.
 
     Raises:
-        ValueError: if `vocab_size` leaves no room beside the special tokens.
+        OptionError: `vocab_size` leaves no room beside the special tokens.
     """
-    if vocab_size <= len(special_tokens.SPECIAL_TOKENS):
-        raise ValueError(
-            f"vocab_size must be above {len(special_tokens.SPECIAL_TOKENS)}, not {vocab_size}"
-        )
+    check_vocab_size(vocab_size)
     tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
@@ -54,11 +54,23 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> tokenizers.
     return tokenizer
 
 
-def load_tokenizer(path) -> tokenizers.Tokenizer:
+def check_vocab_size(vocab_size: int) -> None:
+    """Makes sure that a vocabulary has room beside the special tokens.
+
+    Raises:
+        OptionError: It has not.
+    """
+    least = len(special_tokens.SPECIAL_TOKENS)
+    if vocab_size <= least:
+        raise errors.OptionError(f"vocab_size must be above {least}, not {vocab_size}")
+
+
+def load_tokenizer(path: PathLike) -> tokenizers.Tokenizer:
     """Reads a `tokenizer.json`.
 
     Raises:
-        TokenizerError: if the file cannot be read or its special tokens are not this project's.
+        TokenizerError: The file cannot be read, its special tokens are not this project's, or its
+            ids have gaps.
     """
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -69,6 +81,9 @@ def load_tokenizer(path) -> tokenizers.Tokenizer:
             raise errors.TokenizerError(
                 f"{path}: {token} must have id {index}, not {tokenizer.token_to_id(token)}"
             )
+    # A model has a row for each token, and finds it by its id.
+    if max(tokenizer.get_vocab().values()) >= tokenizer.get_vocab_size():
+        raise errors.TokenizerError(f"{path}: its ids have gaps; number the tokens from 0 on")
     return tokenizer
 
 

@@ -9,7 +9,6 @@
 
 import dataclasses
 import pathlib
-import shutil
 from typing import Any
 
 import tokenizers
@@ -17,6 +16,7 @@ import tokenizers
 from embbert_tf import errors
 from embbert_tf.data import files
 from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.data.files import PathLike
 from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.storage import packed_weights, run_folder
 
@@ -41,18 +41,19 @@ class Backbone:
     model: Any
 
 
-def load_backbone(path) -> Backbone:
+def load_backbone(path: PathLike) -> Backbone:
     """Reads a backbone folder, or the backbone of a finished run folder.
 
     Example:
-    ```python
+    ```text
     start = load_backbone("zoo/backbone")
     model = EmbBertClassifier(start.config, num_labels=7)
     model.backbone.set_weights(start.model.get_weights())
     ```
 
     Raises:
-        RunError: if the folder or one of its files is missing or unreadable.
+        RunError: The folder or one of its files is missing or unreadable.
+        TokenizerError: Its tokenizer cannot be used.
     """
     from tensorflow import keras  # Seconds to load; the writers below do without it.
 
@@ -63,23 +64,16 @@ def load_backbone(path) -> Backbone:
     if settings.get("task") != TASK:
         run = run_folder.load_run(path)
         return Backbone(path, run.config, run.tokenizer, run.model.backbone)
+    config = run_folder.read_config(path)
+    tokenizer = tokenizer_lib.load_tokenizer(path / run_folder.TOKENIZER)
     try:
-        config = EmbBertConfig.from_dict(settings["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.RunError(
-            f"{path / run_folder.CONFIG}: not a configuration ({error})"
-        ) from error
-    try:
-        tokenizer = tokenizer_lib.load_tokenizer(path / run_folder.TOKENIZER)
         model = keras.models.load_model(path / BACKBONE, compile=False)
-    except errors.TokenizerError as error:
-        raise errors.RunError(str(error)) from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise errors.RunError(f"{path / BACKBONE}: cannot be loaded ({error})") from error
     return Backbone(path, config, tokenizer, model)
 
 
-def weights_path(path) -> pathlib.Path:
+def weights_path(path: PathLike) -> pathlib.Path:
     """Returns the file that `load_backbone` takes the weights from."""
     path = pathlib.Path(path)
     for name in (BACKBONE, run_folder.FP32, packed_weights.PACKED):
@@ -88,7 +82,9 @@ def weights_path(path) -> pathlib.Path:
     return path / run_folder.FP32
 
 
-def save_backbone(path, model, tokenizer_path, origin: dict) -> None:
+def save_backbone(
+    path: PathLike, model: Any, tokenizer_path: PathLike, origin: dict[str, Any]
+) -> None:
     """Writes a backbone folder; `config.json` last, so that a folder that has it is complete.
 
     Args:
@@ -100,16 +96,12 @@ def save_backbone(path, model, tokenizer_path, origin: dict) -> None:
     Raises:
         RunError: if the tokenizer has ids that the model's token table lacks.
         TokenizerError: if the tokenizer cannot be read.
-        OSError: if the folder cannot be written.
+        FileError: if the folder cannot be written.
     """
     path = pathlib.Path(path)
     check_tokenizer(tokenizer_path, model.config)
-    path.mkdir(parents=True, exist_ok=True)
-    if pathlib.Path(tokenizer_path).resolve() != (path / run_folder.TOKENIZER).resolve():
-        files.write_atomic(
-            path / run_folder.TOKENIZER,
-            lambda temporary: shutil.copyfile(tokenizer_path, temporary),
-        )
+    files.make_folder(path)
+    files.copy(tokenizer_path, path / run_folder.TOKENIZER)
     files.write_atomic(path / BACKBONE, lambda temporary: model.save(temporary))
     files.write_json(
         path / run_folder.CONFIG,
@@ -117,7 +109,7 @@ def save_backbone(path, model, tokenizer_path, origin: dict) -> None:
     )
 
 
-def check_tokenizer(path, config: EmbBertConfig) -> None:
+def check_tokenizer(path: PathLike, config: EmbBertConfig) -> None:
     """Makes sure that a tokenizer yields no id beyond the model's token table.
 
     Raises:

@@ -24,6 +24,8 @@ import zlib
 import numpy as np
 
 from embbert_tf import errors
+from embbert_tf.data import files
+from embbert_tf.data.files import PathLike
 
 PACKED = "weights.npz"
 # Of 23. Two more than half precision has, for a quarter of its error; with 13 the reference model
@@ -116,7 +118,9 @@ def pack(names: list[str], plain: list[np.ndarray], trained: list[np.ndarray]) -
     return buffer.getvalue()
 
 
-def unpack(path, shapes: dict[str, tuple[int, ...]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def unpack(
+    path: PathLike, shapes: dict[str, tuple[int, ...]]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Reads a `weights.npz`.
 
     Args:
@@ -129,16 +133,16 @@ def unpack(path, shapes: dict[str, tuple[int, ...]]) -> tuple[list[np.ndarray], 
 
     Raises:
         PackedWeightsError: The file is damaged, or of another model; the message names the weight.
-        OSError: It cannot be opened.
+        FileError: There is none.
     """
     path = pathlib.Path(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise errors.PackedWeightsError(f"{path}: not an .npz file")
+                raise ValueError("not an .npz file")
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise files.unreadable(path, error) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise errors.PackedWeightsError(
             f"{path}: cannot be read ({error}); copy it anew"

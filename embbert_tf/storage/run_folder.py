@@ -2,7 +2,7 @@
 
 | file | content |
 | --- | --- |
-| `config.json` | sizes, task, pair, training flags |
+| `config.json` | sizes, task, pair, options of the training |
 | `tokenizer.json` | the tokenizer |
 | `labels.txt` | one label a line, in the order of the logits; empty for regression |
 | `valid.csv` | the rows that chose the best epoch, held out of training |
@@ -10,7 +10,7 @@
 | `qat.keras` | after quantization-aware training: classifier and quantizers |
 | `weights.npz` | in place of both, in `zoo/`: see `embbert_tf/storage/packed_weights.py` |
 | `ranges.json` | `{activation: [min, max]}` that it learnt |
-| `qat.json` | its flags |
+| `qat.json` | its options |
 | `metrics.json` | history, validation and test figures under `fp32` and `qat` |
 | `checkpoint.npz`, `qat_checkpoint.npz` | state to resume from; removed when a stage ends |
 """
@@ -24,6 +24,7 @@ import tokenizers
 from embbert_tf import errors
 from embbert_tf.data import files
 from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.data.files import PathLike
 from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.storage import packed_weights
 
@@ -34,6 +35,8 @@ FP32 = "fp32.keras"
 QAT = "qat.keras"
 RANGES = "ranges.json"
 METRICS = "metrics.json"
+
+TASKS = ("classification", "regression")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,69 +65,41 @@ class Run:
     model: Any
     qat_model: Any
     ranges: dict[str, tuple[float, float]] | None
-    metrics: dict
+    metrics: dict[str, Any]
 
 
-def load_run(path) -> Run:
+def load_run(path: PathLike) -> Run:
     """Reads a run folder.
 
     Example:
-    ```python
+    ```text
     run = load_run("build/snips/run")
     ids = encode(run.tokenizer, "play some jazz", max_length=run.config.max_length)
     print(run.labels[run.model(np.array([ids])).numpy().argmax()])
     ```
 
     Raises:
-        RunError: if the folder or one of its files is missing or unreadable.
+        RunError: The folder or one of its files is missing or unreadable.
+        TokenizerError: Its tokenizer cannot be used.
     """
-    # Keras takes seconds to load, and everything else in this module does without it.
-    from tensorflow import keras
-
-    from embbert_tf.model import classifier  # noqa: F401
-
     path = pathlib.Path(path)
     settings = read_settings(path)
+    if settings.get("task") not in TASKS or "pair" not in settings:
+        raise errors.RunError(
+            f"{path / CONFIG}: not that of a run, but of a {settings.get('task', 'thing unknown')}; "
+            "`python -m embbert_tf.train --init=FOLDER` makes a run of a backbone"
+        )
     if not is_trained(path):
         raise errors.RunError(
             f"{path}: training has not finished ({FP32} is missing); run the same "
             "`python -m embbert_tf.train` command again"
         )
-    try:
-        config = EmbBertConfig.from_dict(settings["config"])
-        task, pair = settings["task"], bool(settings["pair"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.RunError(f"{path / CONFIG}: not a run's configuration ({error})") from error
-    labels = []
-    if task == "classification":
-        labels = read_labels(path / LABELS)
-    try:
-        tokenizer = tokenizer_lib.load_tokenizer(path / TOKENIZER)
-    except errors.TokenizerError as error:
-        raise errors.RunError(str(error)) from error
-    qat_model = ranges = None
-    if (path / RANGES).exists():
-        try:
-            ranges = {
-                name: (float(a), float(b))
-                for name, (a, b) in files.read_json(path / RANGES).items()
-            }
-        except (ValueError, TypeError) as error:
-            raise errors.RunError(
-                f"{path / RANGES}: not ranges of activations ({error})"
-            ) from error
-    try:
-        if (path / FP32).exists():
-            model = keras.models.load_model(path / FP32, compile=False)
-            # The ranges are written last, so both are complete if they are there.
-            if ranges is not None:
-                from embbert_tf.quantization import quantized_classifier  # noqa: F401
-
-                qat_model = keras.models.load_model(path / QAT, compile=False)
-        else:
-            model, qat_model = _unpack(path, config, max(len(labels), 1), ranges)
-    except (OSError, ValueError, TypeError) as error:
-        raise errors.RunError(f"{path}: the model cannot be loaded ({error})") from error
+    config = read_config(path)
+    task, pair = settings["task"], bool(settings["pair"])
+    labels = read_labels(path / LABELS) if task == "classification" else []
+    tokenizer = tokenizer_lib.load_tokenizer(path / TOKENIZER)
+    ranges = _read_ranges(path / RANGES)
+    model, qat_model = _load_models(path, config, max(len(labels), 1), ranges)
     if task == "classification" and len(labels) != model.num_labels:
         raise errors.RunError(
             f"{path / LABELS}: {len(labels)} labels for a model of {model.num_labels} logits"
@@ -133,18 +108,62 @@ def load_run(path) -> Run:
     return Run(path, config, task, pair, labels, tokenizer, model, qat_model, ranges, metrics)
 
 
-def is_trained(path) -> bool:
+def _read_ranges(path: pathlib.Path) -> dict[str, tuple[float, float]] | None:
+    """Returns the ranges of the activations, or None before quantization-aware training."""
+    if not path.exists():
+        return None
+    try:
+        return {name: (float(a), float(b)) for name, (a, b) in files.read_json(path).items()}
+    except errors.RunError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise errors.RunError(f"{path}: not ranges of activations ({error})") from error
+
+
+def _load_models(
+    path: pathlib.Path,
+    config: EmbBertConfig,
+    num_labels: int,
+    ranges: dict[str, tuple[float, float]] | None,
+) -> tuple[Any, Any]:
+    """Returns (fp32 model, QAT model or None) of either form of a run."""
+    # Keras takes seconds to load, and everything else in this module does without it.
+    from tensorflow import keras
+
+    from embbert_tf.model import classifier  # noqa: F401
+    from embbert_tf.quantization import quantized_classifier  # noqa: F401
+
+    try:
+        if not (path / FP32).exists():
+            return _unpack(path, config, num_labels, ranges)
+        model = keras.models.load_model(path / FP32, compile=False)
+        if ranges is None:
+            return model, None
+        # The ranges are written last, so both are complete if they are there.
+        return model, keras.models.load_model(path / QAT, compile=False)
+    except errors.RunError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise errors.RunError(f"{path}: the model cannot be loaded ({error})") from error
+
+
+def is_trained(path: PathLike) -> bool:
     """Whether a folder holds the weights of a finished training, in either form."""
     path = pathlib.Path(path)
     return (path / FP32).exists() or (path / packed_weights.PACKED).exists()
 
 
-def weight_shapes(model) -> dict[str, tuple[int, ...]]:
+def weight_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     """Returns name to shape of every weight of an `EmbBertClassifier`, in Keras's order."""
     return {weight.name.split(":")[0]: tuple(weight.shape) for weight in model.weights}
 
 
-def _unpack(path, config: EmbBertConfig, num_labels: int, ranges: dict | None):
+def _unpack(
+    path: pathlib.Path,
+    config: EmbBertConfig,
+    num_labels: int,
+    ranges: dict[str, tuple[float, float]] | None,
+) -> tuple[Any, Any]:
     """Returns (fp32 model, QAT model) of a run with packed weights."""
     from embbert_tf.model import classifier
     from embbert_tf.quantization import quantized_classifier
@@ -161,7 +180,7 @@ def _unpack(path, config: EmbBertConfig, num_labels: int, ranges: dict | None):
     return model, qat_model
 
 
-def read_settings(path) -> dict:
+def read_settings(path: PathLike) -> dict[str, Any]:
     """Returns the content of a run's `config.json`.
 
     Raises:
@@ -175,7 +194,22 @@ def read_settings(path) -> dict:
     return files.read_json(path / CONFIG)
 
 
-def read_labels(path) -> list[str]:
+def read_config(path: PathLike) -> EmbBertConfig:
+    """Returns the sizes of a run's model, or of a backbone's.
+
+    Raises:
+        RunError: `config.json` is missing or does not say them.
+    """
+    settings = read_settings(path)
+    try:
+        return EmbBertConfig.from_dict(settings["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.RunError(
+            f"{pathlib.Path(path) / CONFIG}: not a configuration ({error})"
+        ) from error
+
+
+def read_labels(path: PathLike) -> list[str]:
     """Reads one label a line.
 
     Raises:
@@ -187,7 +221,7 @@ def read_labels(path) -> list[str]:
         raise errors.RunError(f"{path}: cannot be read ({error})") from error
 
 
-def write_labels(path, labels: list[str]) -> None:
+def write_labels(path: PathLike, labels: list[str]) -> None:
     """Writes one label a line, atomically.
 
     Raises:
@@ -199,4 +233,4 @@ def write_labels(path, labels: list[str]) -> None:
                 f"label {label!r} contains a line break, which labels.txt cannot hold"
             )
     text = "".join(f"{label}\n" for label in labels)
-    files.write_atomic(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
+    files.write_text(path, text)

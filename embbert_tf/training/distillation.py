@@ -7,6 +7,8 @@ its full weight.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def joined(encoded: tuple, more: list, labels: list[str]) -> tuple:
+def joined(
+    encoded: tuple[list[list[int]], np.ndarray], more: list[list[int]], labels: Sequence[str]
+) -> tuple[list[list[int]], np.ndarray]:
     """Returns texts with and without a label as one training set.
 
     Args:
@@ -45,7 +49,7 @@ def joined(encoded: tuple, more: list, labels: list[str]) -> tuple:
     return ids + more, np.concatenate([targets, absent])
 
 
-def goals(targets: np.ndarray, labels: list[str], teaching: Teaching) -> np.ndarray:
+def goals(targets: np.ndarray, labels: Sequence[str], teaching: Teaching) -> np.ndarray:
     """Returns what `loss` takes: float32 (count, 2L+2), label, teacher and the weight of either.
 
     Args:
@@ -73,7 +77,9 @@ def goals(targets: np.ndarray, labels: list[str], teaching: Teaching) -> np.ndar
     return np.concatenate([label, taught, np.stack(shares, 1)], axis=1).astype(np.float32)
 
 
-def loss(labels: list[str], label_smoothing: float, temperature: float):
+def loss(
+    labels: Sequence[str], label_smoothing: float, temperature: float
+) -> Callable[[Any, Any], Any]:
     """Returns the loss of (goals, logits) as Keras takes it, a value a text.
 
     Args:

@@ -1,14 +1,21 @@
 """The metrics of the GLUE paper and of classification; libraries compute them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+_MOST_ROWS = 40  # of a table
 
-def classification(logits: np.ndarray, targets, labels: list[str]) -> dict:
+
+def classification(
+    logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]
+) -> dict[str, Any]:
     """Returns accuracy, macro-F1, Matthews correlation (two classes) and a table by class.
 
     Args:
         logits: (count, L).
-        targets: Class indices.
+        targets: (count,) class indices.
         labels: Names of the classes.
     """
     from sklearn import metrics
@@ -38,17 +45,18 @@ def classification(logits: np.ndarray, targets, labels: list[str]) -> dict:
     return result
 
 
-def regression(values: np.ndarray, targets) -> dict:
-    """Returns Pearson and Spearman correlations.
+def regression(values: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """Returns Pearson and Spearman correlations; 0 where all values or all targets are the same.
 
     Args:
-        values: (count, 1) or (count,) predictions.
-        targets: Scores.
+        values: (count, 1) or (count,) predictions, in any unit.
+        targets: (count,) scores, in any unit.
     """
     from scipy import stats
 
     values = np.asarray(values, np.float64).reshape(len(targets), -1)[:, 0]
-    constant = np.ptp(values) == 0
+    targets = np.asarray(targets, np.float64)
+    constant = np.ptp(values) == 0 or np.ptp(targets) == 0
     return {
         "pearson": 0.0 if constant else float(stats.pearsonr(values, targets).statistic),
         "spearman": 0.0 if constant else float(stats.spearmanr(values, targets).statistic),
@@ -56,21 +64,62 @@ def regression(values: np.ndarray, targets) -> dict:
     }
 
 
-def table(result: dict) -> str:
-    """Returns the per-class table of `classification` as text."""
+def table(result: dict[str, Any]) -> str:
+    """Returns the table by class of what `classification` returned, as text.
+
+    Of many classes those of the lowest F1 are shown.
+    """
     classes = result.get("classes", {})
-    width = max([len("class"), *map(len, classes)])
+    shown = list(classes)
+    if len(shown) > _MOST_ROWS:
+        worst = sorted(shown, key=lambda label: classes[label]["f1"])[:_MOST_ROWS]
+        shown = [label for label in shown if label in set(worst)]
+    width = max([len("class"), *map(len, shown)])
     lines = [f"{'class':<{width}}  precision  recall      f1   count"]
-    for label, row in classes.items():
+    for label in shown:
+        row = classes[label]
         lines.append(
             f"{label:<{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}"
             f"  {row['count']:6d}"
         )
+    if len(shown) < len(classes):
+        lines.append(f"and {len(classes) - len(shown)} classes with a higher F1")
     return "\n".join(lines)
 
 
-def measure(model, data, labels, max_length) -> dict:
-    """Returns the metrics of a model on (token ids, targets)."""
+def show(measured: dict[str, Any]) -> None:
+    """Prints the figures of the test rows, or without them of the validation rows.
+
+    Args:
+        measured: What a stage has in `metrics.json`: "valid", and "test" if there was one.
+    """
+    name, result = (
+        ("test", measured["test"])
+        if "test" in measured
+        else (
+            "validation",
+            measured["valid"],
+        )
+    )
+    for key, value in result.items():
+        if isinstance(value, float):
+            print(f"{name} {key} {value:.4f}", flush=True)
+
+
+def measure(
+    model: Any,
+    data: tuple[list[list[int]], np.ndarray],
+    labels: Sequence[str],
+    max_length: int,
+) -> dict[str, Any]:
+    """Returns the metrics of a model on labelled rows.
+
+    Args:
+        model: A Keras model from ids to logits.
+        data: Token ids, and (count,) class indices or scores.
+        labels: Class names; empty for a regression.
+        max_length: Longest text in tokens.
+    """
     from embbert_tf.data import batches
 
     logits = batches.predict(model, data[0], max_length)

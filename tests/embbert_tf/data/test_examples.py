@@ -7,6 +7,7 @@ import pytest
 
 from embbert_tf import errors
 from embbert_tf.data import examples, tokenizer
+from embbert_tf.data import labels as labels_lib
 
 
 def read(path):
@@ -113,16 +114,16 @@ def test_a_text_of_any_length_is_read(tmp_path):
     ids=["case", "spaces", "normal form", "invisible", "number", "several"],
 )
 def test_labels_that_look_alike_are_named(labels, shown, kind):
-    (sentence,) = examples.look_alike_labels([*labels, "other"])
+    (sentence,) = labels_lib.look_alike_labels([*labels, "other"])
     assert shown in sentence
     assert kind in sentence.split("differ only in ")[1]
 
 
 def test_labels_that_are_distinct_are_not_named():
     names = ["home", "house", "1", "10", "-1", "a b", "a c", "e", "é", "nan", "none"]
-    assert examples.look_alike_labels(names * 3) == []
+    assert labels_lib.look_alike_labels(names * 3) == []
     pairs = [f"{case}{i}" for i in range(12) for case in ("label", "LABEL")]
-    sentences = examples.look_alike_labels(pairs)
+    sentences = labels_lib.look_alike_labels(pairs)
     assert len(sentences) == 11
     assert sentences[-1] == "2 more groups of labels look alike"
 
@@ -140,9 +141,9 @@ def test_a_missing_and_a_cut_off_file(tmp_path):
 def test_one_class_is_no_classifier():
     same = [examples.Example("a", None, "x"), examples.Example("b", None, "x")]
     with pytest.raises(errors.DataError, match="'x'"):
-        examples.label_names(same, "one.csv")
+        labels_lib.label_names(same, "one.csv")
     numbers = [examples.Example("a", None, label) for label in ("10", "9", "10")]
-    assert examples.label_names(numbers, "n.csv") == ["9", "10"]
+    assert labels_lib.label_names(numbers, "n.csv") == ["9", "10"]
 
 
 def test_reading_is_streamed(tmp_path):

@@ -1,0 +1,207 @@
+"""The options of both trainings, each said once.
+
+The fields make the flags of `embbert_tf.train` and `embbert_tf.qat`, and what a run folder records
+of a training.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+from embbert_tf import errors
+from embbert_tf.model.config import PRESETS
+from embbert_tf.model.option import check, documented, option
+
+_KEEP = ("best", "last")
+_LARGEST_SEED = 2**32 - 1  # NumPy's
+# Options that name files. A run records what was in them, not how they were called.
+_FILES = ("tokenizer", "init", "soft_labels", "unlabelled")
+
+
+@documented
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """How a classifier or a regression is trained.
+
+    Example:
+    ```python
+    import embbert_tf
+
+    options = embbert_tf.TrainOptions(preset="tiny", epochs=5, seed=1)
+    ```
+
+    Raises:
+        OptionError: An option is out of bounds, or does not go with another one.
+    """
+
+    preset: str = option(
+        "embbert",
+        "Size of a new model; one that starts from `init` has that one's.",
+        choices=tuple(sorted(PRESETS)),
+    )
+    task: str = option(
+        "classification",
+        "What the label is: the name of a class, or in a regression a score on any scale.",
+        choices=("classification", "regression"),
+    )
+    vocab_size: int = option(0, "Tokens of a new tokenizer; 0 takes the preset's.", minimum=0)
+    tokenizer: str | None = option(None, "Use this tokenizer.json, train none.")
+    init: str | None = option(
+        None,
+        "Run folder whose backbone (and tokenizer) to start from, such as zoo/backbone; of a run "
+        "with the same task and labels, the head too.",
+    )
+    epochs: int = option(
+        0, "Epochs at most; 0: as many as make 2,500 steps, within 6..40.", minimum=0
+    )
+    patience: int = option(10, "Stop after this many epochs without improvement.", minimum=1)
+    keep: str = option(
+        "best",
+        "Epoch that stays: the best on the validation rows, or the last. With the last nothing is "
+        "chosen on those rows: patience stops nothing, and what they measure is not too good.",
+        choices=_KEEP,
+    )
+    batch_size: int = option(32, "Texts a step.", minimum=1)
+    learning_rate: float = option(1e-3, "Peak learning rate.", minimum=0, maximum=10)
+    weight_decay: float = option(0.05, "AdamW's.", minimum=0, maximum=10)
+    label_smoothing: float = option(
+        0.1, "Share of the target that is spread over all classes.", minimum=0, maximum=0.9
+    )
+    token_dropout: float = option(
+        0.1, "Share of training tokens that are replaced.", minimum=0, maximum=0.9
+    )
+    dropout: float = option(
+        0.1, "Of attention weights and of the head's input.", minimum=0, maximum=0.9
+    )
+    ema: float = option(
+        0.0,
+        "Decay of an exponential moving average of the weights, which is what is measured and "
+        "kept; 0: none. About 1 - 10 / (steps of an epoch).",
+        minimum=0,
+        maximum=0.9999,
+    )
+    soft_labels: str | None = option(
+        None,
+        "CSV of a teacher's probabilities: the columns text[,text_pair] and one for each label "
+        "(regression: `score`). Texts beside the training texts add to them.",
+    )
+    teacher_weight: float = option(
+        0.5, "Share of the loss that is the teacher's.", minimum=0, maximum=1
+    )
+    temperature: float = option(
+        2.0, "Softens the probabilities of teacher and student.", minimum=0.1, maximum=100
+    )
+    seed: int = option(
+        0, "Of initial weights, order and dropout.", minimum=0, maximum=_LARGEST_SEED
+    )
+
+    def __post_init__(self):
+        _plain_paths(self)
+        check(self)
+        if self.init and self.tokenizer:
+            raise errors.OptionError(
+                "init brings the tokenizer that its weights belong to; leave tokenizer away"
+            )
+        if self.vocab_size and (self.init or self.tokenizer):
+            raise errors.OptionError(
+                "vocab_size is that of a new tokenizer, and "
+                f"{'init' if self.init else 'tokenizer'} brings one; leave vocab_size away"
+            )
+        if not self.soft_labels:
+            fields = {field.name: field.default for field in dataclasses.fields(self)}
+            for name in ("teacher_weight", "temperature"):
+                if getattr(self, name) != fields[name]:
+                    raise errors.OptionError(f"{name} needs soft_labels to apply to")
+
+
+@documented
+@dataclasses.dataclass(frozen=True)
+class QatOptions:
+    """How a trained run is fine-tuned with the device's int8 in its forward pass.
+
+    Example:
+    ```python
+    import embbert_tf
+
+    options = embbert_tf.QatOptions(epochs=1, self_distill=1.0)
+    ```
+
+    Raises:
+        OptionError: An option is out of bounds, or does not go with another one.
+    """
+
+    epochs: int = option(2, "Epochs of fine-tuning.", minimum=1)
+    batch_size: int = option(32, "Texts a step.", minimum=1)
+    learning_rate: float = option(1e-4, "Peak learning rate.", minimum=0, maximum=10)
+    token_dropout: float = option(
+        0.1, "Share of training tokens that are replaced.", minimum=0, maximum=0.9
+    )
+    samples: int = option(256, "Training texts from which the ranges start.", minimum=1)
+    self_distill: float = option(
+        0.5,
+        "Share of the loss that is the distance from the run's own fp32 probabilities.",
+        minimum=0,
+        maximum=1,
+    )
+    unlabelled: tuple[str, ...] = option(
+        (),
+        "Files, plain or .gz, with a text a line, to which the term of self_distill alone applies.",
+    )
+    unlabelled_count: int = option(0, "How many of them to draw at random; 0: all.", minimum=0)
+    keep: str = option(
+        "best",
+        "Epoch that stays: the best on the validation rows, or the last.",
+        choices=_KEEP,
+    )
+    seed: int = option(0, "Of order and samples.", minimum=0, maximum=_LARGEST_SEED)
+
+    def __post_init__(self):
+        _plain_paths(self)
+        check(self)
+        if self.unlabelled and not self.self_distill:
+            raise errors.OptionError("unlabelled texts need a self_distill above 0 to learn from")
+        if self.unlabelled_count and not self.unlabelled:
+            raise errors.OptionError("unlabelled_count needs unlabelled files to draw from")
+
+
+def _plain_paths(options: TrainOptions | QatOptions) -> None:
+    """Lets an option that names files hold paths of any kind, and none as well as an empty one."""
+    for field in dataclasses.fields(options):
+        if field.name not in _FILES:
+            continue
+        value = getattr(options, field.name)
+        if isinstance(field.default, tuple) and isinstance(value, list | tuple):
+            value = tuple(os.fspath(path) for path in value)
+        elif isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        object.__setattr__(options, field.name, value or field.default)
+
+
+def recorded(options: TrainOptions | QatOptions, digests: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a run folder records of a training.
+
+    Args:
+        options: Its options; those that name files are left out.
+        digests: SHA-256 of its input files, by the name of the input; None where there is none.
+    """
+    values = {k: v for k, v in dataclasses.asdict(options).items() if k not in _FILES}
+    return values | {f"{name}_sha256": digest for name, digest in digests.items()}
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Returns the names of what two trainings, as `recorded` has them, do not share.
+
+    Args:
+        before: Read from a folder. An option that it lacks was at its default: older runs lack what
+            came after them.
+        now: Complete.
+    """
+    kind = QatOptions if "self_distill" in now else TrainOptions
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    names = sorted({*before, *now})
+    return [
+        name
+        for name in names
+        if (before.get(name, defaults.get(name)) or None)
+        != (now.get(name, defaults.get(name)) or None)
+    ]

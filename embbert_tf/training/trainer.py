@@ -1,0 +1,431 @@
+"""Trains a classifier or a regression from CSV files into a run folder."""
+
+import dataclasses
+import pathlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from embbert_tf import errors
+from embbert_tf.data import encoding, files, soft_labels
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.data import labels as labels_lib
+from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.data.examples import Example
+from embbert_tf.data.files import PathLike
+from embbert_tf.model.config import PRESETS, EmbBertConfig
+from embbert_tf.storage import backbone_folder, run_folder
+from embbert_tf.storage.run_folder import Run
+from embbert_tf.training import distillation, metrics, score_scale
+from embbert_tf.training import options as options_lib
+from embbert_tf.training.options import TrainOptions
+from embbert_tf.training.score_scale import ScoreScale
+
+CHECKPOINT = "checkpoint.npz"
+_HELD_OUT = 0.1
+
+
+def train(
+    train: PathLike,
+    *,
+    output: PathLike,
+    valid: PathLike | None = None,
+    test: PathLike | None = None,
+    options: TrainOptions | None = None,
+) -> Run:
+    """Trains an EmbBERT classifier, or a regression, on a CSV file.
+
+    Every input is read whole and checked before the first step and before anything is written. A
+    training that was killed goes on after its last epoch when it is called again; one that has
+    finished is left as it is.
+
+    Example:
+    ```text
+    run = train("train.csv", test="test.csv", output="build/run",
+                options=TrainOptions(preset="test", epochs=1))
+    print(run.metrics["fp32"]["test"]["accuracy"])
+    ```
+
+    Args:
+        train: Training CSV: `text,label` or `text,text_pair,label`.
+        output: The run folder; `embbert_tf.storage.run_folder` says what it gets.
+        valid: Validation CSV; without it a stratified tenth of `train` is held out.
+        test: Test CSV; only measured, never trained or chosen on.
+        options: All that can be chosen; None for the defaults.
+
+    Returns:
+        The run, as `load_run(output)` reads it.
+
+    Raises:
+        EmbBertError: An input cannot be used, or `output` holds another run or cannot be written.
+    """
+    options = options or TrainOptions()
+    path = pathlib.Path(output)
+    files.check_folder(path)
+    data = _read(train, valid, test, options)
+    start = _start_of(options)
+    settings = _settings(train, valid, data.pair, options)
+    known = check_same(path, settings)
+    if known and run_folder.is_trained(path) and (path / run_folder.METRICS).exists():
+        print(f"{path}: this training has finished already; nothing to do", flush=True)
+        return run_folder.load_run(path)
+    initial = _initial_model(options)
+    config, tokenizer = _write_folder(path, settings, start, data, options)
+    model, scale = _new_model(config, initial, data, options)
+    history, valid_ids = _fit(path, model, scale, tokenizer, data, options)
+    scale.restore_head(model.head)
+    files.write_atomic(path / run_folder.FP32, lambda temporary: model.save(temporary))
+    _measure(path, model, history, valid_ids, tokenizer, data)
+    (path / CHECKPOINT).unlink(missing_ok=True)
+    return run_folder.load_run(path)
+
+
+def default_epochs(texts: int, batch_size: int) -> int:
+    """Returns the epochs that make about 2,500 steps: little data has to be seen more often."""
+    return min(max(-(-2500 * batch_size // texts), 6), 40)
+
+
+# ---- What is read ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """All rows, checked.
+
+    Attributes:
+        labels: Class names; empty for a regression.
+        pair: Whether the texts are pairs.
+        train: Rows to learn from.
+        valid: Rows that choose the epoch.
+        test: Rows that are measured at the end, or none.
+        targets: By name of the above, int64 class indices or float64 scores, (count,) each.
+        more: Texts without a label, of which the teacher has an opinion.
+        taught: float32 (rows of `train` and `more`, L) of the teacher, NaN where it says nothing;
+            None without a teacher.
+    """
+
+    labels: list[str]
+    pair: bool
+    train: list[Example]
+    valid: list[Example]
+    test: list[Example]
+    targets: dict[str, np.ndarray]
+    more: list[Example]
+    taught: np.ndarray | None
+
+
+def _read(
+    train: PathLike, valid: PathLike | None, test: PathLike | None, options: TrainOptions
+) -> _Data:
+    """Reads every row of every file.
+
+    Raises:
+        DataError: One cannot be used.
+    """
+    rows = examples_lib.read_all(train)
+    pair = rows[0].text_pair is not None
+    labels = _label_names(rows, train, options)
+    parts, origins = {"train": rows}, {"train": train}
+    if valid is not None:
+        parts["valid"], origins["valid"] = examples_lib.read_all(valid, pair), valid
+    if test is not None:
+        parts["test"], origins["test"] = examples_lib.read_all(test, pair), test
+    for name, part in parts.items():
+        encoding.targets_of(part, labels, origins[name])
+    if valid is None:
+        parts["train"], parts["valid"] = examples_lib.split(
+            rows, _HELD_OUT, options.seed, scores=not labels
+        )
+        origins["valid"] = train
+        if not parts["valid"]:
+            raise errors.DataError(
+                f"{train}: too few rows to hold some out for validation; give more, or a "
+                "validation file"
+            )
+    targets = {n: encoding.targets_of(part, labels, origins[n]) for n, part in parts.items()}
+    if not labels:
+        _check_scores(targets, origins, options)
+    more, taught = _taught(parts, labels, pair, options)
+    tested = parts.get("test", [])
+    return _Data(labels, pair, parts["train"], parts["valid"], tested, targets, more, taught)
+
+
+def _label_names(rows: list[Example], path: PathLike, options: TrainOptions) -> list[str]:
+    """Returns the classes, none of a regression; warns of those that look alike."""
+    if options.task == "regression":
+        return []
+    labels = labels_lib.label_names(rows, path)
+    for sentence in labels_lib.look_alike_labels(row.label for row in rows):
+        _warn(sentence)
+    return labels
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, errors.EmbBertWarning, stacklevel=4)
+
+
+def _check_scores(
+    targets: dict[str, np.ndarray], origins: dict[str, PathLike], options: TrainOptions
+) -> None:
+    """Makes sure that a regression can learn from its scores, and choose an epoch by them."""
+    ScoreScale.of(targets["train"], origins["train"])
+    if options.keep == "best" and np.ptp(targets["valid"]) == 0:
+        count = len(targets["valid"])
+        held = "of a validation file" if origins["valid"] is not origins["train"] else "held out"
+        raise errors.DataError(
+            f"{origins['valid']}: the {count} row{'s' if count > 1 else ''} {held} have one score, "
+            "so no epoch can be chosen by it; give more rows, or keep the last epoch"
+        )
+    sentence = score_scale.coarse_in_int8(targets["train"])
+    if sentence:
+        _warn(sentence)
+
+
+def _taught(
+    parts: dict[str, list[Example]], labels: list[str], pair: bool, options: TrainOptions
+) -> tuple[list[Example], np.ndarray | None]:
+    """Returns (texts without a label, what the teacher says of the training texts and them)."""
+    if not options.soft_labels:
+        return [], None
+
+    def keys(examples: Sequence[Example]) -> list[soft_labels.Key]:
+        return [(e.text, e.text_pair) for e in examples]
+
+    # Texts that measure stay unseen, even without their labels.
+    measuring = {*keys(parts["valid"]), *keys(parts.get("test", []))}
+    soft = soft_labels.read_soft_labels(options.soft_labels, labels, pair)
+    unknown = soft.keys() - set(keys(parts["train"])) - measuring
+    more = [Example(*key, "") for key in soft if key in unknown]
+    nothing = np.full(max(len(labels), 1), np.nan, np.float32)
+    values = np.stack([soft.get(key, nothing) for key in keys(parts["train"] + more)])
+    if np.isnan(values).all():
+        raise errors.DataError(f"{options.soft_labels}: no text that may be trained on")
+    return more, values
+
+
+# ---- What it starts from -----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Sizes of the model, and the tokenizer file that it takes over; None to train one."""
+
+    config: EmbBertConfig
+    tokenizer: pathlib.Path | None
+
+
+def _start_of(options: TrainOptions) -> _Start:
+    """Reads the small files of what the training starts from.
+
+    Raises:
+        RunError: `init` is no run or backbone folder, or its parts do not belong together.
+        TokenizerError: The tokenizer cannot be used.
+    """
+    if options.init:
+        config = run_folder.read_config(options.init)
+        source = pathlib.Path(options.init) / run_folder.TOKENIZER
+        backbone_folder.check_tokenizer(source, config)
+        if not backbone_folder.weights_path(options.init).exists():
+            raise errors.RunError(f"{options.init}: no weights to start from; its training has to "
+                                  "finish first")  # fmt: skip
+        return _Start(dataclasses.replace(config, dropout=options.dropout), source)
+    config = dataclasses.replace(PRESETS[options.preset], dropout=options.dropout)
+    if options.tokenizer:
+        size = tokenizer_lib.load_tokenizer(options.tokenizer).get_vocab_size()
+        return _Start(dataclasses.replace(config, vocab_size=size), pathlib.Path(options.tokenizer))
+    size = options.vocab_size or config.vocab_size
+    tokenizer_lib.check_vocab_size(size)
+    return _Start(dataclasses.replace(config, vocab_size=size), None)
+
+
+def _initial_model(options: TrainOptions) -> Any:
+    """Returns the run or backbone to start from, whole, or None.
+
+    Raises:
+        RunError: It cannot be loaded.
+    """
+    if not options.init:
+        return None
+    if run_folder.read_settings(options.init).get("task") == backbone_folder.TASK:
+        return backbone_folder.load_backbone(options.init)
+    return run_folder.load_run(options.init)
+
+
+def _new_model(
+    config: EmbBertConfig, initial: Any, data: _Data, options: TrainOptions
+) -> tuple[Any, ScoreScale]:
+    """Returns the classifier before its first step, and the scale that it learns in."""
+    from tensorflow import keras
+
+    from embbert_tf.model.classifier import EmbBertClassifier
+
+    keras.utils.set_random_seed(options.seed)
+    scale = ScoreScale()
+    if not data.labels:
+        scale = ScoreScale.of(data.targets["train"], "train")
+    model: Any = EmbBertClassifier(config, max(len(data.labels), 1), dropout=options.dropout)
+    if isinstance(initial, Run):
+        model.backbone.set_weights(initial.model.backbone.get_weights())
+        if (initial.task, initial.labels) == (options.task, data.labels):
+            model.head.set_weights(initial.model.head.get_weights())
+            scale.standardize_head(model.head)
+            print(f"{options.init}: its labels are the same, so its head is kept", flush=True)
+    elif initial is not None:
+        model.backbone.set_weights(initial.model.get_weights())
+    return model, scale
+
+
+# ---- The run folder ----------------------------------------------------------------------------
+
+
+def _settings(
+    train: PathLike, valid: PathLike | None, pair: bool, options: TrainOptions
+) -> dict[str, Any]:
+    """Returns what `config.json` says of the training; `_write_folder` adds the sizes."""
+    tokenizer: PathLike | None = options.tokenizer
+    digests: dict[str, Any] = {"train": files.sha256(train)}
+    digests["valid"] = None if valid is None else files.sha256(valid)
+    if options.init:
+        tokenizer = pathlib.Path(options.init) / run_folder.TOKENIZER
+        digests["init"] = files.sha256(backbone_folder.weights_path(options.init))
+    digests["tokenizer"] = None if tokenizer is None else files.sha256(tokenizer)
+    if options.soft_labels:
+        digests["soft_labels"] = [files.sha256(options.soft_labels)]
+    values = options_lib.recorded(options, digests)
+    return {"task": options.task, "pair": pair, "training": values}
+
+
+def check_same(path: PathLike, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds a run of these settings; False if it holds none.
+
+    Args:
+        path: The folder.
+        settings: "task", "pair" and "training", as `config.json` has them.
+
+    Raises:
+        RunError: It holds a run of other settings.
+    """
+    path = pathlib.Path(path)
+    if not (path / run_folder.CONFIG).exists():
+        return False
+    old = run_folder.read_settings(path)
+    changed = options_lib.differences(old.get("training", {}), settings["training"])
+    for key in ("task", "pair"):
+        changed += [key] if old.get(key) != settings[key] and key not in changed else []
+    if changed:
+        raise errors.RunError(
+            f"{path}: holds a run with other {', '.join(changed)}; take another output folder, or "
+            "delete this one to train anew"
+        )
+    return True
+
+
+def _write_folder(
+    path: pathlib.Path, settings: dict[str, Any], start: _Start, data: _Data, options: TrainOptions
+) -> tuple[EmbBertConfig, tokenizers.Tokenizer]:
+    """Writes what the run folder needs before the first step; `config.json` last.
+
+    Returns:
+        Sizes of the model, and its tokenizer.
+    """
+    target = path / run_folder.TOKENIZER
+    if (path / run_folder.CONFIG).exists():  # It is resumed.
+        tokenizer = tokenizer_lib.load_tokenizer(target)
+    elif start.tokenizer:
+        files.copy(start.tokenizer, files.make_folder(path) / run_folder.TOKENIZER)
+        tokenizer = tokenizer_lib.load_tokenizer(target)
+    else:
+        texts = (t for e in data.train for t in (e.text, e.text_pair) if t is not None)
+        tokenizer = tokenizer_lib.train_tokenizer(texts, start.config.vocab_size)
+        files.make_folder(path)
+        files.write_atomic(target, lambda temporary: tokenizer.save(str(temporary)))
+    config = start.config
+    if not options.init:  # Few texts have fewer tokens than asked for.
+        config = dataclasses.replace(config, vocab_size=tokenizer.get_vocab_size())
+    run_folder.write_labels(path / run_folder.LABELS, data.labels)
+    examples_lib.write_csv(path / examples_lib.VALID_CSV, data.valid)
+    files.write_json(path / run_folder.CONFIG, {"config": config.to_dict(), **settings})
+    return config, tokenizer
+
+
+# ---- The training ------------------------------------------------------------------------------
+
+
+def _fit(
+    path: pathlib.Path,
+    model: Any,
+    scale: ScoreScale,
+    tokenizer: tokenizers.Tokenizer,
+    data: _Data,
+    options: TrainOptions,
+) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """Trains in standard units; returns the history and the token ids of the validation rows."""
+    from embbert_tf.training import fit
+
+    def targets(name: str) -> np.ndarray:
+        return data.targets[name] if data.labels else scale.standard(data.targets[name])
+
+    def encode(rows: list[Example]) -> list[list[int]]:
+        return encoding.encode_all(tokenizer, rows, data.pair, model.config.max_length)
+
+    train, valid = (encode(data.train), targets("train")), (encode(data.valid), targets("valid"))
+    teaching = None
+    if data.taught is not None:
+        taught = data.taught if data.labels else scale.standard(data.taught)
+        teaching = distillation.Teaching(taught, options.teacher_weight, options.temperature)
+        train = distillation.joined(train, encode(data.more), data.labels)
+    lengths = [len(ids) for ids in train[0]]
+    unlabelled = f" and {len(data.more)} without a label" if data.more else ""
+    print(
+        f"{len(data.train)} texts to train on{unlabelled}, {len(data.valid)} to validate on, "
+        f"{np.mean(lengths):.1f} tokens on average, {max(lengths)} at most; "
+        f"{model.count_params():,} parameters",
+        flush=True,
+    )
+    history = fit.fit(
+        model,
+        train,
+        valid,
+        checkpoint=path / CHECKPOINT,
+        label="train",
+        epochs=options.epochs or default_epochs(len(lengths), options.batch_size),
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        max_length=model.config.max_length,
+        labels=data.labels,
+        label_smoothing=options.label_smoothing,
+        token_dropout=options.token_dropout,
+        vocab_size=model.config.vocab_size,
+        patience=options.patience,
+        seed=options.seed,
+        ema=options.ema,
+        teaching=teaching,
+        keep=options.keep,
+    )
+    return history, valid[0]
+
+
+def _measure(
+    path: pathlib.Path,
+    model: Any,
+    history: list[dict[str, Any]],
+    valid_ids: list[list[int]],
+    tokenizer: tokenizers.Tokenizer,
+    data: _Data,
+) -> None:
+    """Writes and prints the metrics of the finished model, in the user's unit."""
+    limit = model.config.max_length
+    measured: dict[str, Any] = {"history": history}
+    valid = (valid_ids, data.targets["valid"])
+    measured["valid"] = metrics.measure(model, valid, data.labels, limit)
+    if data.test:
+        ids = encoding.encode_all(tokenizer, data.test, data.pair, limit)
+        measured["test"] = metrics.measure(model, (ids, data.targets["test"]), data.labels, limit)
+    files.write_json(path / run_folder.METRICS, {"fp32": measured})
+    if data.labels:
+        print(metrics.table(measured.get("test", measured["valid"])))
+    metrics.show(measured)
