@@ -24,7 +24,7 @@ def query(tmp_path_factory):
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert result.returncode == 0, result.stderr
         return set(result.stdout.split())

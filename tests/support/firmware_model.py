@@ -40,6 +40,7 @@ def random_model(
     labels: int = len(LABELS),
     max_length: int = 32,
     pair: bool = False,
+    logits_scale: float = 0.05,
     seed: int = 1,
 ) -> Int8Model:
     """An int8 model with random weights and scales that use the range of every activation."""
@@ -95,7 +96,7 @@ def random_model(
         head_w=weights(labels, d),
         head_w_scale=0.01,
         head_bias=rng.integers(-2000, 2000, labels).astype(np.int32),
-        logits_scale=0.05,
+        logits_scale=logits_scale,
         logits_zero=4,
     )
 
@@ -114,17 +115,28 @@ def tiny_tokenizer():
 class TinyModel:
     """An image on disk, with the tokenizer and the NumPy reference that say what it answers."""
 
-    def __init__(self, folder: pathlib.Path, *, threshold: float = 0.0, **shape):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        threshold: float = 0.0,
+        regression: bool = False,
+        names: list[str] | None = None,
+        **shape,
+    ):
+        if names or regression:
+            shape["labels"] = len(names or ["score"])
         self.tokenizer, text, tables = tiny_tokenizer()
         self.model = random_model(self.tokenizer, **shape)
         self.reference = reference.Reference(self.model)
-        self.labels = LABELS[: self.model.labels]
+        self.labels = names or (["score"] if regression else LABELS[: self.model.labels])
         self.threshold = threshold
         self.image = model_image.build(
             self.model,
             tables,
             self.labels,
             model_image.ImageSource.of("tests/tiny", json.dumps(shape).encode(), text.encode()),
+            regression=regression,
             threshold=threshold,
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +152,12 @@ class TinyModel:
         ids = self.ids(text, pair)
         return self.reference.infer(ids, tokenizer_lib.segment_ids(ids))
 
+    def score(self, text: str, pair: str | None = None) -> float:
+        """What a regression answers, as the device rounds it: towards zero, to 1/1000."""
+        zero = self.model.logits_zero
+        real = (int(self.logits(text, pair)[0]) - zero) * float(self.model.logits_scale)
+        return int(real * 1000) / 1000
+
     def answer(self, text: str, pair: str | None = None) -> tuple[str, float]:
         """Label and confidence in percent."""
         logits = self.logits(text, pair).astype(int)
@@ -149,7 +167,7 @@ class TinyModel:
         return self.labels[label], (10000 * 65536 + total // 2) // total / 100
 
 
-def make(*arguments, timeout=300, **variables) -> subprocess.CompletedProcess:
+def make(*arguments, timeout=900, **variables) -> subprocess.CompletedProcess:
     """Runs the firmware's Makefile; stdout and stderr as text."""
     command = ["make", "--no-print-directory", "-j2", "-C", str(FIRMWARE)]
     command += [f"{name}={value}" for name, value in variables.items()]

@@ -29,7 +29,7 @@ BOARD_CFLAGS = {
     "mps3-an547": "-mcpu=cortex-m55 -mthumb -mfloat-abi=hard",
 }
 
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,6 +62,6 @@ def run_module(module: str, *arguments) -> subprocess.CompletedProcess:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
         check=False,
     )

@@ -47,7 +47,7 @@ def record(text: bytes, pair: bytes | None = None, max_length: int = 1 << 20) ->
     )
 
 
-def encode_all(binary, tables, requests: list[bytes], timeout: float = 300) -> list[list[int]]:
+def encode_all(binary, tables, requests: list[bytes], timeout: float = 900) -> list[list[int]]:
     """Encodes records; fails on any status but success."""
     done = subprocess.run(
         [str(binary), str(tables)],

@@ -50,7 +50,7 @@ def test_fuzzers_find_nothing(tiny, tmp_path):
     path = tmp_path / "a tokenizer" / "tokenizer.json"
     path.parent.mkdir()
     path.write_text(json.dumps(golden()["tokenizer"]))
-    result = make("fuzz", FUZZ_SECONDS=seconds, TOKENIZER=path, timeout=120 + 6 * seconds)
+    result = make("fuzz", FUZZ_SECONDS=seconds, TOKENIZER=path, timeout=900 + 6 * seconds)
     assert result.returncode == 0, result.stdout + result.stderr
     print(result.stdout)
     counts = dict(line.split(": ") for line in result.stdout.splitlines() if "executions" in line)

@@ -128,7 +128,7 @@ def test_golden_on_a_device(board, cpu, golden, tmp_path):
     cases, requests = golden_requests()
     (tmp_path / "records").write_bytes(b"".join(requests))
     subprocess.run(
-        [boards / "emulate.sh", board, "120", program, "encode", "records", "answers"],
+        [boards / "emulate.sh", board, "900", program, "encode", "records", "answers"],
         cwd=tmp_path,
         check=True,
     )
