@@ -15,7 +15,14 @@ import os
 import sys
 import types
 
+import wrapt
+
 # TensorFlow Model Optimization works on Keras 2 alone, and TensorFlow decides on import.
+if "tensorflow" in sys.modules and "TF_USE_LEGACY_KERAS" not in os.environ:
+    raise ImportError(
+        "embbert_tf needs Keras 2, and TensorFlow has chosen Keras 3 already: import embbert_tf "
+        "before tensorflow, or set the environment variable TF_USE_LEGACY_KERAS=1"
+    )
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 _HOME = {
@@ -57,3 +64,17 @@ class _Package(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+def _register_classes(_module):
+    """Registers the classes of `.keras` files, as soon as there is a Keras to register them with.
+
+    So `keras.models.load_model` finds them after `import embbert_tf` alone. A file names the module
+    of its classes, too, but one written by an older version names another.
+    """
+    # If the base class is being imported, all others are on their way.
+    if "embbert_tf.quantization.folded_classifier" not in sys.modules:
+        importlib.import_module("embbert_tf.quantization.quantized_classifier")
+
+
+wrapt.register_post_import_hook(_register_classes, "tf_keras")

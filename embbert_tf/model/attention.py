@@ -1,7 +1,11 @@
 """Attention without key and value projections."""
 
+from typing import Any
+
 import tensorflow as tf
 from tensorflow import keras
+
+from embbert_tf.model.linear import linear
 
 # Added to the score of a padding key. Large enough that its softmax weight is exactly 0, small
 # enough for a score to keep its sign.
@@ -18,6 +22,9 @@ class EfficientAttention(keras.layers.Layer):
 
     Example:
     ```python
+    from embbert_tf.model.attention import EfficientAttention
+    import tensorflow as tf
+
     layer = EfficientAttention(dropout=0.1)
     y = layer(tf.random.normal([1, 4, 16]))  # (1, 4, 16)
     y = layer(tf.random.normal([1, 4, 16]), first_row_only=True)  # (1, 1, 16), the same row 0
@@ -36,12 +43,12 @@ class EfficientAttention(keras.layers.Layer):
         float32 (batch, n or 1, D).
     """
 
-    def __init__(self, dropout=0.1, **kwargs):
+    def __init__(self, dropout: float = 0.1, **kwargs):
         super().__init__(**kwargs)
         self.dropout = dropout
         self._drop = keras.layers.Dropout(dropout)
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         """Creates the query and output projections."""
         size = input_shape[-1]
         self.query_kernel = self.add_weight(name="query_kernel", shape=(size, size))
@@ -52,10 +59,10 @@ class EfficientAttention(keras.layers.Layer):
         self.output_bias = self.add_weight(name="output_bias", shape=(size,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, x, mask=None, first_row_only=False, training=None):
+    def call(self, x, mask=None, first_row_only=False, training=None) -> tf.Tensor:
         """Attends from each row, or row 0, to all rows."""
         queries = x[:, :1] if first_row_only else x
-        queries = queries @ self.query_kernel + self.query_bias
+        queries = linear(queries, self.query_kernel) + self.query_bias
         scores = tf.matmul(queries, x, transpose_b=True) * (x.shape[-1] ** -0.5)
         if mask is not None:
             scores += MASKED * (1.0 - tf.cast(mask, scores.dtype))[:, tf.newaxis]
@@ -65,8 +72,8 @@ class EfficientAttention(keras.layers.Layer):
             any_key = tf.reduce_any(mask, axis=1)[:, tf.newaxis, tf.newaxis]
             weights *= tf.cast(any_key, weights.dtype)
         weights = self._drop(weights, training=training)
-        return (weights @ x) @ self.output_kernel + self.output_bias
+        return linear(weights @ x, self.output_kernel) + self.output_bias
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "dropout": self.dropout}

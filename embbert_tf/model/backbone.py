@@ -1,5 +1,7 @@
 """EmbBERT without a task head."""
 
+from typing import Any
+
 from tensorflow import keras
 
 from embbert_tf.model import block
@@ -15,7 +17,10 @@ class EmbBertBackbone(keras.Model):
 
     Example:
     ```python
-    backbone = EmbBertBackbone(PRESETS["test"])
+    import embbert_tf
+    import tensorflow as tf
+
+    backbone = embbert_tf.EmbBertBackbone(embbert_tf.PRESETS["test"])
     hidden = backbone(tf.constant([[2, 7, 9, 0]]))  # (1, 4, 16)
     ```
 
@@ -33,7 +38,7 @@ class EmbBertBackbone(keras.Model):
         float32 (batch, n or 1, hidden_size).
     """
 
-    def __init__(self, config, first_row_only=False, **kwargs):
+    def __init__(self, config: EmbBertConfig | dict, first_row_only: bool = False, **kwargs):
         if isinstance(config, dict):
             config = EmbBertConfig.from_dict(config)
         embedder = embedder_lib.NanoEmbedder(
@@ -65,7 +70,7 @@ class EmbBertBackbone(keras.Model):
         self.embedder = embedder
         self.blocks = blocks
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             "name": self.name,
@@ -75,7 +80,7 @@ class EmbBertBackbone(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "EmbBertBackbone":
         """Builds the model from `get_config`'s dictionary."""
         del custom_objects
         return cls(**config)

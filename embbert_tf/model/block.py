@@ -1,5 +1,7 @@
 """One EmbBERT layer."""
 
+from typing import Any
+
 import tensorflow as tf
 from tensorflow import keras
 
@@ -16,6 +18,9 @@ class EmbBertBlock(keras.layers.Layer):
 
     Example:
     ```python
+    from embbert_tf.model.block import EmbBertBlock
+    import tensorflow as tf
+
     block = EmbBertBlock(kernel_size=4)
     y = block(tf.random.normal([1, 9, 16]))  # (1, 9, 16)
     ```
@@ -36,7 +41,14 @@ class EmbBertBlock(keras.layers.Layer):
         float32 (batch, n or 1, D).
     """
 
-    def __init__(self, kernel_size=32, expansion=1, dropout=0.1, first_row_only=False, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int = 32,
+        expansion: int = 1,
+        dropout: float = 0.1,
+        first_row_only: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
         self.expansion = expansion
@@ -46,7 +58,7 @@ class EmbBertBlock(keras.layers.Layer):
         self.attention = attention.EfficientAttention(dropout, name="attention")
         self.convolution = convolution.ConvolutionBranch(kernel_size, expansion, name="convolution")
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         """Creates the weights of all parts."""
         size = input_shape[-1]
         for layer in (self.norm, self.attention, self.convolution):
@@ -63,15 +75,15 @@ class EmbBertBlock(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def attention_factor(self):
+    def attention_factor(self) -> tf.Tensor:
         """Returns the scalar α = exp(λq1·λk1)."""
         return tf.exp(tf.reduce_sum(self.lambda_q1 * self.lambda_k1))
 
-    def convolution_factor(self):
+    def convolution_factor(self) -> tf.Tensor:
         """Returns the scalar β = exp(λq2·λk2)."""
         return tf.exp(tf.reduce_sum(self.lambda_q2 * self.lambda_k2))
 
-    def call(self, x, mask=None, training=None):
+    def call(self, x, mask=None, training=None) -> tf.Tensor:
         """Applies the layer."""
         x = self.norm(x)
         attended = self.attention(
@@ -80,11 +92,11 @@ class EmbBertBlock(keras.layers.Layer):
         convolved = self.convolution(x, first_row_only=self.first_row_only)
         return self.attention_factor() * attended - self.convolution_factor() * convolved
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs, mask=None) -> tf.Tensor | None:
         """Passes the mask on; a single row is the `[CLS]` row and needs none."""
         return None if self.first_row_only else mask
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),

@@ -1,6 +1,9 @@
 """The hyperparameters of an EmbBERT model, and the named sizes."""
 
 import dataclasses
+from typing import Any
+
+from embbert_tf import errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9,6 +12,9 @@ class EmbBertConfig:
 
     Example:
     ```python
+    import dataclasses
+    from embbert_tf.model.config import PRESETS, EmbBertConfig
+
     config = EmbBertConfig(vocab_size=4096, num_layers=2)
     config = dataclasses.replace(PRESETS["embbert"], vocab_size=4096)
     ```
@@ -25,7 +31,7 @@ class EmbBertConfig:
         num_heads: Attention heads; the family uses one and only one is implemented.
 
     Raises:
-        ValueError: if a size is not a positive integer, `dropout` is outside [0, 1) or
+        OptionError: if a size is not a positive integer, `dropout` is outside [0, 1) or
             `num_heads` is not 1.
     """
 
@@ -44,26 +50,26 @@ class EmbBertConfig:
             value = getattr(self, field.name)
             if field.name == "dropout":
                 if not 0.0 <= value < 1.0:
-                    raise ValueError(f"dropout must be in [0, 1), not {value}")
+                    raise errors.OptionError(f"dropout must be in [0, 1), not {value}")
             elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
+                raise errors.OptionError(f"{field.name} must be a positive integer, not {value!r}")
         if self.num_heads != 1:
-            raise ValueError(f"num_heads must be 1 (as in the paper), not {self.num_heads}")
+            raise errors.OptionError(f"num_heads must be 1 (as in the paper), not {self.num_heads}")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a dictionary that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict) -> "EmbBertConfig":
+    def from_dict(cls, fields: dict[str, Any]) -> "EmbBertConfig":
         """Builds a configuration from `to_dict`'s dictionary.
 
         Raises:
-            ValueError: if a field is unknown or a value does not fit.
+            OptionError: if a field is unknown or a value does not fit.
         """
         unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise ValueError(f"unknown configuration fields: {', '.join(unknown)}")
+            raise errors.OptionError(f"unknown configuration fields: {', '.join(unknown)}")
         return cls(**fields)
 
 

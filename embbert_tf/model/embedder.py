@@ -1,9 +1,12 @@
 """The nano embedder: narrow tables, expanded to the hidden size."""
 
+from typing import Any
+
 import tensorflow as tf
 from tensorflow import keras
 
 from embbert_tf.model import special_tokens
+from embbert_tf.model.linear import linear
 
 
 class _ZeroFirstRow(keras.initializers.Initializer):
@@ -16,7 +19,7 @@ class _ZeroFirstRow(keras.initializers.Initializer):
         values = keras.initializers.RandomNormal(stddev=self.stddev)(shape, dtype=dtype)
         return tf.concat([tf.zeros_like(values[:1]), values[1:]], axis=0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"stddev": self.stddev}
 
 
@@ -32,6 +35,9 @@ class NanoEmbedder(keras.layers.Layer):
 
     Example:
     ```python
+    from embbert_tf.model.embedder import NanoEmbedder
+    import tensorflow as tf
+
     x = NanoEmbedder(vocab_size=100, max_length=32, hidden_size=16, reduced_size=4)(
         tf.constant([[2, 7, 9, 0]])
     )  # (1, 4, 16)
@@ -51,14 +57,16 @@ class NanoEmbedder(keras.layers.Layer):
         float32 (batch, n, hidden_size).
     """
 
-    def __init__(self, vocab_size, max_length, hidden_size, reduced_size, **kwargs):
+    def __init__(
+        self, vocab_size: int, max_length: int, hidden_size: int, reduced_size: int, **kwargs
+    ):
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
         self.max_length = max_length
         self.hidden_size = hidden_size
         self.reduced_size = reduced_size
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         """Creates the tables and the two expansions."""
         del input_shape
         # Unit variance after expansion: RMSNorm follows at once, so only the proportion of token,
@@ -88,24 +96,24 @@ class NanoEmbedder(keras.layers.Layer):
         )
         super().build(())
 
-    def call(self, ids):
+    def call(self, ids) -> tf.Tensor:
         """Looks up and expands the three embeddings and adds them."""
-        x = tf.gather(self.token, ids) @ self.token_expander
+        x = linear(tf.gather(self.token, ids), self.token_expander)
         x += self.position[: tf.shape(ids)[1]] @ self.position_expander
         return x + tf.gather(self.segment, self.segments(ids))
 
     @staticmethod
-    def segments(ids):
+    def segments(ids: tf.Tensor) -> tf.Tensor:
         """Returns the segment of each position, int32 (batch, n)."""
         seen = tf.cumsum(tf.cast(tf.equal(ids, special_tokens.SEP), tf.int32), axis=1)
         return tf.where(tf.equal(ids, special_tokens.PAD), 0, 1 + tf.minimum(seen, 1))
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs, mask=None) -> tf.Tensor | None:
         """Returns True where the id is not padding, bool (batch, n)."""
         del mask
         return tf.not_equal(inputs, special_tokens.PAD)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),

@@ -14,6 +14,9 @@ class RMSNorm(keras.layers.Layer):
 
     Example:
     ```python
+    from embbert_tf.model.rms_norm import RMSNorm
+    import tensorflow as tf
+
     y = RMSNorm()(tf.random.normal([1, 4, 16]))  # (1, 4, 16), mean square 1
     ```
 
@@ -28,12 +31,12 @@ class RMSNorm(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         """Creates the gain g, of ones."""
         self.gain = self.add_weight(name="gain", shape=(input_shape[-1],), initializer="ones")
         super().build(input_shape)
 
-    def call(self, x):
+    def call(self, x) -> tf.Tensor:
         """Normalizes and applies the gain."""
         mean_square = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
         return x * tf.math.rsqrt(mean_square + EPSILON) * self.gain

@@ -10,11 +10,14 @@ from embbert_tf.quantization import folding
 
 
 class FoldedClassifier(keras.Model):
-    """Computes the logits of `self.classifier` as `embbert_tf.quantization.folding` does, with gradients.
+    """Computes the logits of `self.classifier` as `folding.forward` does, with gradients.
 
     The weights stay those of the classifier: they are folded anew in every step. A subclass says
     what becomes of each activation, weight and share on its way; where it changes none the logits
     are those of the classifier without dropout, its softmax cut off at `folding.SCORE_DEPTH`.
+
+    Shapes below: batch, n tokens, D hidden channels, E·D channels of the convolution, L logits.
+    The last block computes row 0 alone, so its activations have one row instead of n.
 
     Attributes:
         classifier: An `EmbBertClassifier`; a subclass sets it.
@@ -35,8 +38,16 @@ class FoldedClassifier(keras.Model):
         """What becomes of softmax weights and sigmoids, which lie between 0 and 1."""
         return x
 
-    def folded_logits(self, ids, training):
-        """Returns float32 (batch, L) logits of int32 (batch, n) ids, `[PAD]` = 0 at the end."""
+    def folded_logits(self, ids: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Computes the logits.
+
+        Args:
+            ids: int32 (batch, n), `[PAD]` = 0 at the end.
+            training: As in Keras.
+
+        Returns:
+            float32 (batch, L).
+        """
         ids = tf.cast(ids, tf.int32)
         mask = tf.cast(ids != special_tokens.PAD, tf.float32)
         x = self._embed(ids, mask, training)
@@ -48,6 +59,7 @@ class FoldedClassifier(keras.Model):
         return self._activation("logits", logits, training)
 
     def _embed(self, ids, mask, training):
+        """Returns x0 (batch, n, D) of ids (batch, n); mask is 1 at tokens, 0 at padding."""
         embedder = self.classifier.backbone.embedder
         n = tf.shape(ids)[1]
         # Table scales go into the rows of the expansion, so both tables count in plain int8.
@@ -69,13 +81,25 @@ class FoldedClassifier(keras.Model):
         return self._activation("x0", x * mask[:, :, tf.newaxis], training)
 
     def _block(self, layer, block, x, mask, last, training):
+        """Returns (batch, n or 1, D): one block of x (batch, n, D)."""
         real = mask[:, :, tf.newaxis]
+        rows = 1.0 if last else real  # Row 0, which is all that the last block has, is [CLS].
 
-        def activation(name, value, rows=None):
-            if rows is None:
-                rows = 1.0 if last else real
+        def activation(name, value, rows=rows):
             return self._activation(f"{name}{layer}", value * rows, training)
 
+        xhat = self._normalized(x, real, activation, training)
+        attended = self._attended(layer, block, xhat, mask, last, training, activation)
+        s = self._gated(layer, block, xhat, last, activation)
+        attention, convolution = block.attention, block.convolution
+        beta = block.convolution_factor()
+        wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
+        bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
+        z = activation("z", s @ wz + bias)
+        return self._activation(f"x{layer + 1}", (attended + z) * rows, training)
+
+    def _normalized(self, x, real, activation, training):
+        """Returns x / rms(x), (batch, n, D)."""
         square = activation("sq", x * x, real)
         mean = activation("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
         least = rms_norm.EPSILON
@@ -85,10 +109,11 @@ class FoldedClassifier(keras.Model):
             least = tf.reduce_min(tf.where(mean > 0, mean, mean.dtype.max))
             least = tf.stop_gradient(tf.maximum(least, rms_norm.EPSILON))
         inverse = activation("r", tf.math.rsqrt(tf.maximum(mean, least)), real)
-        xhat = activation("xhat", x * inverse, real)
+        return activation("xhat", x * inverse, real)
 
-        gain = block.norm.gain
-        attention, convolution = block.attention, block.convolution
+    def _attended(self, layer, block, xhat, mask, last, training, activation):
+        """Returns softmax(scores)·x̂·W_v, (batch, n or 1, D)."""
+        gain, attention = block.norm.gain, block.attention
         key = gain * float(self.config.hidden_size) ** -0.5
         wq = self._weight(f"wq{layer}", gain[:, tf.newaxis] * attention.query_kernel * key)
         wv = self._weight(
@@ -97,24 +122,27 @@ class FoldedClassifier(keras.Model):
         )
         queries = (xhat[:, :1] if last else xhat) @ wq + attention.query_bias * key
         queries = activation("q", queries)
-        scores = tf.matmul(queries, xhat, transpose_b=True)
+        scores = tf.matmul(queries, xhat, transpose_b=True)  # (batch, n or 1, n)
         # Padding keys, then what softmax cannot show, must not widen the range.
         hidden = attention_lib.MASKED * (1.0 - mask)[:, tf.newaxis]
         peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
         scores = tf.maximum(scores, tf.stop_gradient(peak) - folding.SCORE_DEPTH)
         scores = scores * mask[:, tf.newaxis]
         if not last:
-            scores *= real
+            scores *= mask[:, :, tf.newaxis]
         scores = self._activation(f"scores{layer}", scores, training)
         weights = self._share(tf.nn.softmax(scores + hidden))
         if last:
+            # (A·x̂)·W_v is less work than A·(x̂·W_v) where A has a single row.
             context = activation("c", weights @ xhat)
-            attended = activation("a", context @ wv)
-        else:
-            values = activation("v", xhat @ wv)
-            attended = activation("a", weights @ values)
+            return activation("a", context @ wv)
+        values = activation("v", xhat @ wv)
+        return activation("a", weights @ values)
 
-        kernel = convolution.conv_kernel * gain[:, tf.newaxis]
+    def _gated(self, layer, block, xhat, last, activation):
+        """Returns SiLU(convolution of x̂), (batch, n or 1, E·D)."""
+        convolution = block.convolution
+        kernel = convolution.conv_kernel * block.norm.gain[:, tf.newaxis]
         shape = (self.config.kernel_size, -1)
         source = xhat
         if last:
@@ -125,10 +153,4 @@ class FoldedClassifier(keras.Model):
         kernel.set_shape((shape[0], self.config.hidden_size, self.config.expansion))
         y = convolution_lib.causal_depthwise(source, kernel) + convolution.conv_bias
         y = activation("y", y)
-        s = activation("s", y * self._share(tf.sigmoid(y)))
-        beta = block.convolution_factor()
-        wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
-        bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
-        z = activation("z", s @ wz + bias)
-        rows = 1.0 if last else real
-        return self._activation(f"x{layer + 1}", (attended + z) * rows, training)
+        return activation("s", y * self._share(tf.sigmoid(y)))

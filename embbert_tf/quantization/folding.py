@@ -13,11 +13,20 @@ With x̂ = x / rms(x) a block needs no gain, no λ, no 1/√D and no biases of i
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from embbert_tf.model import rms_norm, special_tokens
 from embbert_tf.model.config import EmbBertConfig
+
+# A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
+# int8's softmax weights (steps of 1/256) cannot show: what lies lower must not widen a range. The
+# padding mask pushes scores to the bottom of the range, so the bottom must also lie that deep.
+SCORE_DEPTH = 10.0
+
+# Of int8 with zero point 0; all others are asymmetric.
+SYMMETRIC = ("xhat", "v")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +80,16 @@ class FoldedModel:
     head_b: np.ndarray
 
 
-def fold(model) -> FoldedModel:
+def fold(model: Any) -> FoldedModel:
     """Folds a Keras classifier.
 
     Example:
     ```python
-    folded = fold(load_run("build/run").model)
-    logits = forward(folded, [2, 17, 99])
+    import embbert_tf
+    from embbert_tf.quantization.folding import fold, forward
+
+    classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels=3)
+    logits = forward(fold(classifier), [2, 17, 99])  # (3,)
     ```
 
     Args:
@@ -137,15 +149,6 @@ def activation_names(config: EmbBertConfig) -> list[str]:
 def kind(name: str) -> str:
     """Returns an activation's name without the number of its layer: "xhat3" is an "xhat"."""
     return name.rstrip("0123456789")
-
-
-# A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
-# int8's softmax weights (steps of 1/256) cannot show: what lies lower must not widen a range. The
-# padding mask pushes scores to the bottom of the range, so the bottom must also lie that deep.
-SCORE_DEPTH = 10.0
-
-# Of int8 with zero point 0; all others are asymmetric.
-SYMMETRIC = ("xhat", "v")
 
 
 def forward(

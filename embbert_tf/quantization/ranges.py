@@ -1,12 +1,18 @@
 """Measures the range of every activation that will be int8 on the device."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from embbert_tf import errors
+from embbert_tf.model import special_tokens
+from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.quantization import folding
 
 # Values kept of each activation: enough for its shape, small enough for any model.
 _KEPT = 1 << 17
-_MSE_VALUES = 20000  # of which as many are tried with every range
+_MSE_VALUES = 20000  # Of them so many are tried with every range.
 SCORE_DEPTH = folding.SCORE_DEPTH
 # Of a row's scale its largest matters most, and two logits cut alike would tie.
 NEVER_CUT = ("ms", "r", "logits")
@@ -68,14 +74,18 @@ class RangeMeter:
 
     Example:
     ```python
-    meter = RangeMeter(folded)
-    for ids in sequences:
+    import embbert_tf
+    from embbert_tf.quantization import folding, ranges
+
+    classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels=3)
+    meter = ranges.RangeMeter(folding.fold(classifier))
+    for ids in ([2, 7, 9], [2, 17, 99, 31]):
         meter.run(ids)
-    ranges = meter.ranges("mse")
+    low, high = meter.ranges("mse")["logits"]
     ```
 
     Args:
-      model: The folded float model.
+        model: The folded float model.
     """
 
     def __init__(self, model: folding.FoldedModel):
@@ -83,7 +93,7 @@ class RangeMeter:
         self._collected: dict[str, _Collector] = {}
         self._least_peak: dict[str, float] = {}
 
-    def run(self, ids):
+    def run(self, ids: Sequence[int]) -> None:
         """Runs one sequence of token ids (no padding) and records every activation."""
         folding.forward(self._model, ids, tap=self._tap)
 
@@ -100,11 +110,14 @@ class RangeMeter:
     def ranges(self, method: str) -> dict[str, tuple[float, float]]:
         """Returns (low, high) of every activation.
 
+        The lower end of `scores` is, whatever the method, what softmax can still show.
+
         Args:
-          method: "minmax" or "mse".
+            method: "minmax" for all that was seen, or "mse" for the least mean squared error of
+                int8; those of `NEVER_CUT` hold all that was seen.
 
         Raises:
-          ValueError: An unknown method, or nothing was run.
+            ValueError: An unknown method, or nothing was run.
         """
         if not self._collected:
             raise ValueError("no sequence was run: calibration needs at least one sample")
@@ -123,3 +136,56 @@ class RangeMeter:
                 raise ValueError(f"no range method '{method}'; there are minmax, mse")
             result[name] = (float(low), float(high))
         return result
+
+
+def sequences_of(ids: Any, config: EmbBertConfig) -> list[list[int]]:
+    """Checks a sample of token ids and takes the padding off.
+
+    Args:
+        ids: An integer array (texts, n) with `[PAD]` = 0 at the end, or texts of different lengths
+            as a list of lists, of arrays, or a `tf.RaggedTensor`.
+        config: Sizes of the model that is to read them.
+
+    Returns:
+        Lists of token ids, without padding.
+
+    Raises:
+        DataError: There is no text, or one is not such a row, empty, too long, or has an id that
+            the model lacks; the message says which.
+    """
+    try:
+        rows = list(ids.to_list() if hasattr(ids, "to_list") else ids)
+    except TypeError as error:
+        raise errors.DataError(
+            f"the sample is a {type(ids).__name__}, not an array or a list of lists of token ids"
+        ) from error
+    if not rows:
+        raise errors.DataError("the sample holds no text; give token ids of some hundred")
+    return [
+        _sequence(f"text {number} of the sample", row, config)
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _sequence(where: str, row: Any, config: EmbBertConfig) -> list[int]:
+    try:
+        array = np.asarray(row)
+    except ValueError:  # Rows of rows that differ in length.
+        array = np.empty((0, 0))
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise errors.DataError(f"{where} is not a row of token ids")
+    real = np.flatnonzero(array != special_tokens.PAD)
+    if not real.size:
+        raise errors.DataError(f"{where} has no token id beside [PAD]")
+    array = array[: real[-1] + 1]
+    if real.size < array.size:
+        raise errors.DataError(f"{where} has [PAD] before its end")
+    if array.size > config.max_length:
+        raise errors.DataError(
+            f"{where} has {array.size} token ids; the model takes {config.max_length} at most"
+        )
+    for token in array[(array < 0) | (array >= config.vocab_size)]:
+        raise errors.DataError(
+            f"{where} has the token id {token}; the model's go to {config.vocab_size - 1}"
+        )
+    return array.tolist()

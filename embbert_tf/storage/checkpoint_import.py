@@ -1,33 +1,68 @@
 """Brings a published checkpoint into a Keras model, one explicit line a tensor."""
 
+import dataclasses
 import pathlib
 import re
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from embbert_tf import errors
-from embbert_tf import import_checkpoint as import_checkpoint_lib
 from embbert_tf.data import files
+from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.model import option
 from embbert_tf.model.config import EmbBertConfig
-from embbert_tf.storage import checkpoint_reader, run_folder
+from embbert_tf.storage import backbone_folder, checkpoint_names, checkpoint_reader, run_folder
+
+
+@option.documented
+@dataclasses.dataclass(frozen=True)
+class ImportOptions:
+    """What a checkpoint does not say of itself."""
+
+    labels: tuple[str, ...] = option.option(
+        (), "Names of the labels in the order of the logits; if empty 0, 1, 2, …"
+    )
+    task: str = option.option(
+        "classification",
+        "What the classifier was made for.",
+        choices=["classification", "regression"],
+    )
+    pair: bool = option.option(False, "Whether the classifier reads pairs of texts.")
+    ignore: tuple[str, ...] = option.option(
+        (), "Prefixes of tensors to leave out, such as another task's head."
+    )
+
+    def __post_init__(self):
+        option.check(self)
+        for label in self.labels:
+            if "\n" in label or "\r" in label:
+                raise errors.OptionError(
+                    f"label {label!r} contains a line break, which labels.txt cannot hold"
+                )
+            if not label.strip():
+                raise errors.OptionError("labels: one is empty; name each")
+            if self.labels.count(label) > 1:
+                raise errors.OptionError(f"labels: '{label}' stands there twice")
+        if self.labels and self.task == "regression":
+            raise errors.OptionError("a regression has no labels; leave them out")
 
 
 class _Source:
     """Hands out tensors by name, and keeps account of what was missing, misshapen and surplus."""
 
-    def __init__(self, state, prefix):
+    def __init__(self, state: Mapping[str, np.ndarray], prefix: str):
         self._state = state
         self._prefix = prefix
-        self._taken = set()
-        self._problems = []
+        self._taken: set[str] = set()
+        self._problems: list[str] = []
 
-    def shape(self, name, rank):
+    def shape(self, name: str, rank: int) -> tuple[int, ...]:
         """Returns a shape to infer a size from.
 
         Raises:
-            CheckpointError: if the tensor is missing or of another rank.
+            CheckpointError: The tensor is missing or of another rank.
         """
         name = self._prefix + name
         if name not in self._state:
@@ -39,7 +74,7 @@ class _Source:
             )
         return shape
 
-    def take(self, name, shape, prefix=None):
+    def take(self, name: str, shape: tuple[int, ...], prefix: str | None = None) -> np.ndarray:
         """Returns a tensor, or zeros if it is missing or misshapen (`finish` then raises)."""
         name = (self._prefix if prefix is None else prefix) + name
         self._taken.add(name)
@@ -54,18 +89,21 @@ class _Source:
             return value
         return np.zeros(shape, np.float32)
 
-    def finish(self):
+    def finish(self) -> None:
         """Raises CheckpointError, naming every tensor that was not as it should be."""
         surplus = [f"surplus {name}" for name in self._state if name not in self._taken]
         if self._problems or surplus:
             raise errors.CheckpointError("; ".join(self._problems + surplus))
 
 
-def infer_config(state: dict[str, np.ndarray]) -> EmbBertConfig:
+def infer_config(state: Mapping[str, np.ndarray]) -> EmbBertConfig:
     """Reads the sizes of a model off its tensors.
 
+    Args:
+        state: As for `build_model`.
+
     Raises:
-        CheckpointError: if a tensor that tells a size is missing.
+        CheckpointError: A tensor that tells a size is missing, or tells none that can be.
     """
     source = _Source(state, _prefix(state))
     vocab_size, reduced_size = source.shape("embedder.token.weight", 2)
@@ -73,34 +111,39 @@ def infer_config(state: dict[str, np.ndarray]) -> EmbBertConfig:
     max_length, _ = source.shape("embedder.position.weight", 2)
     inner, _, kernel_size = source.shape("attentions.0.conv1d.weight", 3)
     layers = {int(index) for index in re.findall(r"(?:^|\s|\.)norms\.(\d+)\.", "\n".join(state))}
-    if not layers:
-        raise errors.CheckpointError(f"missing {_prefix(state)}norms.0.weight")
+    # The least number that is no layer's: above a gap there would be layers without end to build.
+    num_layers = next(index for index in range(len(layers) + 1) if index not in layers)
+    if not layers or num_layers < len(layers):
+        raise errors.CheckpointError(f"missing {_prefix(state)}norms.{num_layers}.weight")
     if hidden_size == 0 or inner % hidden_size:
         raise errors.CheckpointError(
             f"misshapen attentions.0.conv1d.weight: {inner} channels are no multiple of "
             f"{hidden_size}"
         )
-    return EmbBertConfig(
-        vocab_size=vocab_size,
-        max_length=max_length,
-        hidden_size=hidden_size,
-        reduced_size=reduced_size,
-        num_layers=max(layers) + 1,
-        kernel_size=kernel_size,
-        expansion=inner // hidden_size,
-    )
+    try:
+        return EmbBertConfig(
+            vocab_size=vocab_size,
+            max_length=max_length,
+            hidden_size=hidden_size,
+            reduced_size=reduced_size,
+            num_layers=num_layers,
+            kernel_size=kernel_size,
+            expansion=inner // hidden_size,
+        )
+    except errors.OptionError as error:
+        raise errors.CheckpointError(f"a tensor has no values: {error}") from error
 
 
-def _prefix(state):
+def _prefix(state: Mapping[str, np.ndarray]) -> str:
     return "model." if any(name.startswith("model.") for name in state) else ""
 
 
-def build_model(state: dict[str, np.ndarray]):
+def build_model(state: Mapping[str, np.ndarray]) -> Any:
     """Builds the Keras model of a PyTorch state dictionary.
 
     Example:
-    ```python
-    model = build_model(read_state("model.safetensors"))
+    ```text
+    model = build_model(checkpoint_reader.read_state("model.safetensors"))
     ```
 
     Args:
@@ -111,120 +154,184 @@ def build_model(state: dict[str, np.ndarray]):
         `EmbBertClassifier` if the state has a classifier, else `EmbBertBackbone`.
 
     Raises:
-        CheckpointError: naming every tensor that is missing, surplus or misshapen.
+        CheckpointError: Tensors are missing, surplus or misshapen; the message names them all.
     """
+    config = infer_config(state)
     # Keras takes seconds to load, and a damaged file should be refused before.
     from embbert_tf.model import backbone as backbone_lib
     from embbert_tf.model import classifier as classifier_lib
 
-    config = infer_config(state)
     source = _Source(state, _prefix(state))
-    v, s, d, r = config.vocab_size, config.max_length, config.hidden_size, config.reduced_size
-    k, e = config.kernel_size, config.expansion
-
-    classifier = None
+    model: Any
     if any(name.startswith("classifier.") for name in state):
         weight = state.get("classifier.weight")
         labels = weight.shape[0] if weight is not None and weight.ndim == 2 else 1
-        classifier = classifier_lib.EmbBertClassifier(config, num_labels=max(labels, 1))
-        backbone = classifier.backbone
-        classifier.head.kernel.assign(source.take("classifier.weight", (labels, d), "").T)
-        classifier.head.bias.assign(source.take("classifier.bias", (labels,), ""))
+        model = classifier_lib.EmbBertClassifier(config, num_labels=max(labels, 1))
+        backbone = model.backbone
+        # PyTorch keeps dense kernels as (out, in), Keras as (in, out); hence the transpositions.
+        shape = (model.num_labels, config.hidden_size)
+        model.head.kernel.assign(source.take("classifier.weight", shape, "").T)
+        model.head.bias.assign(source.take("classifier.bias", shape[:1], ""))
     else:
-        backbone = backbone_lib.EmbBertBackbone(config)
+        model = backbone = backbone_lib.EmbBertBackbone(config)
+    _fill_embedder(backbone.embedder, source, config)
+    for index, block in enumerate(backbone.blocks):
+        _fill_block(block, source, config, index)
+    source.finish()
+    return model
 
-    # PyTorch keeps dense kernels as (out, in), Keras as (in, out); hence the transpositions.
-    embedder = backbone.embedder
+
+def _fill_embedder(embedder: Any, source: _Source, config: EmbBertConfig) -> None:
+    v, s, d, r = config.vocab_size, config.max_length, config.hidden_size, config.reduced_size
     embedder.token.assign(source.take("embedder.token.weight", (v, r)))
     embedder.token_expander.assign(source.take("embedder.tok_expander.weight", (d, r)).T)
     embedder.position.assign(source.take("embedder.position.weight", (s, r)))
     embedder.position_expander.assign(source.take("embedder.pos_expander.weight", (d, r)).T)
     embedder.segment.assign(source.take("embedder.sentence.weight", (3, d)))
-    for index, block in enumerate(backbone.blocks):
-        block.norm.gain.assign(source.take(f"norms.{index}.weight", (d,)))
-        a = f"attentions.{index}"
-        block.lambda_q1.assign(source.take(f"{a}.lambda_q1", (d,)))
-        block.lambda_k1.assign(source.take(f"{a}.lambda_k1", (d,)))
-        block.lambda_q2.assign(source.take(f"{a}.lambda_q2", (d,)))
-        block.lambda_k2.assign(source.take(f"{a}.lambda_k2", (d,)))
-        block.attention.query_kernel.assign(source.take(f"{a}.query.weight", (d, d)).T)
-        block.attention.query_bias.assign(source.take(f"{a}.query.bias", (d,)))
-        block.attention.output_kernel.assign(source.take(f"{a}.att_output.weight", (d, d)).T)
-        block.attention.output_bias.assign(source.take(f"{a}.att_output.bias", (d,)))
-        # (E·D, 1, K), output channel c·E+e from input channel c, to (K, D, E).
-        taps = source.take(f"{a}.conv1d.weight", (e * d, 1, k))
-        block.convolution.conv_kernel.assign(taps.reshape(d, e, k).transpose(2, 0, 1))
-        block.convolution.conv_bias.assign(source.take(f"{a}.conv1d.bias", (e * d,)))
-        block.convolution.contract_kernel.assign(source.take(f"{a}.contract.weight", (d, e * d)).T)
-        block.convolution.contract_bias.assign(source.take(f"{a}.contract.bias", (d,)))
-    source.finish()
-    return classifier if classifier is not None else backbone
+
+
+def _fill_block(block: Any, source: _Source, config: EmbBertConfig, index: int) -> None:
+    d, k, e = config.hidden_size, config.kernel_size, config.expansion
+    a = f"attentions.{index}"
+    block.norm.gain.assign(source.take(f"norms.{index}.weight", (d,)))
+    block.lambda_q1.assign(source.take(f"{a}.lambda_q1", (d,)))
+    block.lambda_k1.assign(source.take(f"{a}.lambda_k1", (d,)))
+    block.lambda_q2.assign(source.take(f"{a}.lambda_q2", (d,)))
+    block.lambda_k2.assign(source.take(f"{a}.lambda_k2", (d,)))
+    attention, convolution = block.attention, block.convolution
+    attention.query_kernel.assign(source.take(f"{a}.query.weight", (d, d)).T)
+    attention.query_bias.assign(source.take(f"{a}.query.bias", (d,)))
+    attention.output_kernel.assign(source.take(f"{a}.att_output.weight", (d, d)).T)
+    attention.output_bias.assign(source.take(f"{a}.att_output.bias", (d,)))
+    # (E·D, 1, K), output channel c·E+e from input channel c, to (K, D, E).
+    taps = source.take(f"{a}.conv1d.weight", (e * d, 1, k))
+    convolution.conv_kernel.assign(taps.reshape(d, e, k).transpose(2, 0, 1))
+    convolution.conv_bias.assign(source.take(f"{a}.conv1d.bias", (e * d,)))
+    convolution.contract_kernel.assign(source.take(f"{a}.contract.weight", (d, e * d)).T)
+    convolution.contract_bias.assign(source.take(f"{a}.contract.bias", (d,)))
 
 
 def import_checkpoint(
-    path,
-    tokenizer_path,
-    output,
-    labels=None,
-    task="classification",
-    pair=False,
-    ignore=(),
+    path: files.PathLike,
+    tokenizer_path: files.PathLike,
+    output: files.PathLike,
+    options: ImportOptions = ImportOptions(),
     report: Callable[[str], None] = lambda line: None,
-):
+) -> Any:
     """Imports a checkpoint file into a folder.
 
     Args:
         path: `.safetensors`, or a PyTorch state dictionary.
         tokenizer_path: `tokenizer.json` that the weights were trained with.
         output: Folder to write: a run folder, or without a classifier a backbone folder.
-        labels: Names in the order of the logits; None for "0", "1", …
-        task: "classification" or "regression".
-        pair: True if the classifier reads pairs of texts.
-        ignore: Prefixes of tensors to leave out.
+        options: What the checkpoint does not say of itself.
         report: Called with each sentence on what was taken off or left out.
 
     Returns:
-        The model.
+        The model: `EmbBertClassifier`, or without a classifier `EmbBertBackbone`.
 
     Raises:
-        CheckpointError: if the file does not hold an EmbBERT.
-        RunError: if the labels or the tokenizer do not fit.
-        TokenizerError: if the tokenizer cannot be read.
+        CheckpointError: The file does not hold an EmbBERT.
+        FileError: The file cannot be opened, or the folder not be written.
+        RunError: The labels, the tokenizer or what the folder holds do not fit.
+        TokenizerError: The tokenizer cannot be read.
     """
-    state = checkpoint_reader.read_state(path, ignore)
+    output = pathlib.Path(output)
+    tokenizer_lib.load_tokenizer(tokenizer_path)
+    _check_output(output)
+    state = checkpoint_reader.read_state(path, options.ignore)
     try:
-        model = build_model(import_checkpoint_lib.published_state(state, report))
+        model = build_model(checkpoint_names.published_state(state, report))
     except errors.CheckpointError as error:
         raise errors.CheckpointError(f"{path}: {error}") from error
-    from embbert_tf.storage import backbone_folder
-
     backbone_folder.check_tokenizer(tokenizer_path, model.config)
     origin = {"imported": pathlib.Path(path).name}
-    if not hasattr(model, "num_labels"):
+    if hasattr(model, "num_labels"):
+        labels = _labels(path, model.num_labels, options)
+        _clear(output)
+        _save_run(output, model, tokenizer_path, labels, options, origin)
+    else:
+        _clear(output)
         backbone_folder.save_backbone(output, model, tokenizer_path, origin)
-        return model
+    return model
 
-    if task == "regression":
-        if model.num_labels != 1:
+
+# What an import writes.
+_OWN = (
+    run_folder.CONFIG,
+    run_folder.FP32,
+    run_folder.LABELS,
+    run_folder.TOKENIZER,
+    backbone_folder.BACKBONE,
+)
+
+
+def _check_output(output: pathlib.Path) -> None:
+    """Makes sure that a folder can be written and holds nothing of a training.
+
+    What is there already would belong to other weights.
+
+    Raises:
+        FileError: It cannot be written.
+        RunError: It holds something else than an import.
+    """
+    files.check_folder(output)
+    if not output.is_dir():
+        return
+    names = sorted(entry.name for entry in output.iterdir())
+    other = [name for name in names if name not in _OWN and not name.startswith(".")]
+    if (output / run_folder.CONFIG).exists() and not other:
+        origin = run_folder.read_settings(output).get("origin")
+        other = [] if isinstance(origin, dict) and "imported" in origin else [run_folder.CONFIG]
+    if other:
+        raise errors.RunError(
+            f"{output}: holds {other[0]}, which is not of an import; choose a new folder"
+        )
+
+
+def _clear(output: pathlib.Path) -> None:
+    """Deletes what an import before left, but for the tokenizer, which may be this import's."""
+    for name in _OWN:
+        if name != run_folder.TOKENIZER:
+            (output / name).unlink(missing_ok=True)
+
+
+def _labels(path: files.PathLike, num_labels: int, options: ImportOptions) -> list[str]:
+    """Returns the names of the logits; none for a regression.
+
+    Raises:
+        RunError: There are more or fewer of one than of the other.
+    """
+    if options.task == "regression":
+        if num_labels != 1:
             raise errors.RunError(
-                f"{path}: {model.num_labels} logits; a regression has one (--task=classification)"
+                f"{path}: {num_labels} logits; a regression has one (--task=classification)"
             )
-        labels = []
-    elif labels is None:
-        labels = [str(index) for index in range(model.num_labels)]
-    elif len(labels) != model.num_labels:
-        raise errors.RunError(f"{path}: {model.num_labels} logits, but {len(labels)} labels")
-    output = pathlib.Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(
-        output / run_folder.TOKENIZER, lambda temporary: shutil.copyfile(tokenizer_path, temporary)
-    )
+        return []
+    if num_labels == 1:
+        raise errors.RunError(
+            f"{path}: one logit; a classification has two or more (--task=regression)"
+        )
+    if not options.labels:
+        return [str(index) for index in range(num_labels)]
+    if len(options.labels) != num_labels:
+        raise errors.RunError(f"{path}: {num_labels} logits, but {len(options.labels)} labels")
+    return list(options.labels)
+
+
+def _save_run(
+    output: pathlib.Path,
+    model: Any,
+    tokenizer_path: files.PathLike,
+    labels: list[str],
+    options: ImportOptions,
+    origin: dict[str, str],
+) -> None:
+    files.make_folder(output)
+    files.copy(tokenizer_path, output / run_folder.TOKENIZER)
     if labels:
         run_folder.write_labels(output / run_folder.LABELS, labels)
-    files.write_json(
-        output / run_folder.CONFIG,
-        {"config": model.config.to_dict(), "task": task, "pair": pair, "origin": origin},
-    )
+    settings = {"config": model.config.to_dict(), "task": options.task, "pair": options.pair}
+    files.write_json(output / run_folder.CONFIG, settings | {"origin": origin})
     # Last, since a run folder that has it counts as finished.
     files.write_atomic(output / run_folder.FP32, lambda temporary: model.save(temporary))
-    return model

@@ -1,6 +1,5 @@
 """Reads published checkpoints, safetensors or PyTorch, into NumPy arrays."""
 
-import pathlib
 import re
 from collections.abc import Iterable
 
@@ -8,7 +7,8 @@ import numpy as np
 import safetensors
 
 from embbert_tf import errors
-from embbert_tf import import_checkpoint as import_checkpoint_lib
+from embbert_tf.data import files
+from embbert_tf.storage import checkpoint_names
 
 # NumPy's name of each type; bfloat16 is the upper half of a float32.
 _SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -18,21 +18,33 @@ _LEAST_TORCH = (2, 6)
 _HARMLESS = {"position_ids", "token_type_ids", "num_batches_tracked", "n_averaged"}
 
 
-def read_safetensors(path, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """Reads a safetensors file.
+def read_state(path: files.PathLike, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Reads a checkpoint of either format, told apart by the ending.
 
     Args:
-        path: The file.
-        ignore: Prefixes of tensors to leave out.
+        path: `.safetensors`, or a PyTorch state dictionary.
+        ignore: Prefixes of tensors to leave out, as in the file or without what PyTorch put in
+            front.
 
     Returns:
-        Name to float32 array, without the buffers of integers that PyTorch modules keep.
+        Name, as in the file, to float32 array, without the buffers of integers that PyTorch modules
+        keep.
 
     Raises:
-        CheckpointError: if the file is damaged or holds anything else but floats.
-        OSError: if it cannot be opened.
+        CheckpointError: It is damaged, or holds anything else but floats.
+        FileError: It cannot be opened.
     """
-    raw = pathlib.Path(path).read_bytes()
+    if str(path).endswith(".safetensors"):
+        return read_safetensors(path, ignore)
+    return read_pytorch(path, ignore)
+
+
+def read_safetensors(path: files.PathLike, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Reads a safetensors file.
+
+    Args, result and errors are those of `read_state`.
+    """
+    raw = files.read_bytes(path)
     try:
         entries = dict(safetensors.deserialize(raw))
     except safetensors.SafetensorError as error:
@@ -52,20 +64,17 @@ def read_safetensors(path, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
     return state
 
 
-def read_pytorch(path, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
+def read_pytorch(path: files.PathLike, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dictionary without executing anything in it.
 
-    Args:
-        path: A file from `torch.save(model.state_dict(), path)`.
-        ignore: Prefixes of tensors to leave out.
-
-    Returns:
-        Name to float32 array, without the buffers of integers that PyTorch modules keep.
-
-    Raises:
-        CheckpointError: if PyTorch is not installed or too old, or the file is not a plain
-            dictionary of tensors.
+    Args, result and errors are those of `read_state`; the file is one of
+    `torch.save(model.state_dict(), path)`, and PyTorch is installed, 2.6 or later.
     """
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise files.unreadable(path, error) from error
     try:
         import torch
     except ImportError as error:
@@ -112,7 +121,7 @@ def _kept(types: dict[str, str], ignore: Iterable[str]) -> list[str]:
     """
     ignore = tuple(ignore)
     names = [name for name in types if not name.startswith(ignore)]
-    known = import_checkpoint_lib.known_names(names).names
+    known = checkpoint_names.known_names(names).names
     return [
         name
         for name in names
@@ -134,28 +143,3 @@ def _not_float(path, name: str, dtype: str) -> errors.CheckpointError:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def read_state(path, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """Reads a checkpoint of either format, told apart by the ending.
-
-    Args:
-        path: `.safetensors`, or a PyTorch state dictionary.
-        ignore: Prefixes of tensors to leave out.
-
-    Returns:
-        Name, as in the file, to float32 array.
-
-    Raises:
-        CheckpointError: if it cannot be read.
-    """
-    try:
-        if str(path).endswith(".safetensors"):
-            return read_safetensors(path, ignore)
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise errors.CheckpointError(
-            f"{path}: cannot be opened ({error.strerror or error})"
-        ) from error
-    return read_pytorch(path, ignore)

@@ -55,10 +55,7 @@ def test_padding_changes_neither_logits_nor_ranges(loaded):
     padded = np.pad(ids, [(0, 0), (0, 9)])
     ranges = []
     for batch in (ids, padded):
-        model = quantized_classifier.QuantizedClassifier(loaded.config, 3)
-        model(batch)
-        model.start_from(loaded.model, [ids[0].tolist()])
-        model.learn_steps([ids[0].tolist()])
+        model = quantized_classifier.quantize(loaded.model, batch)
         for name in ("ms0", "r0", "logits"):
             model.activation_quantizers[name].set_range(0.0, 1e-3)  # Has to grow.
         for _ in range(3):
@@ -71,11 +68,8 @@ def test_padding_changes_neither_logits_nor_ranges(loaded):
 
 
 def test_a_mean_square_that_rounds_to_nothing_does_not_widen_the_range_of_its_root(loaded):
-    model = quantized_classifier.QuantizedClassifier(loaded.config, 3)
     ids = ids_of(loaded, "stop the pump")
-    model(ids)
-    model.start_from(loaded.model, [ids[0].tolist()])
-    model.learn_steps([ids[0].tolist()])
+    model = quantized_classifier.quantize(loaded.model, ids)
     before = model.ranges()
     for name, layer in model.activation_quantizers.items():
         if name.startswith("sq"):
@@ -144,16 +138,13 @@ def test_learnt_ranges_settle_into_an_ordinary_model(loaded):
 
     from embbert_tf.quantization import ranges as ranges_lib
 
-    model = quantized_classifier.QuantizedClassifier(loaded.config, 3)
     ids = ids_of(loaded, "start the fan", "what the lamp")
-    model(ids)
-    sample = [row[row > 0].tolist() for row in ids]
-    model.start_from(loaded.model, sample)
-    factors = model.learn_steps(sample)
+    model = quantized_classifier.quantize(loaded.model, ids)
+    factors = len(model.trainable_variables) - len(loaded.model.trainable_variables)
     kinds = [folding.kind(name) for name in folding.activation_names(loaded.config)]
     symmetric = sum(kind in folding.SYMMETRIC for kind in kinds)
     learnt = sum(kind not in ranges_lib.NEVER_CUT for kind in kinds)
-    assert len(factors) == 2 * learnt - symmetric
+    assert factors == 2 * learnt - symmetric
     before = model.ranges()
 
     optimizer = keras.optimizers.Adam(0.01)
