@@ -1,1 +1,41 @@
-"""From a trained EmbBERT run to a full-int8 `.tflite` for TFLM, and from that to firmware."""
+"""From a trained EmbBERT to a full-int8 `.tflite`, its evaluation on TFLM, and firmware.
+
+```text
+model = converters.convert(run, calibration="train.csv", recipe="qat")
+model.save("build/model")
+print(model.evaluate("test.csv"))
+print(model.classify("turn on the kitchen light"))
+converters.write_firmware(model, "build/firmware")
+```
+
+Importing this package loads neither TensorFlow nor TFLM; the first use of a name that needs them
+does.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Answer": "converters.evaluation.model",
+    "CalibrationWarning": "calibration.recipes",
+    "ConvertOptions": "converters.portable.options",
+    "Model": "converters.evaluation.model",
+    "convert": "converters.portable.convert",
+    "convert_keras": "converters.portable.convert",
+    "load_model": "converters.evaluation.model",
+    "write_firmware": "converters.firmware.from_model_folder",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

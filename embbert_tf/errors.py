@@ -39,3 +39,7 @@ class PackedWeightsError(EmbBertError):
 
 class CheckpointError(EmbBertError):
     """A published checkpoint that cannot be imported."""
+
+
+class EmbBertWarning(UserWarning):
+    """Something that will probably not do what the user expects; commands print it as one line."""

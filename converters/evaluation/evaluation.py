@@ -4,7 +4,10 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from scipy import special
 
+from converters.evaluation import labelled_rows
+from converters.evaluation.model import Model
 from converters.kernels import recognize, reference
 from converters.tflite import model_folder
 from converters.tflm import runner
@@ -14,9 +17,11 @@ from embbert_tf.data import examples as examples_lib
 from embbert_tf.storage import run_folder
 from embbert_tf.training import metrics as metrics_lib
 
+_KEPT_RIGHT_ANSWERS = 0.99
+
 
 class _Fused:
-    """The fused kernels' arithmetic, with the interface of `tflm_runner.Runner`."""
+    """The fused kernels' arithmetic, with the interface of `runner.Runner`."""
 
     def __init__(self, tflite: bytes, pair: bool):
         self._reference = reference.Reference(recognize.extract(tflite))
@@ -70,7 +75,7 @@ class Evaluation:
         from embbert_tf.data import batches
 
         limit = self.run.config.max_length
-        return batches.predict(model, self.sequences(limit), limit)
+        return batches.predict(model, self.sequences(limit))
 
     def tflm(self, tflite: bytes, max_length: int, what: str) -> np.ndarray:
         """Returns int8 logits (count, L) of a `.tflite` on TFLM."""
@@ -104,6 +109,27 @@ class Evaluation:
         progress = runner.Progress(f"{self.name}: {what}", len(self.examples))
         sequences = self.sequences(max_length)
         return runner.run_with(make, arguments, sequences, self.workers, progress)
+
+
+def confidence_threshold(model: Model, path: str | pathlib.Path) -> float:
+    """Returns the confidence below which an answer is called unsure.
+
+    It is the one that keeps 99 % of the right answers on validation data.
+
+    Args:
+        model: A converted classifier.
+        path: Validation CSV.
+
+    Raises:
+        DataError: The file cannot be used with this model.
+    """
+    sequences, targets = labelled_rows.read_rows(model, path)
+    logits = runner.run_all(model, sequences)
+    confidence = special.softmax(model.dequantize(logits), axis=1).max(axis=1)
+    right = logits.argmax(axis=1) == targets
+    if not right.any():
+        return 0.0
+    return float(np.quantile(confidence[right], 1 - _KEPT_RIGHT_ANSWERS))
 
 
 def check_logits(folder: model_folder.ModelFolder, texts) -> list[list[int]]:

@@ -1,9 +1,12 @@
-"""Labelled text as a model folder sees it: token ids and targets."""
+"""Labelled text as a converted model sees it: token ids and targets."""
 
 import random
 
+import numpy as np
+
 from converters.tflite import model_folder
 from embbert_tf import errors
+from embbert_tf.data import encoding
 from embbert_tf.data import examples as examples_lib
 
 
@@ -16,38 +19,47 @@ def read_sample(path: str, limit: int = 0, seed: int = 0) -> list[examples_lib.E
     """Returns the rows of a CSV file, or a seeded sample of `limit` of them.
 
     Raises:
-      DataError: The file cannot be read, or has no rows.
+        DataError: The file cannot be read, or has no rows.
     """
     examples = list(examples_lib.read_examples(path))
     if limit and limit < len(examples):
         examples = random.Random(seed).sample(examples, limit)
     if not examples:
-        raise errors.DataError(f"{path}: no rows")
+        raise errors.DataError(f"{path}: no rows after the header")
     return examples
+
+
+def check_pairs(examples: list[examples_lib.Example], pair: bool, path: object) -> None:
+    """Holds the rows' second texts against what the model reads.
+
+    Raises:
+        DataError: The model reads pairs, and the rows are single texts.
+    """
+    if pair and any(example.text_pair is None for example in examples):
+        raise errors.DataError(
+            f"{path}: the model reads pairs of texts, but the column text_pair is missing"
+        )
 
 
 def read_rows(
     folder: model_folder.ModelFolder, path: str, limit: int = 0, seed: int = 0
-) -> tuple[list[list[int]], list]:
-    """Returns the token ids and the targets (class index or score) of a CSV file's rows.
+) -> tuple[list[list[int]], np.ndarray]:
+    """Returns the token ids of a CSV file's rows, without padding, and their targets.
+
+    Args:
+        folder: The model that will read them.
+        path: The CSV file.
+        limit: Rows to take, drawn at random; 0 takes all.
+        seed: Of the draw.
+
+    Returns:
+        Token ids of each row, and class indices or scores (count,).
 
     Raises:
-      DataError: The file cannot be used with this model.
+        DataError: The file cannot be used with this model.
     """
     examples = read_sample(path, limit, seed)
-    index = {label: number for number, label in enumerate(folder.labels)}
-    sequences, targets = [], []
-    for number, example in enumerate(examples):
-        if folder.pair and example.text_pair is None:
-            raise errors.DataError(f"{path}: the model takes pairs, but text_pair is missing")
-        sequences.append(folder.encode(example.text, example.text_pair if folder.pair else None))
-        if folder.task == "regression":
-            targets.append(examples_lib.score(example, path))
-        elif example.label in index:
-            targets.append(index[example.label])
-        else:
-            raise errors.DataError(
-                f"{path}: row {number + 1} has the label '{example.label}', which the model does "
-                f"not know; it knows {', '.join(folder.labels)}"
-            )
+    check_pairs(examples, folder.pair, path)
+    targets = encoding.targets_of(examples, folder.labels, path)
+    sequences = encoding.encode_all(folder.tokenizer, examples, folder.pair, folder.max_length)
     return sequences, targets

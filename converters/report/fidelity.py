@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import pathlib
+import random
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +12,11 @@ from converters.kernels import recognize
 from converters.tflite import model_folder, quantize, reader
 from converters.tflite import writer as writer_lib
 from converters.tflm import memory_planner
+from embbert_tf import errors
+from embbert_tf.data import examples as examples_lib
 from embbert_tf.data import files, tokenizer
 from embbert_tf.quantization import folding
+from embbert_tf.storage import run_folder
 
 _ARENA_BYTES = 64 << 20
 _COLUMNS = (
@@ -64,7 +69,7 @@ class Fidelity:
     noise: float = 0.0
     own_noise: float = 0.0
 
-    def add(self, reference: np.ndarray, value: np.ndarray):
+    def add(self, reference: np.ndarray, value: np.ndarray) -> None:
         """Compares float values with what TFLM computed (dequantized), both of one shape."""
         reference = reference.astype(np.float64)
         self.low = min(self.low, float(reference.min()))
@@ -123,8 +128,8 @@ class Inspector:
       length: Tokens of the graph's input.
 
     Raises:
-      int8_model.NotEmbBertError: `tflite` is another graph.
-      flatbuffer.FlatbufferError: It is no readable `.tflite`.
+      NotEmbBertError: `tflite` is another graph.
+      FlatbufferError: It is no readable `.tflite`.
     """
 
     def __init__(self, tflite: bytes, folded: folding.FoldedModel):
@@ -162,7 +167,7 @@ class Inspector:
                 (limits.max - zero) * step,
             )
 
-    def run(self, ids: list[int]):
+    def run(self, ids: list[int]) -> None:
         """Adds one sequence of token ids, without padding, to the figures."""
         ids = list(ids)[: self.length]
         self._interpreter.set_input(model_folder.pad(ids, self.length), 0)
@@ -172,7 +177,7 @@ class Inspector:
         self._interpreter.invoke()
         folding.forward(self._folded, ids, tap=self._compare)
 
-    def _compare(self, name: str, reference: np.ndarray):
+    def _compare(self, name: str, reference: np.ndarray) -> None:
         if name not in self._parts:
             return
         reference = np.atleast_2d(reference)
@@ -207,11 +212,85 @@ def rank_layers(fidelity: dict[str, Fidelity]) -> list[tuple[int, float, float]]
     return sorted(result, key=lambda item: -item[2])
 
 
-def float_model(run, tflite: bytes) -> tuple[folding.FoldedModel, str]:
-    """Returns the run's float weights from which a `.tflite` was rounded: fp32's or QAT's.
+def inspect(
+    run_path: str | pathlib.Path,
+    tflite_path: str | pathlib.Path,
+    data: str | pathlib.Path,
+    limit: int = 32,
+    seed: int = 0,
+) -> tuple[dict[str, Fidelity], str]:
+    """Compares a converted model with the run that it was made from.
+
+    Args:
+      run_path: The run folder.
+      tflite_path: The portable `.tflite`, or its model folder.
+      data: CSV to draw texts from.
+      limit: Texts to run through both.
+      seed: Of the draw.
+
+    Returns:
+      `Fidelity` by name of the activation, and a line that says what was compared.
 
     Raises:
-      ValueError: The `.tflite` was made from another run.
+      NotEmbBertError, FlatbufferError: The file is another graph, or no readable `.tflite`.
+      RunError: The run cannot be read, or the model was made from another one.
+      DataError: The CSV cannot be used.
+      FileError: The `.tflite` cannot be read.
+    """
+    path = pathlib.Path(tflite_path)
+    tflite = _read_tflite(path)
+    recognize.extract(tflite)  # refuses any other graph before the run takes its time
+    run = run_folder.load_run(run_path)
+    examples = list(examples_lib.read_examples(data))
+    if not examples:
+        raise errors.DataError(f"{data}: no rows after the header")
+    folded, reference = float_model(run, tflite)
+    chosen = random.Random(seed).sample(examples, min(limit, len(examples)))
+    inspector = Inspector(tflite, folded)
+    for example in chosen:
+        second = example.text_pair if run.pair else None
+        ids = tokenizer.encode(run.tokenizer, example.text, second, inspector.length)
+        inspector.run(ids)
+    title = f"{path}: {len(chosen)} texts of {data}, TFLM against {reference}"
+    return inspector.fidelity, title
+
+
+def _read_tflite(path: pathlib.Path) -> bytes:
+    if path.is_dir():
+        return model_folder.load(path).tflite
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise errors.FileError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def describe(fidelity: dict[str, Fidelity]) -> str:
+    """Returns both rankings, of layers and of tensors, as lines for people."""
+    lines = ["layers by the SNR lost in them:"]
+    for layer, after, loss in rank_layers(fidelity):
+        lines.append(f"  layer {layer}: {loss:5.1f} dB lost, {after:5.1f} dB at its output")
+    lines.append("tensors, worst first:")
+    lines.append("  tensor     SNR dB  own dB  clipped        fp32 range          int8 range")
+    for f in sorted(fidelity.values(), key=lambda f: f.snr_db):
+        lines.append(
+            f"  {f.name:<9}{f.snr_db:>8.1f}{f.own_snr_db:>8.1f}{f.clipped:>9.2%}"
+            f"  {f.low:>9.3g} .. {f.high:<8.3g}{f.floor:>9.3g} .. {f.ceiling:<8.3g}"
+        )
+    return "\n".join(lines)
+
+
+def float_model(run: Any, tflite: bytes) -> tuple[folding.FoldedModel, str]:
+    """Returns the run's float weights from which a `.tflite` was rounded: fp32's or QAT's.
+
+    Args:
+      run: From `load_run`.
+      tflite: The portable `.tflite`.
+
+    Returns:
+      The folded weights, and which they are: "fp32" or "quantization-aware fp32".
+
+    Raises:
+      RunError: The `.tflite` was made from another run.
     """
     token = recognize.extract(tflite).token
     for model, name in ((run.model, "fp32"), (run.qat_model, "quantization-aware fp32")):
@@ -219,7 +298,7 @@ def float_model(run, tflite: bytes) -> tuple[folding.FoldedModel, str]:
             folded = folding.fold(model)
             if np.array_equal(quantize.weights(folded.token, 1)[0], token):
                 return folded, name
-    raise ValueError(
+    raise errors.RunError(
         f"the .tflite was not converted from {run.path} (its token table differs); convert again"
     )
 
@@ -229,11 +308,15 @@ def _split(name: str) -> tuple[str, int]:
     return kind, int(name[len(kind) :] or -1)
 
 
-def write_csv(fidelity: dict[str, Fidelity], path):
-    """Writes one row a tensor, worst SNR first."""
+def write_csv(fidelity: dict[str, Fidelity], path: str | pathlib.Path) -> None:
+    """Writes one row a tensor, worst SNR first.
+
+    Raises:
+      FileError: The file cannot be written.
+    """
     ranked = sorted(fidelity.values(), key=lambda f: f.snr_db)
 
-    def write(target):
+    def write(target: pathlib.Path) -> None:
         with open(target, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
@@ -255,17 +338,33 @@ def _layer(name: str) -> int:
     return number - 1 if kind == "x" else number
 
 
-def write_png(fidelity: dict[str, Fidelity], path, title: str):
+def write_png(fidelity: dict[str, Fidelity], path: str | pathlib.Path, title: str) -> None:
     """Writes a picture: SNR by kind and layer, and both rankings.
 
     Args:
       fidelity: By name.
       path: The PNG.
       title: Heading.
+
+    Raises:
+      FileError: The file cannot be written.
     """
     from matplotlib.backends import backend_agg
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(12.0, 6.4), layout="constrained")
+    backend_agg.FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=[1.1, 1.0])
+    _draw_grid(figure, left, fidelity)
+    _draw_rankings(right, fidelity)
+    figure.suptitle(title, fontsize=10)
+    files.write_atomic(
+        pathlib.Path(path), lambda target: figure.savefig(target, format="png", dpi=110)
+    )
+
+
+def _draw_grid(figure: Any, axes: Any, fidelity: dict[str, Fidelity]) -> None:
+    """Draws SNR by kind of activation and layer."""
     inner = [f for f in fidelity.values() if f.name not in ("x0", "logits")]
     layers = 1 + max(_layer(f.name) for f in inner)
     kinds = list(dict.fromkeys(_split(f.name)[0] for f in inner))
@@ -275,42 +374,39 @@ def write_png(fidelity: dict[str, Fidelity], path, title: str):
         kinds.insert(kinds.index("v") + 1, "c")
     kinds.append(kinds.pop(kinds.index("x")))
     grid = np.full((len(kinds), layers), np.nan)
-    figure = Figure(figsize=(12.0, 6.4), layout="constrained")
-    backend_agg.FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=[1.1, 1.0])
     for f in inner:
         row, column = kinds.index(_split(f.name)[0]), _layer(f.name)
         grid[row, column] = f.snr_db
         note = f"{f.snr_db:.1f}"
         if f.clipped >= 0.0005:
             note += f"\n{f.clipped:.1%} clipped"
-        left.text(column, row, note, ha="center", va="center", fontsize=7)
-    image = left.imshow(grid, cmap="RdYlGn", vmin=0, vmax=45, aspect="auto")
-    figure.colorbar(image, ax=left, label="SNR against fp32, dB (green: faithful)")
-    left.set_xticks(range(layers), [f"layer {i}" for i in range(layers)])
-    left.set_yticks(range(len(kinds)), [f"{k} (output)" if k == "x" else k for k in kinds])
-    left.set_title(
+        axes.text(column, row, note, ha="center", va="center", fontsize=7)
+    image = axes.imshow(grid, cmap="RdYlGn", vmin=0, vmax=45, aspect="auto")
+    figure.colorbar(image, ax=axes, label="SNR against fp32, dB (green: faithful)")
+    axes.set_xticks(range(layers), [f"layer {i}" for i in range(layers)])
+    axes.set_yticks(range(len(kinds)), [f"{k} (output)" if k == "x" else k for k in kinds])
+    axes.set_title(
         f"embedder x0: {fidelity['x0'].snr_db:.1f} dB,  logits: {fidelity['logits'].snr_db:.1f} dB",
         fontsize=9,
     )
+
+
+def _draw_rankings(axes: Any, fidelity: dict[str, Fidelity]) -> None:
+    """Draws the layers by what they lose and the tensors by their own noise."""
     worst = sorted(fidelity.values(), key=lambda f: f.own_snr_db)[:12]
     losses = rank_layers(fidelity)
     names = [f"layer {layer}: SNR lost" for layer, _, _ in losses]
     names += [f"{f.name}: own SNR" for f in worst]
     values = [loss for _, _, loss in losses] + [f.own_snr_db for f in worst]
     colours = ["#922b21"] * len(losses) + ["#2e86c1"] * len(worst)
-    right.barh(range(len(values)), values, color=colours)
-    right.bar_label(right.containers[0], fmt="%.1f", fontsize=7, padding=2)
-    right.set_yticks(range(len(names)), names, fontsize=8)
-    right.invert_yaxis()
-    right.margins(x=0.12)
-    right.set_xlabel("dB")
-    right.set_title(
+    axes.barh(range(len(values)), values, color=colours)
+    axes.bar_label(axes.containers[0], fmt="%.1f", fontsize=7, padding=2)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("dB")
+    axes.set_title(
         "red: layers by the SNR they lose (long: bad)\n"
         "blue: tensors by their own rounding and clipping (short: bad)",
         fontsize=9,
-    )
-    figure.suptitle(title, fontsize=10)
-    files.write_atomic(
-        pathlib.Path(path), lambda target: figure.savefig(target, format="png", dpi=110)
     )

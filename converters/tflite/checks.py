@@ -1,17 +1,18 @@
 """Refuses a graph that would not run, or not run in int8, on TFLM."""
 
 from converters.tflite import graph as graph_lib
+from embbert_tf import errors
 
 # Operators of the portable graph and of a plain conversion that TFLM implements for int8. The
 # report on any model (`converters.tflm_report`) has the complete list.
 _FLOAT = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16", "COMPLEX64", "COMPLEX128")
 
 
-class UnsupportedGraphError(ValueError):
+class UnsupportedGraphError(errors.EmbBertError):
     """A graph that must not be shipped; the message names operator and tensor."""
 
 
-def check_full_int8(graph: graph_lib.Graph):
+def check_full_int8(graph: graph_lib.Graph) -> None:
     """Raises unless every tensor is an integer.
 
     Raises:
@@ -35,7 +36,7 @@ def check_full_int8(graph: graph_lib.Graph):
             raise UnsupportedGraphError(f"output '{tensor.name}' is {tensor.type_name}, not INT8")
 
 
-def check_builtin(graph: graph_lib.Graph):
+def check_builtin(graph: graph_lib.Graph) -> None:
     """Raises if the graph has an operator that is no builtin.
 
     Raises:

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from embbert_tf import errors
+
 DTYPES = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
     schema.TensorType.FLOAT16: np.dtype(np.float16),
@@ -50,7 +52,7 @@ _OPTIONS_OF = {
 FILE_IDENTIFIER = b"TFL3"
 
 
-class FlatbufferError(ValueError):
+class FlatbufferError(errors.EmbBertError):
     """The bytes are not a readable `.tflite`."""
 
 

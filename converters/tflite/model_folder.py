@@ -1,7 +1,7 @@
 """The folder that passes from conversion to evaluation and firmware.
 
-`model.tflite`, `tokenizer.json`, `labels.txt` (one a line; empty for a regression) and
-`model.json`:
+A `.tflite` (`model.tflite` or any other name), `tokenizer.json`, `labels.txt` (one a line; empty
+for a regression) and `model.json`:
 
 | key | meaning |
 | --- | --- |
@@ -13,7 +13,8 @@
 | `recipe` | the quantization scheme, decoded |
 | `confidence_threshold` | an answer less probable than this is "unsure"; 0 turns that off |
 | `schedule` | how the graph is cut for TFLM's memory planner |
-| `sha256` | of `model.tflite` |
+| `file` | name of the `.tflite`; `model.tflite` where the key is missing |
+| `sha256` | of the `.tflite` |
 | `versions`, `generator` | what made it |
 | `metrics` | accuracy of the run that was converted |
 """
@@ -21,6 +22,7 @@
 import dataclasses
 import hashlib
 import pathlib
+from typing import Self
 
 import numpy as np
 import tokenizers
@@ -38,27 +40,69 @@ LABELS = "labels.txt"
 SETTINGS = "model.json"
 
 
-class ModelFolderError(ValueError):
+class ModelFolderError(errors.EmbBertError):
     """A model folder that is incomplete or inconsistent; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
-    """A loaded model folder.
+    """A converted model with all that belongs to it.
 
     Attributes:
-      path: The folder.
-      tflite: The file's bytes.
-      tokenizer: The tokenizer.
-      labels: Class names; empty for a regression.
-      settings: `model.json`.
+        path: The folder; None before `save`.
+        tflite: The file's bytes.
+        tokenizer: The tokenizer.
+        labels: Class names in the order of the logits; empty for a regression.
+        settings: Content of `model.json`.
+        tokenizer_json: Content of `tokenizer.json`; empty: as `tokenizer` writes it.
     """
 
-    path: pathlib.Path
+    path: pathlib.Path | None
     tflite: bytes
     tokenizer: tokenizers.Tokenizer
     labels: list[str]
     settings: dict
+    tokenizer_json: str = ""
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path) -> Self:
+        """Reads a model folder.
+
+        Args:
+            path: The folder, or the `.tflite` in it.
+
+        Raises:
+            ModelFolderError: Something is missing, unreadable or does not belong together.
+        """
+        path = pathlib.Path(path)
+        named = path.name if path.is_file() else None
+        folder = path.parent if named else path
+        _demand(folder, SETTINGS, TOKENIZER, LABELS)
+        try:
+            settings = files.read_json(folder / SETTINGS)
+            labels = run_folder.read_labels(folder / LABELS)
+            tokenizer = tokenizer_lib.load_tokenizer(folder / TOKENIZER)
+        except errors.EmbBertError as error:
+            raise ModelFolderError(str(error)) from error
+        for key in ("task", "pair", "max_length", "sha256"):
+            if key not in settings:
+                raise ModelFolderError(
+                    f"{folder / SETTINGS}: '{key}' is missing; convert the run again"
+                )
+        file = str(settings.get("file", TFLITE))
+        if named and named.endswith(".tflite") and named != file:
+            raise ModelFolderError(f"{path}: not the model of its folder, {SETTINGS} names {file}")
+        _demand(folder, file)
+        tflite = _read(folder / file)
+        if hashlib.sha256(tflite).hexdigest() != settings["sha256"]:
+            raise ModelFolderError(
+                f"{folder / file}: not the file that {SETTINGS} describes (SHA-256 differs); "
+                "convert the run again"
+            )
+        if not reader.is_tflite(tflite):
+            raise ModelFolderError(f"{folder / file}: not a .tflite")
+        text = _read(folder / TOKENIZER).decode("utf-8")
+        return cls(folder, tflite, tokenizer, labels, settings, text)
 
     @property
     def max_length(self) -> int:
@@ -75,47 +119,138 @@ class ModelFolder:
         """Either "classification" or "regression"."""
         return self.settings["task"]
 
+    @property
+    def tflite_path(self) -> pathlib.Path:
+        """The `.tflite` on disk.
+
+        Raises:
+            ModelFolderError: The model was never saved.
+        """
+        if self.path is None:
+            raise ModelFolderError("the model was not saved yet; call save(folder) first")
+        return self.path / self.settings.get("file", TFLITE)
+
     def encode(self, text: str, text_pair: str | None = None) -> list[int]:
-        """Returns the token ids of a text, without padding."""
+        """Returns the token ids of a text, without padding, at most `max_length`."""
         return tokenizer_lib.encode(self.tokenizer, text, text_pair, self.max_length)
 
+    def save(self, path: str | pathlib.Path) -> Self:
+        """Writes the model folder.
 
-def load(path) -> ModelFolder:
-    """Reads a model folder.
+        Each file is put in place in one step, `model.json` last; until then the folder holds no
+        valid model, so that no mix of two models passes for one.
 
-    Args:
-      path: The folder, or the `model.tflite` in it.
+        Args:
+            path: The folder, which is made if it is missing, or a `.tflite` in it.
+
+        Returns:
+            The same model, with the folder as its path.
+
+        Raises:
+            ModelFolderError: The folder holds files that are not this model's to overwrite.
+            FileError: The folder or a file in it cannot be written.
+        """
+        path = pathlib.Path(path)
+        folder, name = (path.parent, path.name) if path.suffix == ".tflite" else (path, TFLITE)
+        text = self.tokenizer_json or self.tokenizer.to_str(pretty=True)
+        _check_target(folder, name, text, self.labels)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise errors.FileError(
+                f"{folder}: the folder cannot be made ({error.strerror or error}); choose another"
+            ) from error
+        settings = {**self.settings, "file": name}
+        files.write_atomic(folder / name, lambda target: target.write_bytes(self.tflite))
+        files.write_atomic(
+            folder / TOKENIZER, lambda target: target.write_bytes(text.encode("utf-8"))
+        )
+        run_folder.write_labels(folder / LABELS, self.labels)
+        files.write_json(folder / SETTINGS, settings)
+        return dataclasses.replace(self, path=folder, settings=settings)
+
+
+def _check_target(folder: pathlib.Path, name: str, tokenizer: str, labels: list[str]) -> None:
+    """Refuses a folder in which files of something else would be overwritten.
 
     Raises:
-      ModelFolderError: Something is missing or does not belong together.
+        ModelFolderError: It holds another model, or another tokenizer or labels without a model.
+        FileError: It is a file.
     """
-    path = pathlib.Path(path)
-    if path.is_file():
-        path = path.parent
-    for name in (TFLITE, TOKENIZER, LABELS, SETTINGS):
-        if not (path / name).is_file():
+    if folder.exists() and not folder.is_dir():
+        raise errors.FileError(f"{folder}: a file is in the way of the model folder; remove it")
+    settings = folder / SETTINGS
+    if settings.exists():
+        held = files.read_json(settings).get("file", TFLITE)
+        if held != name:
             raise ModelFolderError(
-                f"{path}: no model folder, {name} is missing; "
+                f"{folder}: already the folder of {held}, whose tokenizer, labels and {SETTINGS} "
+                f"{name} would replace; write it into a folder of its own"
+            )
+        return
+    try:
+        if (folder / TOKENIZER).exists():
+            same = (folder / TOKENIZER).read_text(encoding="utf-8") == tokenizer
+            _refuse_unless(same, folder / TOKENIZER, "tokenizer")
+        if (folder / LABELS).exists():
+            same = read_labels(folder / LABELS) == labels
+            _refuse_unless(same, folder / LABELS, "list of labels")
+    except UnicodeDecodeError:
+        _refuse_unless(False, folder, "file that is no text")
+
+
+def _refuse_unless(same: bool, path: pathlib.Path, what: str) -> None:
+    if not same:
+        raise ModelFolderError(
+            f"{path}: another {what}, which the model's would replace; write the model into a "
+            "folder of its own"
+        )
+
+
+def read_labels(path: str | pathlib.Path) -> list[str]:
+    """Reads one label a line from a file that people may have written.
+
+    Returns:
+        The labels as they stand; the last line needs no line break.
+
+    Raises:
+        FileError: The file cannot be read, or is not UTF-8.
+        DataError: A line is empty, or a label is there twice.
+    """
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise errors.FileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise errors.FileError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
+    labels = text.removesuffix("\n").split("\n") if text else []
+    for number, label in enumerate(labels, 1):
+        if not label.strip():
+            raise errors.DataError(f"{path}:{number}: an empty line; write one label a line")
+        if label in labels[: number - 1]:
+            raise errors.DataError(f"{path}:{number}: the label {label!r} is there twice")
+    return labels
+
+
+def load(path: str | pathlib.Path) -> ModelFolder:
+    """Reads a model folder; as `ModelFolder.load`."""
+    return ModelFolder.load(path)
+
+
+def _demand(folder: pathlib.Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise ModelFolderError(
+                f"{folder}: no model folder, {name} is missing; "
                 "`python converters/convert_tflite.py` makes one"
             )
+
+
+def _read(path: pathlib.Path) -> bytes:
     try:
-        settings = files.read_json(path / SETTINGS)
-        labels = run_folder.read_labels(path / LABELS)
-        tokenizer = tokenizer_lib.load_tokenizer(path / TOKENIZER)
-    except (errors.RunError, errors.TokenizerError) as error:
-        raise ModelFolderError(str(error)) from error
-    for key in ("task", "pair", "max_length", "sha256"):
-        if key not in settings:
-            raise ModelFolderError(f"{path / SETTINGS}: '{key}' is missing; convert the run again")
-    tflite = (path / TFLITE).read_bytes()
-    if hashlib.sha256(tflite).hexdigest() != settings["sha256"]:
-        raise ModelFolderError(
-            f"{path / TFLITE}: not the file that {SETTINGS} describes (SHA-256 differs); "
-            "convert the run again"
-        )
-    if not reader.is_tflite(tflite):
-        raise ModelFolderError(f"{path / TFLITE}: not a .tflite")
-    return ModelFolder(path, tflite, tokenizer, labels, settings)
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFolderError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def pad(ids: list[int], length: int) -> np.ndarray:

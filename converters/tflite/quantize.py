@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from embbert_tf import errors
 
-class RangeError(ValueError):
+
+class RangeError(errors.EmbBertError):
     """A range is missing or cannot be quantized."""
 
 

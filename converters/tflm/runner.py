@@ -1,12 +1,12 @@
 """Runs a model folder on the real TFLM interpreter, on all cores."""
 
-import concurrent.futures
-import multiprocessing
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 
+import joblib
 import numpy as np
 from tflite_micro.python.tflite_micro import runtime
 
@@ -15,7 +15,6 @@ from embbert_tf.data import tokenizer
 
 _ARENA_BYTES = 16 << 20
 _BATCH = 16
-_state: dict = {}
 
 
 class Runner:
@@ -69,12 +68,15 @@ class Progress:
         )
 
 
-def _start(make: Callable, arguments: tuple):
-    _state["runner"] = make(*arguments)
+@functools.lru_cache(maxsize=1)
+def _made(make: Callable, arguments: tuple):
+    return make(*arguments)
 
 
-def _run(batch: list[list[int]]) -> np.ndarray:
-    return np.stack([_state["runner"].logits(ids) for ids in batch])
+def _run(make: Callable, arguments: tuple, batch: Sequence[list[int]]) -> np.ndarray:
+    """Runs one batch in a worker process, which keeps its runner for the next."""
+    runner = _made(make, arguments)
+    return np.stack([runner.logits(ids) for ids in batch])
 
 
 def cores() -> int:
@@ -93,7 +95,7 @@ def run_with(
 
     Args:
       make: `make(*arguments)` returns an object with `logits(ids)`; both can be pickled.
-      arguments: Of `make`.
+      arguments: Of `make`; hashable.
       sequences: Token ids of each text, without padding; at least one.
       workers: Processes; 0 for as many as there are cores.
       progress: Called with the number of finished sequences now and then.
@@ -108,13 +110,12 @@ def run_with(
             progress(len(rows))
         return np.concatenate(rows)
     batches = [sequences[start : start + _BATCH] for start in range(0, len(sequences), _BATCH)]
-    # Spawned, not forked: the caller may have TensorFlow's threads running.
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start, (make, arguments)
-    ) as pool:
-        for logits in pool.map(_run, batches):
-            rows.append(logits)
-            progress(min(len(rows) * _BATCH, len(sequences)))
+    # joblib's workers do not run the caller's script again, as spawned processes would, and are not
+    # forked from a process in which TensorFlow's threads may run.
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
+    for logits in parallel(joblib.delayed(_run)(make, arguments, batch) for batch in batches):
+        rows.append(logits)
+        progress(min(len(rows) * _BATCH, len(sequences)))
     return np.concatenate(rows)
 
 

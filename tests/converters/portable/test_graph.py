@@ -190,7 +190,7 @@ def test_unknown_ways_to_find_ranges_are_refused(meter):
 def test_a_missing_range_is_named():
     folded = pm.random_folded(pm.ONE_LAYER)
     with pytest.raises(quantize.RangeError, match="no range for activation 'xhat0'"):
-        pm.portable_graph.PortableGraph(folded, {}, 8)
+        pm.graph.PortableGraph(folded, {}, 8)
 
 
 def graph_with(kind="ADD", dtype=np.int8, input_dtype=np.int32):

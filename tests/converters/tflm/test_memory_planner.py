@@ -103,16 +103,16 @@ def test_padding_hardly_reaches_the_logits(depth, most, monkeypatch):
     finer, a hundred padding keys take 0.5 % of the weight.
     """
     if depth is not None:
-        monkeypatch.setattr(pm.ranges_lib, "SCORE_DEPTH", depth)
+        monkeypatch.setattr(pm.ranges, "SCORE_DEPTH", depth)
     folded, short, long = pm.random_folded(pm.SMALL), 20, 64
-    meter = pm.ranges_lib.RangeMeter(folded)
+    meter = pm.ranges.RangeMeter(folded)
     for ids in pm.random_sequences(pm.SMALL, long):
         meter.run(ids)
     ranges = meter.ranges("minmax")
     sequences = pm.random_sequences(pm.SMALL, short, count=8)
     answers = []
     for length in (short, long):
-        built = pm.portable_graph.PortableGraph(folded, ranges, length, groups=((length,),))
+        built = pm.graph.PortableGraph(folded, ranges, length, groups=((length,),))
         answers.append(pm.tflm_logits(pm.to_bytes(built), sequences, length).astype(int))
     assert np.abs(answers[0] - answers[1]).max() <= most
 
@@ -172,7 +172,7 @@ def test_tflm_joins_ten_parts_and_no_more():
 
 def test_length_must_fit_the_positions():
     with pytest.raises(ValueError, match=r"max_length 33 is not within 1\.\.32"):
-        pm.portable_graph.PortableGraph(pm.random_folded(pm.ONE_LAYER), {}, 33)
+        pm.graph.PortableGraph(pm.random_folded(pm.ONE_LAYER), {}, 33)
 
 
 def test_schedule_is_described():

@@ -1,0 +1,305 @@
+"""Conversion of a trained model to a full-int8 `.tflite` for TFLM."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import pathlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from calibration import calibrate, recipes, samples
+from converters.evaluation import evaluation, labelled_rows
+from converters.evaluation.model import Model
+from converters.portable import graph
+from converters.portable.options import ConvertOptions
+from converters.tflite import checks, writer
+from embbert_tf import errors
+from embbert_tf.data import encoding
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.model import special_tokens
+from embbert_tf.quantization import folding
+from embbert_tf.storage import run_folder
+
+_PACKAGES = ("embbert-tflm", "tensorflow", "tf_keras", "tokenizers", "tflite-micro")
+
+
+def convert(
+    run: run_folder.Run | str | pathlib.Path,
+    *,
+    calibration: str | pathlib.Path,
+    validation: str | pathlib.Path | None = None,
+    recipe: str | None = None,
+    options: ConvertOptions = ConvertOptions(),  # noqa: B008 (frozen)
+) -> Model:
+    """Converts a trained run.
+
+    Example:
+    ```text
+    model = converters.convert("build/run", calibration="train.csv", recipe="qat")
+    model.save("build/model")
+    ```
+
+    Args:
+        run: A run, or its folder.
+        calibration: CSV to draw representative samples from: training data.
+        validation: CSV to choose the confidence threshold on, below which an answer is called
+            unsure: it keeps 99 % of the right answers. Without it the threshold is 0.
+        recipe: A name of `calibration.recipes.RECIPES`; by default "qat" after quantization-aware
+            training, else "mse".
+        options: Length of the graph, samples, placement in the arena.
+
+    Returns:
+        The model; nothing is written before its `save`.
+
+    Raises:
+        OptionError: The recipe or the length does not suit the run.
+        RunError: The run cannot be read.
+        DataError: A CSV file cannot be used.
+        RangeError: A range is missing or infinite, as after a training that diverged.
+
+    Warns:
+        CalibrationWarning: The calibration file lacks what texts on the device will have.
+    """
+    if not isinstance(run, run_folder.Run):
+        run = run_folder.load_run(run)
+    chosen = recipes.choose(recipe, run.ranges is not None, run.path)
+    _check_length(options.max_length, run.config.max_length, run.pair)
+    examples = labelled_rows.read_sample(calibration)
+    if validation is not None:
+        # Before the long work: what is wrong with the file must not show after it.
+        rows = labelled_rows.read_sample(validation)
+        labelled_rows.check_pairs(rows, run.pair, validation)
+        encoding.targets_of(rows, run.labels, validation)
+    built, max_length = _build(run, examples, chosen, options)
+    tflite = _tflite(built)
+    settings = _settings(run, chosen, built, tflite, max_length, options)
+    text = _tokenizer_json(run)
+    model = Model(None, tflite, run.tokenizer, run.labels, settings, text)
+    if validation is None or not run.labels:
+        return model
+    threshold = evaluation.confidence_threshold(model, validation)
+    return dataclasses.replace(model, settings={**settings, "confidence_threshold": threshold})
+
+
+def convert_keras(
+    model: Any,
+    max_length: int = 64,
+    *,
+    representative_ids: Sequence[Sequence[int]] | np.ndarray | None = None,
+    pair: bool = False,
+    recipe: str | None = None,
+    memory_plan: str = "offline",
+) -> bytes:
+    """Converts a Keras model: no run folder and no tokenizer is needed.
+
+    Example:
+    ```text
+    quantized = embbert_tf.quantize(classifier, representative_ids)
+    quantized.fit(dataset)
+    tflite = converters.convert_keras(quantized, max_length=64)
+    ```
+
+    Args:
+        model: A `QuantizedClassifier`, whose learnt ranges are taken, or an `EmbBertClassifier`,
+            whose ranges are measured on `representative_ids`.
+        max_length: Tokens of the graph's input, at most the model's.
+        representative_ids: Token ids of a few hundred texts: lists without padding, or int (count,
+            n) padded with 0. A `QuantizedClassifier` does without; with them, its ranges of scores
+            and logits are widened to what these texts cause.
+        pair: Whether the graph takes segment ids as a second input.
+        recipe: As for `convert`.
+        memory_plan: As in `ConvertOptions`.
+
+    Returns:
+        The `.tflite`: input int32 (1, max_length) token ids, with `pair` another one of segment
+        ids; output int8 (1, num_labels) logits.
+
+    Raises:
+        OptionError: The model is none of these two, or an argument does not suit it.
+        RangeError: A range is missing or infinite, as after a training that diverged.
+    """
+    classifier, quantized = split_model(model)
+    chosen = recipes.choose(recipe, quantized is not None, model.name)
+    options = ConvertOptions(max_length=max_length, memory_plan=memory_plan)
+    if max_length < 1:
+        raise errors.OptionError(f"max_length must be at least 1, not {max_length}")
+    _check_length(max_length, classifier.config.max_length, pair)
+    sequences = _sequences(representative_ids, classifier.config, max_length)
+    if not sequences and chosen.ranges != "qat":
+        raise errors.OptionError(
+            f"recipe '{chosen.name}' measures ranges; give representative_ids, the token ids of a "
+            "few hundred texts"
+        )
+    folded = folding.fold(quantized if chosen.qat_weights else classifier)
+    learnt = quantized.ranges() if quantized is not None else None
+    ranges = calibrate.calibrate(folded, chosen, sequences, learnt) if sequences else learnt
+    return _tflite(_graph(folded, ranges, max_length, pair, chosen, options))
+
+
+def split_model(model: Any) -> tuple[Any, Any]:
+    """Returns (EmbBertClassifier, QuantizedClassifier or None) of either kind of Keras model.
+
+    Raises:
+        OptionError: It is another kind of model.
+    """
+    from embbert_tf.model.classifier import EmbBertClassifier
+    from embbert_tf.quantization.quantized_classifier import QuantizedClassifier
+
+    if isinstance(model, QuantizedClassifier):
+        return model.classifier, model
+    if isinstance(model, EmbBertClassifier):
+        return model, None
+    raise errors.OptionError(
+        f"a {type(model).__name__} cannot be converted; EmbBertClassifier and QuantizedClassifier "
+        "can"
+    )
+
+
+def _sequences(ids: Any, config: Any, max_length: int) -> list[list[int]]:
+    """Returns token ids without padding, cut at the length of the graph."""
+    if ids is None:
+        return []
+    result = []
+    for number, row in enumerate(ids):
+        row = np.asarray(row).reshape(-1)
+        row = row[row != special_tokens.PAD][:max_length]
+        if not row.size:
+            raise errors.OptionError(f"representative_ids: row {number} has no token")
+        if not np.issubdtype(row.dtype, np.integer) or not (
+            row.min() >= 0 and row.max() < config.vocab_size
+        ):
+            raise errors.OptionError(
+                f"representative_ids: row {number} has values that are no token ids within "
+                f"0..{config.vocab_size - 1}"
+            )
+        result.append(row.tolist())
+    return result
+
+
+def _check_length(max_length: int, limit: int, pair: bool) -> None:
+    """Raises OptionError unless a graph of `max_length` tokens (0: to be chosen) suits a model."""
+    least = 2 if pair else 1
+    if max_length and not least <= max_length <= limit:
+        raise errors.OptionError(
+            f"max_length {max_length} is not within {least}..{limit}, the positions that the model "
+            "was trained with"
+        )
+
+
+def _build(
+    run: run_folder.Run,
+    examples: list[examples_lib.Example],
+    recipe: recipes.Recipe,
+    options: ConvertOptions,
+) -> tuple[graph.PortableGraph, int]:
+    """Calibrates a run and returns its graph and the length of the graph."""
+    limit = run.config.max_length
+    rows = samples.Rows(examples, encoding.encode_all(run.tokenizer, examples, run.pair, limit))
+    for sentence in samples.shortcomings(
+        rows, run.labels, run.pair, options.max_length, options.count, _held_out(run)
+    ):
+        warnings.warn(sentence, recipes.CalibrationWarning, stacklevel=3)
+    chosen, max_length = calibrate.choose_sequences(
+        rows, limit, options.max_length, options.count, options.seed
+    )
+    folded = folding.fold(run.qat_model if recipe.qat_weights else run.model)
+    ranges = calibrate.calibrate(folded, recipe, chosen, run.ranges)
+    return _graph(folded, ranges, max_length, run.pair, recipe, options), max_length
+
+
+def _graph(
+    folded: folding.FoldedModel,
+    ranges: calibrate.Ranges,
+    max_length: int,
+    pair: bool,
+    recipe: recipes.Recipe,
+    options: ConvertOptions,
+) -> graph.PortableGraph:
+    return graph.PortableGraph(
+        folded,
+        ranges,
+        max_length,
+        pair=pair,
+        per_channel=None,  # the measured error decides
+        offline=options.memory_plan == "offline",
+        int16=frozenset(recipe.int16),
+    )
+
+
+def _tflite(built: graph.PortableGraph) -> bytes:
+    checks.check_full_int8(built.graph)
+    checks.check_builtin(built.graph)
+    return writer.write(built.graph)
+
+
+def _held_out(run: run_folder.Run) -> samples.Rows | None:
+    """Returns the rows that training held out, or None where the run has none any more."""
+    path = run.path / examples_lib.VALID_CSV
+    if not path.exists():
+        return None
+    examples = list(examples_lib.read_examples(path))
+    return samples.Rows(
+        examples, encoding.encode_all(run.tokenizer, examples, run.pair, run.config.max_length)
+    )
+
+
+def _tokenizer_json(run: run_folder.Run) -> str:
+    """Returns the run's `tokenizer.json` to the byte; "" where the run has no folder."""
+    path = run.path / run_folder.TOKENIZER
+    return path.read_bytes().decode("utf-8") if path.is_file() else ""
+
+
+def _inputs(run: run_folder.Run, max_length: int) -> list[dict]:
+    """Describes the graph's inputs for `model.json`."""
+    ids = {
+        "name": "ids",
+        "shape": [1, max_length],
+        "type": "int32",
+        "meaning": "token ids: [CLS]=2, the text's tokens, then [PAD]=0; every id must be "
+        f"within 0..{run.config.vocab_size - 1}",
+    }
+    segments = {
+        "name": "segment_ids",
+        "shape": [1, max_length],
+        "type": "int32",
+        "meaning": "0 at [PAD], 1 before the first [SEP], 2 from it on",
+    }
+    return [ids, segments] if run.pair else [ids]
+
+
+def _settings(
+    run: run_folder.Run,
+    recipe: recipes.Recipe,
+    built: graph.PortableGraph,
+    tflite: bytes,
+    max_length: int,
+    options: ConvertOptions,
+) -> dict:
+    """Returns the content of `model.json`."""
+    logits = built.graph.outputs[0]
+    return {
+        "generator": "converters/convert_tflite.py",
+        "task": run.task,
+        "pair": run.pair,
+        "max_length": max_length,
+        "inputs": _inputs(run, max_length),
+        "output": {
+            "name": "logits",
+            "shape": list(logits.shape),
+            "type": "int8",
+            "scale": float(logits.scale),
+            "zero_point": int(logits.zero_point),
+        },
+        "config": run.config.to_dict(),
+        "recipe": recipe.to_dict(),
+        "memory_plan": options.memory_plan,
+        "schedule": built.schedule.describe(),
+        "weights": built.describe_weights(),
+        "confidence_threshold": 0.0,
+        "sha256": hashlib.sha256(tflite).hexdigest(),
+        "metrics": run.metrics,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
