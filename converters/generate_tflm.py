@@ -9,50 +9,53 @@ writes to DIR, each file only when its content changes:
   model_shape.h     the sizes that the application's static memory is made from;
   model_resolver.h  the operators that the graph uses, int8 variants where TFLM offers them;
   graph.tflite      the graph itself.
---graph is "portable" (model.tflite as it is), "fused" (`converters.fuse` of it) or another
+--graph is "portable" (the model's `.tflite` as it is), "fused" (`converters.fuse` of it) or another
 `.tflite` with the same inputs and outputs, such as a plain conversion to compare with.
-"""
 
-import pathlib
-import sys
+--trial_program=ELF --machine=BOARD, which tflm_app/tflm/tflm.mk says, writes arena_size.h in place
+of these: the smallest arena of that program, found in the emulator
+(`converters/firmware/size_arena.py`).
+"""
 
 from absl import app, flags
 
-from converters.firmware import from_model_folder, tflm_files
-
-GENERATOR = "converters/generate_tflm.py"
-VERSION = 1
+from converters.firmware import size_arena, tflm_files
+from embbert_tf import cli
 
 
-def define_flags(values=flags.FLAGS):
-    """Defines the flags. Not on import: other commands have flags of the same names."""
-    flags.DEFINE_string(
-        "model_folder", None, "Model folder: what convert_tflite.py wrote.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "graph", "portable", "portable, fused, or the path of a .tflite.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "output_folder",
-        None,
-        "Folder for the generated files; made when missing.",
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    strings = {
+        "model_folder": (None, "Model folder: what convert_tflite.py wrote."),
+        "graph": ("portable", "portable, fused, or the path of a .tflite."),
+        "trial_program": (None, "Program that tflm.mk built to size the arena with."),
+        "machine": (None, "QEMU's name of the board that it was built for."),
+        "output_folder": (None, "Folder for the generated files; made when missing."),
+    }
+    for name, (default, meaning) in strings.items():
+        flags.DEFINE_string(name, default, meaning, flag_values=values)
+    flags.DEFINE_integer(
+        "large",
+        448 * 1024,
+        "Bytes of an arena that surely suffices the trial program.",
+        lower_bound=1,
         flag_values=values,
     )
-    flags.mark_flags_as_required(["model_folder", "output_folder"], flag_values=values)
+    flags.mark_flag_as_required("output_folder", flag_values=values)
 
 
-def main(argv, values=flags.FLAGS):
-    """Command line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
-    try:
-        tflm_files.generate(
-            pathlib.Path(values.model_folder), values.graph, pathlib.Path(values.output_folder)
-        )
-    except (tflm_files.TflmError, from_model_folder.FirmwareError, OSError) as error:
-        sys.exit(f"generate_tflm: {error}")
+def main(values: flags.FlagValues) -> None:
+    """Writes the files."""
+    if bool(values.model_folder) == bool(values.trial_program):
+        raise app.UsageError("say either --model_folder or --trial_program")
+    if values.model_folder:
+        tflm_files.generate(values.model_folder, values.graph, values.output_folder)
+        return
+    if not values.machine:
+        raise app.UsageError("--trial_program needs --machine")
+    program, machine = values.trial_program, values.machine
+    print(size_arena.write_header(program, machine, values.output_folder, values.large))
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    cli.run(define_flags, main)

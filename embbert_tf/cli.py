@@ -18,23 +18,34 @@ if __name__ == "__main__":
 ```
 """
 
+import contextlib
 import dataclasses
+import importlib.abc
+import importlib.util
+import logging
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Collection
+import tempfile
+import typing
+import warnings
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from embbert_tf import errors
 from embbert_tf.model import option
 
 Options = TypeVar("Options")
 
+# The flags that this module defines are the command's own: its --help shows them.
+flags.disclaim_key_flags()
+
 
 def run(
-    define_flags: Callable[[flags.FlagValues], None], main: Callable[[flags.FlagValues], None]
+    define_flags: Callable[[flags.FlagValues], None], main: Callable[..., None]
 ) -> None:
     """Parses the command line and runs a command.
 
@@ -52,7 +63,7 @@ def run(
 
 def call(
     name: str,
-    main: Callable[[flags.FlagValues], None],
+    main: Callable[..., None],
     argv: list[str],
     values: flags.FlagValues,
 ) -> None:
@@ -61,22 +72,103 @@ def call(
     Args:
         name: Of the command, for the line.
         main: As for `run`.
-        argv: What is left of the command line after its flags; only the program itself may be.
+        argv: What is left of the command line after its flags: the program, and the arguments that
+            `main` names by `positional`.
         values: The parsed flags.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
+    names = getattr(main, "positional", ())
+    if len(argv) > 1 + len(names):
+        raise app.UsageError(f"unexpected argument '{argv[1 + len(names)]}'")
+    if len(argv) < 1 + len(names):
+        raise app.UsageError(f"say {' and '.join(names[len(argv) - 1 :])}")
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, errors.EmbBertWarning):
+            print(f"{name}: warning: {message}", file=sys.stderr, flush=True)
+        else:
+            python_shows(message, category, *where)
+
     try:
-        main(values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", errors.EmbBertWarning)
+            python_shows, warnings.showwarning = warnings.showwarning, show
+            main(values, *argv[1:])
     except errors.EmbBertError as error:
         sys.exit(f"{name}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
+def positional(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorates a `main` that takes arguments without a flag, after the parsed flags.
+
+    Args:
+        *names: What each is, for the line that says which is missing.
+    """
+
+    def mark(main: Callable[..., None]) -> Callable[..., None]:
+        main.positional = names  # type: ignore[attr-defined]
+        return main
+
+    return mark
+
+
 def quiet() -> None:
-    """Keeps TensorFlow's notes out of a command's output; call it before TensorFlow is loaded."""
+    """Keeps notes of TensorFlow and other libraries out of a command's output.
+
+    Call it before TensorFlow is loaded. Errors still show; what is written while TensorFlow loads,
+    before any of its settings applies, shows only if loading fails.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    for name in ("tensorflow", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietImport("tensorflow"))
+
+
+class _QuietImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one package with file descriptor 2 turned away: C++ knows no `sys.stderr`."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._loader: importlib.abc.Loader | None = None
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != self._name:
+            return None
+        sys.meta_path.remove(self)  # which leaves the finders that know where it is
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None:
+            self._loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        # Tools find the package's files through the loader that knows them.
+        module.__loader__ = module.__spec__.loader = self._loader
+        with _turned_away(2):
+            self._loader.exec_module(module)
+
+
+@contextlib.contextmanager
+def _turned_away(descriptor: int) -> Iterator[None]:
+    """Sends what is written to a file descriptor nowhere, or after an exception where it should."""
+    sys.stderr.flush()
+    kept = os.dup(descriptor)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), descriptor)
+        try:
+            yield
+        except BaseException:
+            buffer.seek(0)
+            os.write(kept, buffer.read())
+            raise
+        finally:
+            os.dup2(kept, descriptor)
+            os.close(kept)
 
 
 def define_options(
@@ -106,7 +198,8 @@ def define_options(
         elif kind is float:
             flags.DEFINE_float(*common, **bounds, flag_values=values)
         elif kind is tuple:
-            flags.DEFINE_list(*common, flag_values=values)
+            name, default, meaning = common
+            flags.DEFINE_list(name, [str(item) for item in default], meaning, flag_values=values)
         else:
             flags.DEFINE_string(*common, flag_values=values)
 
@@ -127,5 +220,17 @@ def options_of(options_class: type[Options], values: flags.FlagValues, **more: A
         if field.name in more or field.name not in values:
             continue
         value = values[field.name].value
-        chosen[field.name] = tuple(value) if option.plain_type(field) is tuple else value
+        chosen[field.name] = _tuple(field, value) if isinstance(value, list) else value
     return options_class(**chosen, **more)
+
+
+def _tuple(field: dataclasses.Field, items: list[str]) -> tuple:
+    """Returns the items of a list flag as what the field's type says, such as `tuple[int, ...]`."""
+    kind = typing.get_args(field.type)[0]
+    try:
+        return tuple(kind(item) for item in items)
+    except ValueError as error:
+        raise errors.OptionError(
+            f"--{field.name}={','.join(items)}: expected a list of {kind.__name__}, such as "
+            f"--{field.name}={','.join(str(item) for item in field.default)}"
+        ) from error

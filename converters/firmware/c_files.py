@@ -1,12 +1,16 @@
-"""C sources generated from a model image."""
+"""C sources generated from a model image, and from the kernels' constants."""
 
 import hashlib
-import os
 import pathlib
 
-from converters import generate_firmware
 from converters.firmware import model_image
-from converters.kernels import params
+from converters.kernels import fixed_point
+from embbert_tf.data import files
+
+# The commands that write these files, and the version of what they write.
+GENERATOR = "converters/generate_firmware.py"
+TFLM_GENERATOR = "converters/generate_tflm.py"
+VERSION = 1
 
 
 def _source_strings(image: bytes) -> list[str]:
@@ -15,21 +19,30 @@ def _source_strings(image: bytes) -> list[str]:
     return source.decode().split("\0")[:-1]
 
 
-def c_source(image: bytes) -> str:
-    """The image as a C constant array, 16-byte aligned, in section .model_image."""
+def c_source(image: bytes, symbol: str = "model_image") -> str:
+    """The image as a C constant array, 16-byte aligned, in section .model_image.
+
+    Args:
+      image: The image.
+      symbol: What the constants are called: `<symbol>_data` and `<symbol>_size`. Models in one
+        program need a name each.
+    """
     strings = _source_strings(image)
     lines = [
-        f"// Made by {generate_firmware.GENERATOR} {generate_firmware.VERSION} ({strings[0]}); do not edit.",
+        f"// Made by {GENERATOR} {VERSION} ({strings[0]}); do not edit.",
         f"// Model: {strings[1].encode('ascii', 'replace').decode()}",
         f"// SHA-256 of model.tflite: {strings[2]}",
         f"// SHA-256 of tokenizer.json: {strings[3]}",
         f"// SHA-256 of the image: {hashlib.sha256(image).hexdigest()}",
         "// clang-format off",
-        '#include "model_image_data.h"',
+        "#include <stdint.h>",
         "",
-        f"const uint32_t model_image_size = {len(image)}u;",
+        f"extern const uint32_t {symbol}_size;    // bytes",
+        f"extern const uint32_t {symbol}_data[];  // 16-byte aligned",
+        "",
+        f"const uint32_t {symbol}_size = {len(image)}u;",
         f'__attribute__((aligned(16), section(".model_image"))) const uint32_t '
-        f"model_image_data[{len(image) // 4}] = {{",
+        f"{symbol}_data[{len(image) // 4}] = {{",
     ]
     for start in range(0, len(image), 32):
         words = [
@@ -45,15 +58,16 @@ def shape_header(image: bytes) -> str:
     shape = model_image.shape(image)
     return "\n".join(
         [
-            f"// Made by {generate_firmware.GENERATOR} {generate_firmware.VERSION} for model {_source_strings(image)[2]}; do not edit.",
+            f"// Made by {GENERATOR} {VERSION} for model {_source_strings(image)[2]}; do not edit.",
             "#ifndef EMBBERT_MODEL_SHAPE_H_",
             "#define EMBBERT_MODEL_SHAPE_H_",
             f"#define MODEL_BLOCKS {len(shape.blocks)}",
             f"#define MODEL_LABELS {shape.labels}",
             f"#define MODEL_MAX_LENGTH {shape.max_length}",
             f"#define MODEL_HIDDEN {shape.hidden}",
-            "// X(expansion, rows of conv) for every layer.",
-            "#define MODEL_BLOCK_SHAPES(X) " + " ".join(f"X({e}, {k})" for e, k in shape.blocks),
+            "// X(layer, expansion, rows of conv) for every layer.",
+            "#define MODEL_BLOCK_SHAPES(X) "
+            + " ".join(f"X({i}, {e}, {k})" for i, (e, k) in enumerate(shape.blocks)),
             "#endif  // EMBBERT_MODEL_SHAPE_H_",
             "",
         ]
@@ -61,26 +75,55 @@ def shape_header(image: bytes) -> str:
 
 
 def write_if_changed(path: pathlib.Path, content: bytes) -> None:
-    """Replaces a file whole, and leaves it alone (its time too) when the content is the same."""
-    if path.exists() and path.read_bytes() == content:
-        return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    """Replaces a file whole, and leaves it alone (its time too) when the content is the same.
+
+    Raises:
+        FileError: It cannot be written.
+    """
+    if not path.is_file() or files.read_bytes(path) != content:
+        files.write_bytes(path, content)
+
+
+def write_image(image: bytes, folder: files.PathLike) -> None:
+    """Writes a model image as file and as C, and its sizes as a header.
+
+    Each of `model_image.bin`, `model_image.c` and `model_shape.h` changes only when its content
+    does.
+
+    Args:
+        image: The image.
+        folder: Where to; made when missing.
+
+    Raises:
+        FileError: A file cannot be written.
+    """
+    contents = {
+        "model_image.bin": image,
+        "model_image.c": c_source(image).encode(),
+        "model_shape.h": shape_header(image).encode(),
+    }
+    write_all(contents, folder)
+
+
+def write_all(contents: dict[str, bytes], folder: files.PathLike) -> None:
+    """Writes files by name into a folder, which is made when missing; raises FileError."""
+    target = files.make_folder(folder)
+    for name, content in contents.items():
+        write_if_changed(target / name, content)
 
 
 def c_tables() -> str:
     """The constant tables as a C source file."""
     parts = [
-        "// Made by `python -m converters.kernels.params --c_tables=FILE`; do not edit.",
-        "// A test holds this file against converters/kernels/params.py.",
+        f"// Made by {GENERATOR} --kernel_tables; do not edit.",
+        "// A test holds this file against converters/kernels/fixed_point.py.",
         "// clang-format off",
         '#include "embbert_internal.h"',
         "",
     ]
     for comment, name, table in (
-        ("32767 * 2^(-i/256)", "embbert_exp2_table", params.EXP2_TABLE),
-        ("2^16 * sqrt(2^30 / ((i + 32.5) * 2^25))", "embbert_rsqrt_table", params.RSQRT_TABLE),
+        ("32767 * 2^(-i/256)", "embbert_exp2_table", fixed_point.EXP2_TABLE),
+        ("2^16 * sqrt(2^30 / ((i + 32.5) * 2^25))", "embbert_rsqrt_table", fixed_point.RSQRT_TABLE),
     ):
         parts += [f"// {comment}", f"const uint16_t {name}[{len(table)}] = {{"]
         for start in range(0, len(table), 12):

@@ -1,80 +1,83 @@
-"""From a model folder to its model image."""
+"""From a converted model to its model image, and to the C that firmware is built from."""
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 
-from converters.firmware import model_image, tokenizer_tables, unicode_probe
-from converters.kernels import params, recognize
+from converters.firmware import c_files, model_image, tokenizer_tables, unicode_probe
+from converters.kernels import fixed_point, recognize
+from converters.tflite import model_folder
+from embbert_tf import errors
+from embbert_tf.data import files
 
 
-class FirmwareError(ValueError):
-    """A model folder that no firmware can be made of; the message says what and how to mend it."""
+class FirmwareError(errors.EmbBertError):
+    """A model that no firmware can be made of; the message says what and how to mend it."""
 
 
-def image_of_folder(folder: pathlib.Path, name: str | None = None) -> bytes:
-    """Makes the model image of a model folder.
+def write_firmware(
+    model: model_folder.ModelFolder | files.PathLike,
+    folder: files.PathLike,
+    name: str | None = None,
+) -> None:
+    """Writes the C that the firmware is built from.
+
+    `model_image.bin` is the model image for a flash programmer, `model_image.c` the same as a
+    constant array, `model_shape.h` the sizes that the application's static memory is made from.
+    Each file changes only when its content does.
+
+    Example:
+    ```text
+    converters.write_firmware(model, "build/firmware")
+    ```
 
     Args:
-      folder: The model folder.
-      name: What the firmware calls the model; None takes the folder's name and its parent's.
-
-    Returns:
-      The image.
+        model: What `converters.convert` returned, or a model folder.
+        folder: Where to write; made when missing.
+        name: What the firmware calls the model; by default the folder's name, with its parent's.
 
     Raises:
-      FirmwareError: a file is missing or does not fit the others.
+        ModelFolderError: The model folder is incomplete or inconsistent.
+        FirmwareError: The firmware cannot run the model.
+        FileError: A file cannot be written.
     """
-    tflite = read(folder / "model.tflite")
-    tokenizer = read(folder / "tokenizer.json")
-    # As they were written: one a line, and a label may hold any character but a line end.
-    labels = [line for line in read(folder / "labels.txt").decode("utf-8").split("\n") if line]
+    c_files.write_image(image_of(model, name), folder)
+
+
+def image_of(model: model_folder.ModelFolder | files.PathLike, name: str | None = None) -> bytes:
+    """Makes the model image of a model; the arguments and errors are those of `write_firmware`."""
+    if not isinstance(model, model_folder.ModelFolder):
+        model = model_folder.load(pathlib.Path(model))
+    where = model.path / model_folder.TOKENIZER if model.path else model_folder.TOKENIZER
+    tokenizer = (model.tokenizer_json or model.tokenizer.to_str(pretty=True)).encode()
     try:
-        settings = json.loads(read(folder / "model.json"))
-        regression = settings["task"] == "regression"
-        pair, sha256 = bool(settings["pair"]), settings["sha256"]
-        threshold = float(settings.get("confidence_threshold", 0))
-    except (ValueError, TypeError, KeyError) as error:
+        threshold = float(model.settings.get("confidence_threshold", 0))
+    except (TypeError, ValueError) as error:
         raise FirmwareError(
-            f"{folder / 'model.json'}: not what convert_tflite.py writes ({error!r}); convert again"
+            f"{_where(model)}: confidence_threshold in model.json is no number; convert again"
         ) from error
-    if hashlib.sha256(tflite).hexdigest() != sha256:
-        raise FirmwareError(
-            f"{folder / 'model.tflite'}: not the file that model.json describes (SHA-256 differs); "
-            "convert the run again"
-        )
     try:
         return model_image.build(
-            dataclasses.replace(recognize.extract(tflite), pair=pair),
-            tokenizer_tables.build_tables(str(folder / "tokenizer.json")),
-            labels or ["score"] if regression else labels,
-            model_image.ImageSource.of(name or _display_name(folder), tflite, tokenizer),
-            regression=regression,
+            dataclasses.replace(recognize.extract(model.tflite), pair=model.pair),
+            tokenizer_tables.tables_of(tokenizer, str(where)),
+            model.labels or ["score"] if model.task == "regression" else model.labels,
+            model_image.ImageSource.of(name or _display_name(model), model.tflite, tokenizer),
+            regression=model.task == "regression",
             threshold=threshold,
         )
     except recognize.NotEmbBertError as error:
         raise FirmwareError(
-            f"{folder / 'model.tflite'}: {error}; convert it with converters/convert_tflite.py"
+            f"{_where(model)}: {error}; convert it with converters/convert_tflite.py"
         ) from error
-    except (
-        model_image.ModelImageError,
-        params.KernelParamsError,
-        unicode_probe.TokenizerTableError,
-    ) as error:
-        raise FirmwareError(f"{folder}: {error}") from error
+    except (model_image.ModelImageError, fixed_point.KernelParamsError) as error:
+        raise FirmwareError(f"{_where(model)}: {error}") from error
+    except unicode_probe.TokenizerTableError as error:
+        raise FirmwareError(str(error)) from error
 
 
-def _display_name(folder: pathlib.Path) -> str:
+def _where(model: model_folder.ModelFolder) -> str:
+    return "the model" if model.path is None else str(model.tflite_path)
+
+
+def _display_name(model: model_folder.ModelFolder) -> str:
     """The last two parts of the path: build/snips/model is "snips/model"."""
-    return "/".join(folder.resolve().parts[-2:])
-
-
-def read(path: pathlib.Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FirmwareError(
-            f"{path}: {error.strerror}; a model folder holds model.tflite, tokenizer.json, "
-            "labels.txt and model.json"
-        ) from error
+    return "model" if model.path is None else "/".join(model.path.resolve().parts[-2:])

@@ -19,11 +19,14 @@ import enum
 import hashlib
 import struct
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from converters.kernels import params as params_lib
 from converters.kernels.int8_model import Int8Model
+from embbert_tf import errors
+from embbert_tf.data import files
 
 MAGIC = b"EBMI"
 VERSION = 1
@@ -36,12 +39,12 @@ ALIGNMENT = 16
 CONFIDENCE_ONE = 10000
 
 
-class ModelImageError(ValueError):
+class ModelImageError(errors.EmbBertError):
     """The parts of a model do not make an image; the message says which and why."""
 
 
 class Kind(enum.IntEnum):
-    """Kinds of section, the numbers of section_kind_t in model_image.h."""
+    """Kinds of section: embbert_section_t in tflm_app/embbert/src/embbert_image.h."""
 
     CONFIG = 1
     SOURCE = 2
@@ -64,7 +67,7 @@ class Kind(enum.IntEnum):
     HEAD_OPTIONS = 48
     HEAD_WEIGHT = 49
     HEAD_BIAS = 50
-    # Of converters/generate_tflm.py, in place of all from EMBED_OPTIONS on.
+    # Of converters/firmware/tflm_files.py, in place of all from EMBED_OPTIONS on.
     TFLITE = 64
     TFLM_SHAPE = 65
 
@@ -83,9 +86,9 @@ class ImageSource:
     """What the image says of where it came from.
 
     Attributes:
-      name: The model's name, shown by the firmware.
-      model_sha256: Of model.tflite, hexadecimal.
-      tokenizer_sha256: Of tokenizer.json, hexadecimal.
+        name: The model's name, shown by the firmware.
+        model_sha256: Of model.tflite, hexadecimal.
+        tokenizer_sha256: Of tokenizer.json, hexadecimal.
     """
 
     name: str
@@ -121,7 +124,7 @@ def unpack(image: bytes) -> list[Section]:
     """Reads an image back.
 
     Raises:
-      ModelImageError: it is cut short, damaged or no image.
+        ModelImageError: it is cut short, damaged or no image.
     """
     if len(image) < HEADER_BYTES or image[:4] != MAGIC:
         raise ModelImageError("not a model image: the magic EBMI is missing")
@@ -132,18 +135,39 @@ def unpack(image: bytes) -> list[Section]:
         raise ModelImageError(f"{len(image)} bytes where the header says {length}")
     if zlib.crc32(image[16:length], zlib.crc32(image[:12])) != crc:
         raise ModelImageError("damaged: the checksum differs")
+    if HEADER_BYTES + ENTRY_BYTES * count > length:
+        raise ModelImageError(f"{count} sections, for which it is too short")
     sections = []
     for i in range(count):
         kind, index, offset, size = struct.unpack_from("<4I", image, HEADER_BYTES + ENTRY_BYTES * i)
+        if kind not in set(Kind):
+            raise ModelImageError(
+                f"section {i} is of kind {kind}, which this program does not know"
+            )
         sections.append(Section(Kind(kind), index, image[offset : offset + size]))
     return sections
+
+
+def read(path: files.PathLike) -> bytes:
+    """Reads the file of an image.
+
+    Raises:
+        FileError: It cannot be read.
+        ModelImageError: It is damaged, or no image; the message names the file.
+    """
+    image = files.read_bytes(path)
+    try:
+        shape(image)
+    except ModelImageError as error:
+        raise ModelImageError(f"{path}: {error}") from error
+    return image
 
 
 def section(image: bytes, kind: Kind, index: int = 0) -> bytes:
     """The bytes of one section.
 
     Raises:
-      ModelImageError: the image is damaged, or lacks it.
+        ModelImageError: the image is damaged, or lacks it.
     """
     for candidate in unpack(image):
         if (candidate.kind, candidate.index) == (kind, index):
@@ -165,7 +189,7 @@ def shape(image: bytes) -> Shape:
     """Reads the sizes of the model in an image.
 
     Raises:
-      ModelImageError: the image is damaged, or a section is missing.
+        ModelImageError: the image is damaged, or a section is missing.
     """
     parts = {(part.kind, part.index): part.data for part in unpack(image)}
     try:
@@ -198,44 +222,22 @@ def build(
     """Makes the image of a model.
 
     Args:
-      model: The int8 model of a `.tflite`.
-      tokenizer_blob: What `converters.firmware.tokenizer_tables` made of its tokenizer.json.
-      labels: Names of the logits, in their order.
-      source: Where the model came from.
-      regression: Whether the one logit is a value, not a class.
-      threshold: Confidence (0..1) below which the firmware answers "unsure".
+        model: The int8 model of a `.tflite`.
+        tokenizer_blob: What `converters.firmware.tokenizer_tables` made of its tokenizer.json.
+        labels: Names of the logits, in their order.
+        source: Where the model came from.
+        regression: Whether the one logit is a value, not a class.
+        threshold: Confidence (0..1) below which the firmware answers "unsure".
 
     Returns:
-      The image, a multiple of 16 bytes long.
+        The image, a multiple of 16 bytes long.
 
     Raises:
-      ModelImageError: labels or threshold do not fit the model.
-      kernel_params.KernelParamsError: the kernels cannot represent the model.
+        ModelImageError: labels or threshold do not fit the model.
+        KernelParamsError: the kernels cannot represent the model.
     """
-    if len(labels) != model.labels:
-        raise ModelImageError(f"{len(labels)} labels for {model.labels} logits")
-    if any(not label or "\0" in label for label in labels):
-        raise ModelImageError("a label is empty or holds a zero byte")
-    if regression and model.labels != 1:
-        raise ModelImageError(f"a regression has one logit, this model {model.labels}")
-    if not 0 <= threshold <= 1:
-        raise ModelImageError(f"confidence threshold {threshold:g} is not within 0..1")
-    score_multiplier = round(float(model.logits_scale) * 1000 * 65536) if regression else 0
-    if score_multiplier >= 2**31:
-        raise ModelImageError(f"scale {model.logits_scale:g} of the logits is too large")
-
+    _check(model, labels, regression, threshold)
     params = params_lib.model_params(model)
-    config = struct.pack(
-        "<8i",
-        int(regression),
-        int(model.pair),
-        len(model.blocks),
-        model.labels,
-        round(threshold * CONFIDENCE_ONE),
-        int(model.logits_zero),
-        score_multiplier,
-        0,
-    )
     strings = (
         f"{GENERATOR} {VERSION}",
         source.name,
@@ -243,7 +245,7 @@ def build(
         source.tokenizer_sha256,
     )
     sections = [
-        Section(Kind.CONFIG, 0, config),
+        Section(Kind.CONFIG, 0, _config(model, regression, threshold)),
         Section(Kind.SOURCE, 0, _strings(strings)),
         Section(Kind.LABELS, 0, _strings(labels)),
         Section(Kind.CONFIDENCE, 0, confidence_table(model.logits_scale).tobytes()),
@@ -256,7 +258,47 @@ def build(
     return pack(sections)
 
 
-def _part(name: str, index: int, params) -> list[Section]:
+def _check(model: Int8Model, labels: list[str], regression: bool, threshold: float) -> None:
+    if len(labels) != model.labels:
+        raise ModelImageError(f"{len(labels)} labels for {model.labels} logits")
+    if any(not label or "\0" in label for label in labels):
+        raise ModelImageError("a label is empty or holds a zero byte")
+    if regression and model.labels != 1:
+        raise ModelImageError(f"a regression has one logit, this model {model.labels}")
+    if not 0 <= threshold <= 1:
+        raise ModelImageError(f"confidence threshold {threshold:g} is not within 0..1")
+
+
+def _config(model: Int8Model, regression: bool, threshold: float) -> bytes:
+    multiplier, shift = score_scale(float(model.logits_scale)) if regression else (0, 0)
+    return struct.pack(
+        "<8i",
+        int(regression),
+        int(model.pair),
+        len(model.blocks),
+        model.labels,
+        round(threshold * CONFIDENCE_ONE),
+        int(model.logits_zero),
+        multiplier,
+        shift,
+    )
+
+
+def score_scale(logits_scale: float) -> tuple[int, int]:
+    """Returns (multiplier, shift) with 1000 * logits_scale = multiplier * 2^shift / 65536."""
+    multiplier = logits_scale * 1000 * 65536
+    shift = max(0, int(np.frexp(multiplier)[1]) - 31)
+    # A score in 1/1000 is an int64: 8 bits of logit, 31 of multiplier, and the shift.
+    if shift > 24:
+        raise ModelImageError(f"scale {logits_scale:g} of the logits is too large")
+    return min(round(multiplier / 2**shift), 2**31 - 1), shift
+
+
+def _part(
+    name: str,
+    index: int,
+    params: params_lib.EmbedParams | params_lib.BlockParams | params_lib.HeadParams,
+) -> list[Section]:
     """The options blob and the tensors of embedder, block or head."""
     sections = [Section(Kind[f"{name}_OPTIONS"], index, params.options())]
     for tensor, array in params.tensors().items():
@@ -265,5 +307,5 @@ def _part(name: str, index: int, params) -> list[Section]:
     return sections
 
 
-def _strings(strings) -> bytes:
+def _strings(strings: Iterable[str]) -> bytes:
     return b"".join(text.encode() + b"\0" for text in strings)

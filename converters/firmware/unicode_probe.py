@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tokenizers import normalizers, pre_tokenizers
 
+from embbert_tf import errors
+
 HANGUL = range(0xAC00, 0xAC00 + 11172)
 
 # The first word character that each version of Unicode added in a block of its own.
@@ -25,7 +27,7 @@ _VERSION_PROBES = (
 )
 
 
-class TokenizerTableError(ValueError):
+class TokenizerTableError(errors.EmbBertError):
     """A tokenizer that the C code cannot reproduce."""
 
 
@@ -121,7 +123,7 @@ def probe() -> Probe:
     shape_number: dict[str, int] = {}
     shape_of = np.zeros(0x110000, np.uint16)
     for code, text in normalized.items():
-        shape = kind[text] if len(text) == 1 else "".join(map(kind.get, text))
+        shape = kind[text] if len(text) == 1 else "".join(kind[c] for c in text)
         shape_of[code] = shape_number.setdefault(shape, len(shape_number))
     decomposed = _each(normalizers.NFD().normalize_str, codes)
     reordered = _moved(

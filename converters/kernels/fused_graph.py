@@ -1,13 +1,23 @@
-"""The fused graph: three custom operators in place of the portable graph's layers."""
+"""The fused graph: three kinds of custom operator in place of the portable graph's layers.
+
+`EMBBERT_EMBED`, one `EMBBERT_BLOCK` a layer and `EMBBERT_HEAD`; docs/tflm.md lists their inputs,
+outputs and options, `converters/kernels/params.py` makes the options. Weights stay tensors. Scales
+and weights are read from the portable file, which thereby stays the one source of truth.
+"""
 
 import struct
+from typing import Any
 
 import numpy as np
 
+from converters.kernels import fixed_point, recognize
 from converters.kernels import params as params_lib
-from converters.kernels import recognize
 from converters.tflite import reader, writer
 from converters.tflite.graph import Graph, Op, Tensor
+from embbert_tf import errors
+from embbert_tf.data import files
+
+_Params = params_lib.EmbedParams | params_lib.BlockParams | params_lib.HeadParams
 
 EMBED = "EMBBERT_EMBED"
 BLOCK = "EMBBERT_BLOCK"
@@ -20,7 +30,7 @@ BLOCK_INPUTS = ("x", "count", "wq", "bq", "wv", "conv", "conv_bias", "wz", "bz")
 HEAD_INPUTS = ("x", "weight", "bias")
 
 
-class FusedGraphError(ValueError):
+class FusedGraphError(errors.EmbBertError):
     """A file is no fused graph of this version; the message says what is wrong with it."""
 
 
@@ -28,17 +38,15 @@ def fuse(data: bytes) -> bytes:
     """Makes the fused `.tflite` of a portable one.
 
     Args:
-      data: The file that `converters.convert_tflite` wrote.
+        data: The file that `converters.convert_tflite` wrote.
 
     Returns:
-      A `.tflite` with the same inputs and outputs, whose operators are those in the module's
-      docstring.
+        A `.tflite` with the same inputs and outputs, whose operators are those of `OPERATORS`.
 
     Raises:
-      int8_model.NotEmbBertError: The graph is another one; the message says where recognition
-        stopped.
-      kernel_params.KernelParamsError: The kernels cannot represent the model.
-      flatbuffer.FlatbufferError: `data` is no readable `.tflite`.
+        NotEmbBertError: The graph is another one; the message says where recognition stopped.
+        KernelParamsError: The kernels cannot represent the model.
+        FlatbufferError: `data` is no readable `.tflite`.
     """
     portable = reader.read(data)
     model = recognize.extract(data)
@@ -47,12 +55,14 @@ def fuse(data: bytes) -> bytes:
     inputs = [_like(tensor) for tensor in portable.inputs]
     ids, segments = inputs[0], inputs[1] if len(inputs) > 1 else None
     first = model.blocks[0]
-    x = Tensor("x0", (model.max_length, model.d), np.int8, first.x_scale, first.x_zero)
-    count = Tensor("count", (1,), np.int32)
+    x = Tensor("x0", (model.max_length, model.d), np.dtype(np.int8), first.x_scale, first.x_zero)
+    count = Tensor("count", (1,), np.dtype(np.int32))
     ops = [_op(EMBED, [ids, segments], params.embed, [x, count])]
     for layer, (block, block_params) in enumerate(zip(model.blocks, params.blocks, strict=True)):
         rows = 1 if layer == len(model.blocks) - 1 else model.max_length
-        out = Tensor(f"x{layer + 1}", (rows, model.d), np.int8, block.out_scale, block.out_zero)
+        out = Tensor(
+            f"x{layer + 1}", (rows, model.d), np.dtype(np.int8), block.out_scale, block.out_zero
+        )
         ops.append(_op(BLOCK, [x, count], block_params, [out]))
         x = out
     logits = _like(portable.outputs[0])
@@ -60,18 +70,46 @@ def fuse(data: bytes) -> bytes:
     return writer.write(Graph(inputs, [logits], ops))
 
 
+def fuse_file(source: files.PathLike, target: files.PathLike) -> str:
+    """Writes the fused graph of a portable file; a graph that is another one is copied as it is.
+
+    Args:
+        source: The portable `.tflite`.
+        target: The file to write.
+
+    Returns:
+        One line: how many operators and bytes it has, and had.
+
+    Raises:
+        NotEmbBertError, KernelParamsError: The graph cannot be fused, and `target` is a copy of it.
+        FlatbufferError: `source` is no readable `.tflite`.
+        FileError: A file cannot be read or written.
+    """
+    data = files.read_bytes(source)
+    try:
+        result = fuse(data)
+    except (recognize.NotEmbBertError, fixed_point.KernelParamsError) as error:
+        files.write_bytes(target, data)
+        raise type(error)(f"{source}: left as it is: {error}") from error
+    files.write_bytes(target, result)
+    return (
+        f"{target}: {len(reader.read(result).ops)} operators in {len(result)} bytes, from "
+        f"{len(reader.read(data).ops)} in {len(data)}"
+    )
+
+
 def _like(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, tensor.shape, tensor.dtype, tensor.scale, tensor.zero_point)
 
 
-def _op(code: str, activations: list[Tensor | None], params, outputs: list[Tensor]) -> Op:
+def _op(code: str, activations: list[Tensor | None], params: _Params, outputs: list[Tensor]) -> Op:
     weights = [
         Tensor(name, value.shape, value.dtype, data=value)
         for name, value in params.tensors().items()
     ]
     return Op(
         "CUSTOM",
-        activations + weights,
+        [*activations, *weights],
         outputs,
         custom_code=code,
         custom_options=params.options(),
@@ -87,14 +125,14 @@ def read_params(data: bytes) -> params_lib.ModelParams:
     """Reads the kernels' integers back from a fused `.tflite`, as the device does.
 
     Args:
-      data: What `fuse` returned.
+        data: What `fuse` returned.
 
     Returns:
-      Equal to `kernel_params.model_params` of the portable file's model.
+        Equal to `converters.kernels.params.model_params` of the portable file's model.
 
     Raises:
-      FusedGraphError: The file is no fused graph, or one of another version.
-      flatbuffer.FlatbufferError: `data` is no readable `.tflite`.
+        FusedGraphError: The file is no fused graph, or one of another version.
+        FlatbufferError: `data` is no readable `.tflite`.
     """
     ops = reader.read(data).ops
     codes = [op.custom_code for op in ops]
@@ -127,12 +165,12 @@ def read_params(data: bytes) -> params_lib.ModelParams:
     )
 
 
-def _scalar_names(params) -> list[str]:
+def _scalar_names(params: type[_Params]) -> list[str]:
     """Fields before the first array, which is where the blob's scalars end."""
     return [name for name, kind in params.__annotations__.items() if kind is int]
 
 
-def _options(op: Op, magic: int, names: list[str]) -> tuple[dict[str, int], bytes]:
+def _options(op: Op, magic: int, names: list[str]) -> tuple[dict[str, Any], bytes]:
     blob = op.custom_options
     end = 8 + 4 * len(names)
     if len(blob) < end:
@@ -146,7 +184,12 @@ def _options(op: Op, magic: int, names: list[str]) -> tuple[dict[str, int], byte
     return dict(zip(names, values, strict=True)), blob[end:]
 
 
-def _weights(op: Op, names: tuple[str, ...], first: int) -> dict[str, np.ndarray]:
+def _weights(op: Op, names: tuple[str, ...], first: int) -> dict[str, Any]:
     if len(op.inputs) != len(names):
         raise FusedGraphError(f"{op.custom_code}: {len(op.inputs)} inputs, not {len(names)}")
-    return {name: op.inputs[first + i].data for i, name in enumerate(names[first:])}
+    weights = {}
+    for name, tensor in zip(names[first:], op.inputs[first:], strict=True):
+        if tensor is None or tensor.data is None:
+            raise FusedGraphError(f"{op.custom_code}: {name} is no constant")
+        weights[name] = tensor.data
+    return weights

@@ -12,24 +12,24 @@ class Int8Block:
     Weight scales are float32 scalars (per tensor) or arrays, one element an output channel.
 
     Attributes:
-      d: Hidden size D.
-      e: Forward expansion E.
-      k: Convolution kernel K.
-      x_scale, x_zero: Quantization of the block's input (n, D).
-      xhat_scale: Scale of the normalised input, zero point 0.
-      wq: (D, D) int8, out x in; wq_scale its scale.
-      bq: (D,) int32 at xhat_scale * wq_scale.
-      q_scale, q_zero: Quantization of the query.
-      wv: (D, D) int8, out x in: the output projection, applied to A.xhat; wv_scale its scale.
-      conv: (K, E*D) int8; row K-1 meets the current position. The last block of a model may hold
-        row K-1 alone, (1, E*D).
-      conv_scale: (E*D,) float32.
-      conv_bias: (E*D,) int32 at xhat_scale * conv_scale.
-      y_scale, y_zero: Quantization of the convolution's output.
-      s_scale, s_zero: Quantization of SiLU(y).
-      wz: (D, E*D) int8, out x in: the contraction; wz_scale its scale.
-      bz: (D,) int32 at s_scale * wz_scale.
-      out_scale, out_zero: Quantization of the block's output.
+        d: Hidden size D.
+        e: Forward expansion E.
+        k: Convolution kernel K.
+        x_scale, x_zero: Quantization of the block's input (n, D).
+        xhat_scale: Scale of the normalised input, zero point 0.
+        wq: (D, D) int8, out x in; wq_scale its scale.
+        bq: (D,) int32 at xhat_scale * wq_scale.
+        q_scale, q_zero: Quantization of the query.
+        wv: (D, D) int8, out x in: the output projection, applied to A.xhat; wv_scale its scale.
+        conv: (K, E*D) int8; row K-1 meets the current position. The last block of a model may hold
+          row K-1 alone, (1, E*D).
+        conv_scale: (E*D,) float32.
+        conv_bias: (E*D,) int32 at xhat_scale * conv_scale.
+        y_scale, y_zero: Quantization of the convolution's output.
+        s_scale, s_zero: Quantization of SiLU(y).
+        wz: (D, E*D) int8, out x in: the contraction; wz_scale its scale.
+        bz: (D,) int32 at s_scale * wz_scale.
+        out_scale, out_zero: Quantization of the block's output.
     """
 
     d: int
@@ -39,12 +39,12 @@ class Int8Block:
     x_zero: int
     xhat_scale: float
     wq: np.ndarray
-    wq_scale: np.ndarray
+    wq_scale: float | np.ndarray
     bq: np.ndarray
     q_scale: float
     q_zero: int
     wv: np.ndarray
-    wv_scale: np.ndarray
+    wv_scale: float | np.ndarray
     conv: np.ndarray
     conv_scale: np.ndarray
     conv_bias: np.ndarray
@@ -53,7 +53,7 @@ class Int8Block:
     s_scale: float
     s_zero: int
     wz: np.ndarray
-    wz_scale: np.ndarray
+    wz_scale: float | np.ndarray
     bz: np.ndarray
     out_scale: float
     out_zero: int
@@ -64,22 +64,22 @@ class Int8Model:
     """A whole int8 EmbBERT classifier.
 
     Attributes:
-      vocab_size: V.
-      r: Reduced embedding size R.
-      max_length: S, the longest input in tokens.
-      d: Hidden size D.
-      labels: Outputs of the head L.
-      pair: Whether segment 2 exists (sentence pairs).
-      token: (V, R) int8 at embed_in_scale.
-      position: (S, R) int8 at embed_in_scale.
-      embed_in_scale: Scale of both tables, zero point 0 (column scales are folded into embed_w).
-      embed_w: (D, 2R) int8, out x in: columns 0..R-1 meet the token, R..2R-1 the position.
-      embed_w_scale: Its scale.
-      embed_bias: (2, D) int32 at embed_in_scale * embed_w_scale: row s-1 for segment s.
-      blocks: The layers.
-      head_w: (L, D) int8; head_w_scale its scale.
-      head_bias: (L,) int32 at blocks[-1].out_scale * head_w_scale.
-      logits_scale, logits_zero: Quantization of the output.
+        vocab_size: V.
+        r: Reduced embedding size R.
+        max_length: S, the longest input in tokens.
+        d: Hidden size D.
+        labels: Outputs of the head L.
+        pair: Whether segment 2 exists (sentence pairs).
+        token: (V, R) int8 at embed_in_scale.
+        position: (S, R) int8 at embed_in_scale.
+        embed_in_scale: Scale of both tables, zero point 0 (column scales are folded into embed_w).
+        embed_w: (D, 2R) int8, out x in: columns 0..R-1 meet the token, R..2R-1 the position.
+          embed_w_scale: Its scale.
+        embed_bias: (2, D) int32 at embed_in_scale * embed_w_scale: row s-1 for segment s.
+        blocks: The layers.
+        head_w: (L, D) int8; head_w_scale its scale.
+        head_bias: (L,) int32 at blocks[-1].out_scale * head_w_scale.
+        logits_scale, logits_zero: Quantization of the output.
     """
 
     vocab_size: int
@@ -92,11 +92,11 @@ class Int8Model:
     position: np.ndarray
     embed_in_scale: float
     embed_w: np.ndarray
-    embed_w_scale: np.ndarray
+    embed_w_scale: float | np.ndarray
     embed_bias: np.ndarray
     blocks: tuple[Int8Block, ...]
     head_w: np.ndarray
-    head_w_scale: np.ndarray
+    head_w_scale: float | np.ndarray
     head_bias: np.ndarray
     logits_scale: float
     logits_zero: int

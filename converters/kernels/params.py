@@ -1,8 +1,9 @@
 """Fixed-point constants of the fused int8 kernels, and the options blobs that carry them.
 
 From an `Int8Model` (real scales) to integers only: multipliers with shifts, the SiLU table, biases
-with zero points folded in. `converters.kernels.reference` computes with these integers, the C kernels read
-them from the blobs, so that the two cannot drift apart. docs/kernels.md derives every constant.
+with zero points folded in. `converters/kernels/reference.py` computes with these integers, the C
+kernels read them from the blobs, so that the two cannot drift apart. docs/kernels.md derives every
+constant.
 
 A blob is little-endian int32 words: magic with version, length in words, scalars, arrays; the field
 order is that in which `embbert_*_init` in tflm_app/embbert/src/kernels/embbert_common.c reads them.
@@ -10,18 +11,21 @@ order is that in which `embbert_*_init` in tflm_app/embbert/src/kernels/embbert_
 
 import dataclasses
 import math
-import os
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from absl import app, flags
 
-from converters.firmware import c_files
-from converters.kernels.int8_model import Int8Block, Int8Model
-
-_C_TABLES = flags.DEFINE_string(
-    "c_tables", None, "Write the constant tables of the kernels as C to this file."
+from converters.kernels.fixed_point import (
+    SCORE_STEPS,
+    check,
+    fixed_point,
+    mantissa,
+    row_bound,
+    silu_table,
 )
+from converters.kernels.int8_model import Int8Block, Int8Model
 
 EMBED_MAGIC = 0x31424D45  # "EMB1": kernel and version
 BLOCK_MAGIC = 0x314B4C42  # "BLK1"
@@ -36,22 +40,6 @@ MAX_REDUCED = 32
 MAX_EXPANSION = 8
 MAX_TAPS = 64
 MAX_BLOCKS = 16
-
-# Scores are kept in units of 1/256 octave: a weight is EXP2_TABLE[fraction] >> octaves.
-SCORE_STEPS = 256
-WEIGHT_ONE = 32767
-
-# 32767 * 2^(-i/256): the softmax weights of one octave.
-EXP2_TABLE = np.round(WEIGHT_ONE * np.exp2(-np.arange(256) / 256)).astype(np.uint16)
-
-# 2^16 * sqrt(2^30 / u) at the middle of each 2^25 wide interval of u in [2^30, 2^32).
-RSQRT_TABLE = np.minimum(
-    np.round(2**16 * np.sqrt(2.0**30 / ((np.arange(32, 128) + 0.5) * 2.0**25))), 65535
-).astype(np.uint16)
-
-
-class KernelParamsError(ValueError):
-    """A model whose scales or shapes the kernels cannot represent; the message says which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +163,7 @@ def model_params(model: Int8Model) -> ModelParams:
     Raises:
       KernelParamsError: a shape or a scale lies outside what the kernels can represent.
     """
-    _check(0 < len(model.blocks) <= MAX_BLOCKS, f"{len(model.blocks)} blocks, not 1..{MAX_BLOCKS}")
+    check(0 < len(model.blocks) <= MAX_BLOCKS, f"{len(model.blocks)} blocks, not 1..{MAX_BLOCKS}")
     return ModelParams(
         embed_params(model),
         tuple(block_params(block, f"block {i}") for i, block in enumerate(model.blocks)),
@@ -187,14 +175,14 @@ def embed_params(model: Int8Model) -> EmbedParams:
     """The embedder's integers; raises KernelParamsError."""
     d, r = model.d, model.r
     _check_hidden(d, "embedder")
-    _check(r % 4 == 0 and 4 <= r <= MAX_REDUCED, f"embedder: R={r}, not a multiple of 4 in 4..32")
-    _check(0 < model.vocab_size <= 65536, f"embedder: {model.vocab_size} tokens, not 1..65536")
-    _check(
+    check(r % 4 == 0 and 4 <= r <= MAX_REDUCED, f"embedder: R={r}, not a multiple of 4 in 4..32")
+    check(0 < model.vocab_size <= 65536, f"embedder: {model.vocab_size} tokens, not 1..65536")
+    check(
         0 < model.max_length <= MAX_LENGTH, f"embedder: S={model.max_length}, not 1..{MAX_LENGTH}"
     )
     first = model.blocks[0]
     real = model.embed_in_scale * _scales(model.embed_w_scale, d) / float(first.x_scale)
-    bound = _row_bound(model.embed_w, 128, np.abs(model.embed_bias.astype(np.int64)).max(axis=0))
+    bound = row_bound(model.embed_w, 128, np.abs(model.embed_bias.astype(np.int64)).max(axis=0))
     shift, multipliers = fixed_point(real, bound, "embedder")
     return EmbedParams(
         vocab_size=model.vocab_size,
@@ -215,83 +203,111 @@ def block_params(block: Int8Block, where: str = "block") -> BlockParams:
     """One layer's integers.
 
     Args:
-      block: The layer.
-      where: Its name in error messages.
+        block: The layer.
+        where: Its name in error messages.
 
     Raises:
-      KernelParamsError: a shape or a scale lies outside what the kernels can represent.
+        KernelParamsError: a shape or a scale lies outside what the kernels can represent.
     """
-    d, e = block.d, block.e
-    taps = block.conv.shape[0]
+    d, e, taps = block.d, block.e, block.conv.shape[0]
     _check_hidden(d, where)
-    _check(1 <= e <= MAX_EXPANSION, f"{where}: E={e}, not 1..{MAX_EXPANSION}")
-    _check(1 <= taps <= MAX_TAPS, f"{where}: {taps} convolution taps, not 1..{MAX_TAPS}")
-    xhat, s_scale = float(block.xhat_scale), float(block.s_scale)
-    q_scale, out_scale = float(block.q_scale), float(block.out_scale)
-    wq_scale = _scale(block.wq_scale, f"{where}: query weights")
-    wv_scale = _scale(block.wv_scale, f"{where}: output weights")
-    wz_scale = _scale(block.wz_scale, f"{where}: contraction weights")
-
+    check(1 <= e <= MAX_EXPANSION, f"{where}: E={e}, not 1..{MAX_EXPANSION}")
+    check(1 <= taps <= MAX_TAPS, f"{where}: {taps} convolution taps, not 1..{MAX_TAPS}")
     for name in ("x_scale", "xhat_scale", "q_scale", "y_scale", "s_scale", "out_scale"):
         value = float(getattr(block, name))
-        _check(0 < value < math.inf, f"{where}: {name} is {value:g}")
-    norm_multiplier, norm_exponent = _mantissa(math.sqrt(d) / xhat)
-    _check(0 < norm_exponent <= 24, f"{where}: xhat_scale is {xhat:g}")
-    epsilon = round(d * RMS_EPSILON / float(block.x_scale) ** 2)
-    _check(epsilon < 2**30, f"{where}: x_scale is {float(block.x_scale):g}")
-
-    q_shift, q_multiplier = fixed_point(
-        xhat * wq_scale / q_scale, _row_bound(block.wq, 128, block.bq), f"{where}: query"
-    )
-    q_reach = max(127 - block.q_zero, 128 + block.q_zero)
-    score_shift, score_multiplier = fixed_point(
-        q_scale * xhat * math.log2(math.e) * SCORE_STEPS, q_reach * 128 * d, f"{where}: scores"
-    )
-    conv_shift, conv_multipliers = fixed_point(
-        xhat * _scales(block.conv_scale, e * d) / float(block.y_scale),
-        _row_bound(block.conv.T, 128, block.conv_bias),
-        f"{where}: convolution",
-    )
-    # Both terms of the weighted difference in 1/256 of an output step, so that rounding each
-    # before their sum costs nothing. c carries 8 fractional bits already.
-    bz = block.bz.astype(np.int64) - int(block.s_zero) * block.wz.astype(np.int64).sum(axis=1)
-    a_real, z_real = xhat * wv_scale / out_scale, s_scale * wz_scale / out_scale * 256
-    a_bound, z_bound = _row_bound(block.wv, 2**15, 0), _row_bound(block.wz, 128, bz)
-    a_shift, a_multiplier = fixed_point(a_real, a_bound, f"{where}: attention output")
-    z_shift, z_multiplier = fixed_point(z_real, z_bound, f"{where}: contraction")
-    reach = a_bound * a_real + z_bound * z_real
-    _check(reach < 2**31 - 2**17, f"{where}: output scale {out_scale:g} is too small")
-
+        check(0 < value < math.inf, f"{where}: {name} is {value:g}")
     return BlockParams(
         hidden=d,
         expansion=e,
         taps=taps,
         x_zero=int(block.x_zero),
-        norm_epsilon=epsilon,
-        norm_multiplier=norm_multiplier,
-        norm_exponent=norm_exponent,
-        q_shift=q_shift,
-        q_multiplier=int(q_multiplier),
-        q_zero=int(block.q_zero),
-        score_shift=score_shift,
-        score_multiplier=int(score_multiplier),
-        conv_shift=conv_shift,
-        y_zero=int(block.y_zero),
-        a_shift=a_shift,
-        a_multiplier=int(a_multiplier),
-        z_shift=z_shift,
-        z_multiplier=int(z_multiplier),
+        **_norm_fields(block, where),
+        **_attention_fields(block, where),
+        **_convolution_fields(block, where),
+        **_difference_fields(block, where),
         out_zero=int(block.out_zero),
-        conv_multipliers=conv_multipliers,
-        silu=silu_table(float(block.y_scale), block.y_zero, s_scale, block.s_zero),
         wq=_int8(block.wq, (d, d)),
         bq=_int32(block.bq, (d,)),
         wv=_int8(block.wv, (d, d)),
         conv=_int8(block.conv.T, (e * d, taps)),
         conv_bias=_int32(block.conv_bias, (e * d,)),
         wz=_int8(block.wz, (d, e * d)),
-        bz=_int32(bz, (d,)),
     )
+
+
+def _norm_fields(block: Int8Block, where: str) -> dict[str, Any]:
+    """RMSNorm: x to xhat."""
+    xhat, x_scale = float(block.xhat_scale), float(block.x_scale)
+    multiplier, exponent = mantissa(math.sqrt(block.d) / xhat)
+    check(0 < exponent <= 24, f"{where}: xhat_scale is {xhat:g}")
+    epsilon = round(block.d * RMS_EPSILON / x_scale**2)
+    check(epsilon < 2**30, f"{where}: x_scale is {x_scale:g}")
+    return {
+        "norm_epsilon": epsilon,
+        "norm_multiplier": multiplier,
+        "norm_exponent": exponent,
+    }
+
+
+def _attention_fields(block: Int8Block, where: str) -> dict[str, Any]:
+    """The query, and the scores in 1/256 octave."""
+    xhat, q_scale = float(block.xhat_scale), float(block.q_scale)
+    wq_scale = _scale(block.wq_scale, f"{where}: query weights")
+    q_shift, q_multiplier = fixed_point(
+        xhat * wq_scale / q_scale, row_bound(block.wq, 128, block.bq), f"{where}: query"
+    )
+    reach = max(127 - block.q_zero, 128 + block.q_zero)
+    score_shift, score_multiplier = fixed_point(
+        q_scale * xhat * math.log2(math.e) * SCORE_STEPS, reach * 128 * block.d, f"{where}: scores"
+    )
+    return {
+        "q_shift": q_shift,
+        "q_multiplier": int(q_multiplier),
+        "q_zero": int(block.q_zero),
+        "score_shift": score_shift,
+        "score_multiplier": int(score_multiplier),
+    }
+
+
+def _convolution_fields(block: Int8Block, where: str) -> dict[str, Any]:
+    """The convolution, and SiLU of its output."""
+    scales = _scales(block.conv_scale, block.e * block.d)
+    shift, multipliers = fixed_point(
+        float(block.xhat_scale) * scales / float(block.y_scale),
+        row_bound(block.conv.T, 128, block.conv_bias),
+        f"{where}: convolution",
+    )
+    return {
+        "conv_shift": shift,
+        "conv_multipliers": multipliers,
+        "y_zero": int(block.y_zero),
+        "silu": silu_table(float(block.y_scale), block.y_zero, float(block.s_scale), block.s_zero),
+    }
+
+
+def _difference_fields(block: Int8Block, where: str) -> dict[str, Any]:
+    """Both terms of the weighted difference, each in 1/256 of an output step.
+
+    So rounding each before their sum costs nothing. c carries 8 fractional bits already.
+    """
+    out_scale = float(block.out_scale)
+    wv_scale = _scale(block.wv_scale, f"{where}: output weights")
+    wz_scale = _scale(block.wz_scale, f"{where}: contraction weights")
+    bz = block.bz.astype(np.int64) - int(block.s_zero) * block.wz.astype(np.int64).sum(axis=1)
+    a_real = float(block.xhat_scale) * wv_scale / out_scale
+    z_real = float(block.s_scale) * wz_scale / out_scale * 256
+    a_bound, z_bound = row_bound(block.wv, 2**15, 0), row_bound(block.wz, 128, bz)
+    a_shift, a_multiplier = fixed_point(a_real, a_bound, f"{where}: attention output")
+    z_shift, z_multiplier = fixed_point(z_real, z_bound, f"{where}: contraction")
+    reach = a_bound * a_real + z_bound * z_real
+    check(reach < 2**31 - 2**17, f"{where}: output scale {out_scale:g} is too small")
+    return {
+        "a_shift": a_shift,
+        "a_multiplier": int(a_multiplier),
+        "z_shift": z_shift,
+        "z_multiplier": int(z_multiplier),
+        "bz": _int32(bz, (block.d,)),
+    }
 
 
 def head_params(model: Int8Model) -> HeadParams:
@@ -301,7 +317,7 @@ def head_params(model: Int8Model) -> HeadParams:
         np.int64
     ).sum(axis=1)
     real = float(last.out_scale) * _scales(model.head_w_scale, model.labels) / model.logits_scale
-    shift, multipliers = fixed_point(real, _row_bound(model.head_w, 128, bias), "head")
+    shift, multipliers = fixed_point(real, row_bound(model.head_w, 128, bias), "head")
     return HeadParams(
         hidden=model.d,
         labels=model.labels,
@@ -313,87 +329,29 @@ def head_params(model: Int8Model) -> HeadParams:
     )
 
 
-def fixed_point(real, bound: int, where: str) -> tuple[int, np.ndarray]:
-    """Shift and multiplier with real = multiplier * 2^shift / 2^32, for a rounding high multiply.
-
-    The kernels compute (acc * 2^shift * multiplier + 2^31) >> 32: one rounding. The shift is exact;
-    it is the least with which the multiplier fits 31 bits, which keeps most of its precision.
-
-    Args:
-      real: Positive factor, or an array of factors that share the shift.
-      bound: The largest |acc|.
-      where: What is scaled, for error messages.
-
-    Returns:
-      shift (0..30) and multiplier, int32 of `real`'s shape.
-
-    Raises:
-      KernelParamsError: acc * 2^shift does not fit 32 bits, or a factor is zero or not finite.
-    """
-    real = np.asarray(real, np.float64)
-    _check(bool(np.all(np.isfinite(real) & (real > 0))), f"{where}: a scale is zero or not finite")
-    shift = max(0, math.frexp(float(real.max()))[1] + 1)
-    multiplier = np.round(real * 2.0 ** (32 - shift))
-    if multiplier.max() >= 2**31:  # rounded up to the next power of two
-        shift += 1
-        multiplier = np.round(real * 2.0 ** (32 - shift))
-    _check(
-        shift <= 30 and int(bound) << shift < 2**31,
-        f"{where}: factor {real.max():g} is too large for accumulators up to {int(bound)}",
-    )
-    return shift, multiplier.astype(np.int32)
-
-
-def silu_table(y_scale: float, y_zero: int, s_scale: float, s_zero: int) -> np.ndarray:
-    """SiLU from int8 to int8: (256,) int8 for y = -128..127, rounded to nearest."""
-    y = (np.arange(-128, 128) - y_zero) * np.float64(y_scale)
-    silu = y * 0.5 * (1 + np.tanh(0.5 * y))
-    return np.clip(np.floor(silu / s_scale + 0.5) + s_zero, -128, 127).astype(np.int8)
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise KernelParamsError(message)
-
-
 def _check_hidden(d: int, where: str) -> None:
-    _check(
-        d % 16 == 0 and 16 <= d <= MAX_HIDDEN, f"{where}: D={d}, not a multiple of 16 in 16..512"
-    )
+    check(d % 16 == 0 and 16 <= d <= MAX_HIDDEN, f"{where}: D={d}, not a multiple of 16 in 16..512")
 
 
-def _scale(value, where: str) -> float:
+def _scale(value: np.ndarray | float, where: str) -> float:
     """One scale for a whole tensor."""
     values = np.unique(np.asarray(value, np.float64))
-    _check(values.size == 1, f"{where}: scales per channel where the kernels take one per tensor")
+    check(values.size == 1, f"{where}: scales per channel where the kernels take one per tensor")
     return float(values[0])
 
 
-def _scales(value, channels: int) -> np.ndarray:
+def _scales(value: np.ndarray | float, channels: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(value, np.float64).reshape(-1), (channels,))
 
 
-def _mantissa(value: float) -> tuple[int, int]:
-    """Integer m in [2^30, 2^31) and exponent e with value = m * 2^(e - 31)."""
-    fraction, exponent = math.frexp(value)
-    mantissa = round(fraction * 2**31)
-    return (mantissa, exponent) if mantissa < 2**31 else (mantissa >> 1, exponent + 1)
-
-
-def _row_bound(weights: np.ndarray, reach: int, bias) -> int:
-    """The largest |accumulator| of weights (out, in) . inputs within +-reach, plus bias."""
-    rows = np.abs(weights.astype(np.int64)).sum(axis=1) * reach
-    return int((rows + np.abs(np.asarray(bias, np.int64))).max())
-
-
 def _int8(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    _check(array.shape == shape, f"a weight of shape {array.shape}, not {shape}")
-    _check(array.dtype == np.int8, f"a weight of type {array.dtype}, not int8")
+    check(array.shape == shape, f"a weight of shape {array.shape}, not {shape}")
+    check(array.dtype == np.int8, f"a weight of type {array.dtype}, not int8")
     return np.ascontiguousarray(array)
 
 
 def _int32(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    _check(array.shape == shape, f"a bias of shape {array.shape}, not {shape}")
+    check(array.shape == shape, f"a bias of shape {array.shape}, not {shape}")
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
@@ -401,20 +359,6 @@ def _words(array: np.ndarray) -> bytes:
     return np.ascontiguousarray(array, dtype="<i4").tobytes()
 
 
-def _pack(magic: int, scalars, arrays: bytes) -> bytes:
+def _pack(magic: int, scalars: Sequence[int], arrays: bytes) -> bytes:
     words = 2 + len(scalars) + len(arrays) // 4
     return struct.pack(f"<{2 + len(scalars)}i", magic, words, *scalars) + arrays
-
-
-def main(argv):
-    """Writes the C tables."""
-    if len(argv) > 1 or not _C_TABLES.value:
-        raise app.UsageError("give --c_tables=FILE and nothing else")
-    temporary = _C_TABLES.value + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(c_files.c_tables())
-    os.replace(temporary, _C_TABLES.value)
-
-
-if __name__ == "__main__":
-    app.run(main)

@@ -5,26 +5,32 @@ whole test sets: matrix products run in floating point where every partial sum i
 the type holds exactly (below 2^24 in float32, 2^53 in float64). docs/kernels.md says why.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
+from converters.kernels import fixed_point
 from converters.kernels import params as params_lib
 from converters.kernels.int8_model import Int8Model
+
+Ids = Sequence[int] | np.ndarray
+Tap = Callable[[str, np.ndarray], object]
 
 _HALF = 1 << 31  # half of 2^32, what a rounding high multiply adds
 
 
-def multiply_high(a, b):
+def multiply_high(a: np.ndarray | int, b: np.ndarray | int) -> np.ndarray:
     """(a * b + 2^31) >> 32 of int32 values: SMMULR, VRMULH, and the kernels' only rounding."""
     return (np.asarray(a, np.int64) * np.asarray(b, np.int64) + _HALF) >> 32
 
 
-def requantize(acc, shift, multiplier, zero):
+def requantize(acc: np.ndarray, shift: int, multiplier: np.ndarray | int, zero: int) -> np.ndarray:
     """Accumulator to int8: the rounding high multiply, the zero point, saturation."""
     scaled = multiply_high(np.asarray(acc, np.int64) << shift, multiplier)
     return np.clip(scaled + zero, -128, 127).astype(np.int8)
 
 
-def rsqrt(v):
+def rsqrt(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """1/sqrt(v) for v in 1..2^32-1 as (y, half) with 1/sqrt(v) = y * 2^(half - 46).
 
     v is shifted left by 2 * half into u in [2^30, 2^32); y = 2^31 * sqrt(2^30 / u) by a table of 96
@@ -34,7 +40,7 @@ def rsqrt(v):
     bits = np.frexp(v.astype(np.float64))[1]  # exact: v < 2^53
     half = (32 - bits) // 2
     u = v << (2 * half).astype(np.uint64)
-    y = params_lib.RSQRT_TABLE[(u >> np.uint64(25)).astype(np.int64) - 32].astype(np.uint64)
+    y = fixed_point.RSQRT_TABLE[(u >> np.uint64(25)).astype(np.int64) - 32].astype(np.uint64)
     y <<= np.uint64(15)
     for _ in range(2):
         square = (y * y) >> np.uint64(32)  # 2^30 * y^2
@@ -59,7 +65,7 @@ def normalize(params: params_lib.BlockParams, x: np.ndarray) -> np.ndarray:
 def weights_of(scores: np.ndarray) -> np.ndarray:
     """Softmax numerators of int16 scores (rows, n) in 1/256 octave: 0..32767, int64."""
     below = np.minimum(scores.max(axis=1, keepdims=True) - scores, 8191)
-    doubled = 2 * params_lib.EXP2_TABLE[below & 255].astype(np.int64)
+    doubled = 2 * fixed_point.EXP2_TABLE[below & 255].astype(np.int64)
     return ((doubled >> (below >> 8)) + 1) >> 1
 
 
@@ -73,7 +79,7 @@ def divide_rows(acc: np.ndarray, total: np.ndarray) -> np.ndarray:
 class _Block:
     """One layer with its weights as floats."""
 
-    def __init__(self, params: params_lib.BlockParams):
+    def __init__(self, params: params_lib.BlockParams) -> None:
         self.params = params
         self.wq = np.ascontiguousarray(params.wq.T, np.float32)
         self.wv = np.ascontiguousarray(params.wv.T, np.float64)
@@ -82,7 +88,7 @@ class _Block:
         )
         self.conv = np.ascontiguousarray(params.conv.T, np.float32)  # (K, E*D)
 
-    def __call__(self, x: np.ndarray, rows: int, tap=None) -> np.ndarray:
+    def __call__(self, x: np.ndarray, rows: int, tap: Tap | None = None) -> np.ndarray:
         p = self.params
         xhat = normalize(p, x)
         keys = xhat.astype(np.float32)
@@ -129,20 +135,20 @@ class Reference:
     """The whole model.
 
     Args:
-      model: An `Int8Model`, or the `ModelParams` made from one.
+        model: An `Int8Model`, or the `ModelParams` made from one.
 
     Raises:
-      kernel_params.KernelParamsError: the kernels cannot represent the model.
+        KernelParamsError: the kernels cannot represent the model.
     """
 
-    def __init__(self, model: Int8Model | params_lib.ModelParams):
+    def __init__(self, model: Int8Model | params_lib.ModelParams) -> None:
         if isinstance(model, Int8Model):
             model = params_lib.model_params(model)
         self.params = model
         self._embed_w = np.ascontiguousarray(model.embed.weight.T, np.float32)
         self._blocks = [_Block(params) for params in model.blocks]
 
-    def embed(self, ids, segments=None) -> np.ndarray:
+    def embed(self, ids: Ids, segments: Ids | None = None) -> np.ndarray:
         """Token ids (n,) and segments (n,) of 1 and 2, or None for all 1, to x0 (n, D) int8.
 
         Raises:
@@ -161,7 +167,9 @@ class Reference:
         acc = (inputs.astype(np.float32) @ self._embed_w).astype(np.int64) + p.bias[segments - 1]
         return requantize(acc, p.shift, p.multipliers, p.zero)
 
-    def block(self, layer: int, x: np.ndarray, rows: int | None = None, tap=None) -> np.ndarray:
+    def block(
+        self, layer: int, x: np.ndarray, rows: int | None = None, tap: Tap | None = None
+    ) -> np.ndarray:
         """Layer `layer`: x (n, D) int8 to its first `rows` output rows, (rows, D) int8; None: all.
 
         `tap(name, array)`, when given, is called with xhat, q, scores, c, y, s and out.
@@ -174,7 +182,7 @@ class Reference:
         acc = p.weight.astype(np.int64) @ x.astype(np.int64) + p.bias
         return requantize(acc, p.shift, p.multipliers, p.zero)
 
-    def infer(self, ids, segments=None) -> np.ndarray:
+    def infer(self, ids: Ids, segments: Ids | None = None) -> np.ndarray:
         """Real token ids (n,), no padding, to logits (L,) int8; raises ValueError as `embed`."""
         x = self.embed(ids, segments)
         last = len(self._blocks) - 1

@@ -10,20 +10,23 @@ from tests.support import portable_models
 from tests.support.firmware_model import SENTENCES
 
 
-def write_folder(path: pathlib.Path, *, pair: bool = False, length: int = 48) -> bytes:
+def write_folder(
+    path: pathlib.Path, *, pair: bool = False, length: int = 48, labels: int = 4
+) -> bytes:
     """Writes a model folder and returns its portable `.tflite`."""
     config = portable_models.SMALL
     graph = portable_models.build(
-        portable_models.random_folded(config, labels=4), length, pair=pair
+        portable_models.random_folded(config, labels=labels), length, pair=pair
     ).graph
     tflite = writer.write(graph)
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.tflite").write_bytes(tflite)
     tokenizer = tokenizer_lib.train_tokenizer(SENTENCES * 4, config.vocab_size)
     (path / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    (path / "labels.txt").write_text("zero\none\ntwo\nthree\n", encoding="utf-8")
+    names = "".join(f"label {number}\n" for number in range(labels)) if labels > 1 else ""
+    (path / "labels.txt").write_text(names, encoding="utf-8")
     settings = {
-        "task": "classification",
+        "task": "classification" if labels > 1 else "regression",
         "pair": pair,
         "max_length": length,
         "sha256": hashlib.sha256(tflite).hexdigest(),

@@ -4,25 +4,26 @@
 TOKENIZER ?= zoo/backbone/tokenizer.json
 TOKENIZER_PATH = $(call find_path,$(value TOKENIZER))
 BENCH = build/tokenizer/$(call path_id,$(TOKENIZER_PATH))
-TABLES = $(BENCH)/tables.bin
+TABLES = $(BENCH)/tokenizer_tables.bin
 BENCH_FLAGS := -std=c11 $(WARNINGS) -mcpu=cortex-m4 -mthumb -mfloat-abi=soft -O2 -fstack-usage \
   $(EMBBERT_INCLUDES)
-BENCH_BOARD := $(addprefix boards/common/,platform_cortexm.c semihosting.c startup.c uart_cmsdk.c)
+BENCH_BOARD := $(wildcard boards/common/*.c) $(addprefix boards/drivers/,uart_cmsdk.c counter_fpgaio.c)
 
 $(BENCH)/origin: FORCE
 	@mkdir -p $(@D)
 	@cksum $(call quote,$(TOKENIZER_PATH)) >$@.tmp 2>&1; cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
 
 $(TABLES): $(BENCH)/origin $(GENERATOR_SOURCES)
-	@$(python_module) converters.firmware.tokenizer_tables --tokenizer=$(call quote,$(TOKENIZER_PATH)) \
-	  --output=tflm_app/$@
+	@$(python_module) converters.generate_firmware --tokenizer=$(call quote,$(TOKENIZER_PATH)) \
+	  --output_folder=tflm_app/$(@D)
+	@touch $@
 
 $(BENCH)/embbert_tokenizer.o: $(EMBBERT_TOKENIZER) embbert/include/embbert_tokenizer.h
 	@mkdir -p $(@D)
 	arm-none-eabi-gcc $(BENCH_FLAGS) -c $< -o $@
 
 $(BENCH)/bench.elf: tests/tokenizer_bench.c $(BENCH)/embbert_tokenizer.o $(TABLES)
-	arm-none-eabi-gcc $(BENCH_FLAGS) -DTABLES_FILE='"$(TABLES)"' -Iboards/mps2-an386 -nostartfiles \
+	arm-none-eabi-gcc $(BENCH_FLAGS) -DTABLES_FILE='"$(TABLES)"' -Iboards/mps2-an386 -Iboards/common -nostartfiles \
 	  --specs=nano.specs -Wl,-T,boards/mps2-an386/memory.ld -Wl,-T,boards/common/sections.ld -o $@ \
 	  $< $(BENCH)/embbert_tokenizer.o $(BENCH_BOARD)
 

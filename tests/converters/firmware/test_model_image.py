@@ -9,8 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from converters import generate_firmware
-from converters.firmware import c_files, from_model_folder, model_image
+from converters.firmware import c_files, model_image
 from converters.firmware.model_image import Kind, Section
 from converters.kernels import params as params_lib
 from tests.support.firmware_model import FIRMWARE, LABELS, TinyModel, make, tiny_tokenizer
@@ -85,18 +84,30 @@ def test_labels_that_do_not_fit_are_named(tiny):
 
 def test_generated_c_says_what_made_it(tiny):
     text = c_files.c_source(tiny.image)
-    assert generate_firmware.GENERATOR in text
+    assert c_files.GENERATOR in text
     assert model_image.ImageSource.of("", b"{}", b"").model_sha256 in text
     words = [int(word, 16) for word in text.split("{")[1].split("}")[0].replace(",", " ").split()]
     assert struct.pack(f"<{len(words)}I", *words) == tiny.image
 
 
+def test_damaged_file_of_an_image_is_named(tiny, tmp_path):
+    path = tmp_path / "x.bin"
+    for content, words in (
+        (tiny.image[:-1], "where the header says"),
+        (model_image.pack([Section(99, 0, b"")]), "section 0 is of kind 99"),
+        (model_image.pack([]), "a section is missing"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(model_image.ModelImageError, match=words) as error:
+            model_image.read(path)
+        assert str(error.value).startswith(str(path))
+
+
 def test_unusable_model_folder_is_explained(tmp_path):
     result = make("image", MODEL=tmp_path / "nothing")
     assert result.returncode != 0
-    assert "nothing/model.tflite" in result.stdout + result.stderr
-    with pytest.raises(from_model_folder.FirmwareError, match=r"model\.tflite"):
-        from_model_folder.image_of_folder(tmp_path)
+    assert "nothing: no model folder, model.json is missing" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_damage_anywhere_is_refused_on_the_host(tiny, tmp_path):

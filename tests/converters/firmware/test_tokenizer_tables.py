@@ -11,6 +11,7 @@ import pytest
 from converters.firmware import tokenizer_tables, unicode_probe
 from tests.support import tokenizer_host as host
 from tests.support.firmware_model import make
+from tests.support.runs import run_command
 
 TABLES_TEST = host.PROGRAMS / "tokenizer_tables_test.c"
 
@@ -89,22 +90,25 @@ def test_unsupported_tokenizers_are_refused(what, content, tmp_path):
 
 
 def test_command_line(content, tmp_path):
+    out = tmp_path / "of the tables"
     path = write(tmp_path / "tokenizer.json", UNSUPPORTED["dropout"](content))
-    command = [sys.executable, "-m", "converters.firmware.tokenizer_tables"]
     for source, expected in (
         (path, "must not set dropout"),
         (str(tmp_path / "none.json"), "not a readable tokenizer.json"),
     ):
-        result = subprocess.run(
-            [*command, f"--tokenizer={source}", f"--output={tmp_path / 'out.bin'}"],
-            cwd=host.ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
+        result = run_command(
+            "converters.generate_firmware", f"--tokenizer={source}", f"--output_folder={out}"
         )
         assert result.returncode == 1 and expected in result.stderr
-        assert "Traceback" not in result.stderr and result.stderr.count("\n") == 1
-        assert not (tmp_path / "out.bin").exists()
+        assert result.stderr.count("\n") == 1
+        assert not out.exists()
+    path = write(tmp_path / "tokenizer.json", content)
+    result = run_command(
+        "converters.generate_firmware", f"--tokenizer={path}", f"--output_folder={out}"
+    )
+    assert result.returncode == 0, result.stderr
+    assert (out / "tokenizer_tables.bin").read_bytes() == tokenizer_tables.build_tables(path)
+    assert "pairs" in result.stdout and "Unicode" in result.stdout
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])

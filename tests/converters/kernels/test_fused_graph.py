@@ -3,8 +3,6 @@
 import dataclasses
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from converters.tflite import reader, writer
 from embbert_tf.data import tokenizer
 from embbert_tf.model import special_tokens
 from tests.support import portable_models
+from tests.support.runs import run_command
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CASES = [
@@ -114,13 +113,7 @@ def test_portable_file_is_no_fused_one(small):
 
 
 def run_fuse(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "converters.fuse", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_command("converters.fuse", *arguments)
 
 
 def test_command_fuses(small, tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from converters.firmware import c_files
+from converters.kernels import fixed_point, reference
 from converters.kernels import params as params_lib
-from converters.kernels import reference
 from converters.kernels.reference import Reference
 from tests.support.kernel_harness import KERNELS
 from tests.support.kernel_models import Shape, random_input, random_model
@@ -51,7 +51,7 @@ def test_mean_is_within_one_unit():
 @pytest.mark.parametrize("y_zero", [-128, -3, 127])
 def test_silu_table_is_rounded_to_nearest(y_scale, y_zero):
     s_scale, s_zero = 3.3 / 255, -107
-    table = params_lib.silu_table(y_scale, y_zero, s_scale, s_zero)
+    table = fixed_point.silu_table(y_scale, y_zero, s_scale, s_zero)
     y = (np.arange(-128, 128) - y_zero) * y_scale
     exact = np.clip(y / (1 + np.exp(-y)) / s_scale + s_zero, -128, 127)
     assert np.abs(table - exact).max() <= 0.5 + 1e-9
@@ -76,7 +76,7 @@ def test_normalized_rows_are_within_one_step():
 
 @pytest.mark.parametrize("real", [1e-6, 0.003, 0.49999, 0.5, 0.99999999, 1.0, 7.3])
 def test_fixed_point_keeps_at_least_12_bits(real):
-    shift, multiplier = params_lib.fixed_point(real, 1000, "test")
+    shift, multiplier = fixed_point.fixed_point(real, 1000, "test")
     assert abs(int(multiplier) * 2.0**shift / 2**32 / real - 1) < 2**-12
     assert 0 <= int(multiplier) < 2**31
 
@@ -177,7 +177,7 @@ def test_impossible_inputs_are_refused():
 def test_models_beyond_the_kernels_are_refused(change, message):
     model = random_model(Shape(), np.random.default_rng(0))
     blocks = (dataclasses.replace(model.blocks[0], **change), *model.blocks[1:])
-    with pytest.raises(params_lib.KernelParamsError, match=message):
+    with pytest.raises(fixed_point.KernelParamsError, match=message):
         params_lib.model_params(dataclasses.replace(model, blocks=blocks))
 
 

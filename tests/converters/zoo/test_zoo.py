@@ -92,7 +92,7 @@ def test_converts_to_another_length(folder, tmp_path):
 
 
 def test_becomes_firmware(folder):
-    image = from_model_folder.image_of_folder(folder, None)
+    image = from_model_folder.image_of(folder)
     assert model_image.shape(image).max_length == model_folder.load(folder).max_length
     assert "model_image_data" in c_files.c_source(image)
 

@@ -1,5 +1,5 @@
-// Made by `python -m converters.kernels.params --c_tables=FILE`; do not edit.
-// A test holds this file against converters/kernels/params.py.
+// Made by converters/generate_firmware.py --kernel_tables; do not edit.
+// A test holds this file against converters/kernels/fixed_point.py.
 // clang-format off
 #include "embbert_internal.h"
 
