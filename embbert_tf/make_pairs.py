@@ -1,4 +1,4 @@
-"""Makes scored pairs of texts out of plain text, to pre-train a model for tasks on pairs.
+r"""Makes scored pairs of texts out of plain text, to pre-train a model for tasks on pairs.
 
 Example:
   python -m embbert_tf.make_pairs --input=corpus.txt.gz --output=pairs.csv
@@ -9,47 +9,33 @@ Example:
 What the pairs and their scores are: `embbert_tf/synthesis/pairs.py`.
 """
 
-import pathlib
-import sys
+from absl import flags
 
-from absl import app, flags
-
-from embbert_tf import errors
-from embbert_tf.data import examples, plain_text
-from embbert_tf.synthesis import pairs as pairs_lib
-
-_INPUT = flags.DEFINE_list(
-    "input", None, "Text files, a document a line, plain or .gz.", required=True
-)
-_OUTPUT = flags.DEFINE_string("output", None, "CSV text,text_pair,label to write.", required=True)
-_COUNT = flags.DEFINE_integer("count", 240_000, "Pairs to make.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of all choices.", lower_bound=0)
+from embbert_tf import cli
+from embbert_tf.synthesis import pairs
 
 
-def _make() -> None:
-    folder = pathlib.Path(_OUTPUT.value).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder for --output; create it first")
-    maker = pairs_lib.PairMaker(
-        plain_text.read_documents(_INPUT.value), most=_COUNT.value, seed=_SEED.value
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    flags.DEFINE_list(
+        "input",
+        None,
+        "Text files, a document a line, plain or .gz.",
+        required=True,
+        flag_values=values,
     )
-
-    pairs = (maker.pair() for _ in range(_COUNT.value))
-    examples.write_csv(
-        _OUTPUT.value, [examples.Example(one, other, f"{score:.2f}") for one, other, score in pairs]
+    flags.DEFINE_string(
+        "output", None, "CSV text,text_pair,label to write.", required=True, flag_values=values
     )
-    print(f"{_OUTPUT.value}: {_COUNT.value} pairs")
+    cli.define_options(pairs.PairOptions, values)
 
 
-def main(argv):
-    """Entry point."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
-    try:
-        _make()
-    except (errors.CorpusError, OSError) as error:
-        sys.exit(f"make_pairs: {error}")
+def main(values: flags.FlagValues) -> None:
+    """Makes the pairs."""
+    options = cli.options_of(pairs.PairOptions, values)
+    pairs.make_pairs(values.input, values.output, options)
+    print(f"{values.output}: {options.count} pairs")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(define_flags, main)

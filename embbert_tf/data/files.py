@@ -117,6 +117,21 @@ def copy(source: PathLike, target: PathLike) -> None:
         write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))
 
 
+def check_target(path: PathLike) -> None:
+    """Makes sure that a file can be written where its folder is there already, writing nothing.
+
+    Raises:
+        FileError: It cannot.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise errors.FileError(f"{path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise errors.FileError(f"{path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise errors.FileError(f"{path}: {path.parent} cannot be written to; take another folder")
+
+
 def check_folder(path: PathLike) -> None:
     """Makes sure that a folder can be made, or written to, without making anything.
 

@@ -43,12 +43,12 @@ class EfficientAttention(keras.layers.Layer):
         float32 (batch, n or 1, D).
     """
 
-    def __init__(self, dropout: float = 0.1, **kwargs):
+    def __init__(self, dropout: float = 0.1, **kwargs: Any):
         super().__init__(**kwargs)
         self.dropout = dropout
         self._drop = keras.layers.Dropout(dropout)
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Creates the query and output projections."""
         size = input_shape[-1]
         self.query_kernel = self.add_weight(name="query_kernel", shape=(size, size))
@@ -59,7 +59,13 @@ class EfficientAttention(keras.layers.Layer):
         self.output_bias = self.add_weight(name="output_bias", shape=(size,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, x, mask=None, first_row_only=False, training=None) -> tf.Tensor:
+    def call(
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        first_row_only: bool = False,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Attends from each row, or row 0, to all rows."""
         queries = x[:, :1] if first_row_only else x
         queries = linear(queries, self.query_kernel) + self.query_bias

@@ -38,7 +38,7 @@ class EmbBertBackbone(keras.Model):
         float32 (batch, n or 1, hidden_size).
     """
 
-    def __init__(self, config: EmbBertConfig | dict, first_row_only: bool = False, **kwargs):
+    def __init__(self, config: EmbBertConfig | dict, first_row_only: bool = False, **kwargs: Any):
         if isinstance(config, dict):
             config = EmbBertConfig.from_dict(config)
         embedder = embedder_lib.NanoEmbedder(
@@ -80,7 +80,9 @@ class EmbBertBackbone(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "EmbBertBackbone":
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "EmbBertBackbone":
         """Builds the model from `get_config`'s dictionary."""
         del custom_objects
         return cls(**config)

@@ -47,7 +47,7 @@ class EmbBertBlock(keras.layers.Layer):
         expansion: int = 1,
         dropout: float = 0.1,
         first_row_only: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
@@ -58,7 +58,7 @@ class EmbBertBlock(keras.layers.Layer):
         self.attention = attention.EfficientAttention(dropout, name="attention")
         self.convolution = convolution.ConvolutionBranch(kernel_size, expansion, name="convolution")
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Creates the weights of all parts."""
         size = input_shape[-1]
         for layer in (self.norm, self.attention, self.convolution):
@@ -83,7 +83,9 @@ class EmbBertBlock(keras.layers.Layer):
         """Returns the scalar β = exp(λq2·λk2)."""
         return tf.exp(tf.reduce_sum(self.lambda_q2 * self.lambda_k2))
 
-    def call(self, x, mask=None, training=None) -> tf.Tensor:
+    def call(
+        self, x: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None
+    ) -> tf.Tensor:
         """Applies the layer."""
         x = self.norm(x)
         attended = self.attention(
@@ -92,7 +94,7 @@ class EmbBertBlock(keras.layers.Layer):
         convolved = self.convolution(x, first_row_only=self.first_row_only)
         return self.attention_factor() * attended - self.convolution_factor() * convolved
 
-    def compute_mask(self, inputs, mask=None) -> tf.Tensor | None:
+    def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor | None:
         """Passes the mask on; a single row is the `[CLS]` row and needs none."""
         return None if self.first_row_only else mask
 

@@ -50,7 +50,7 @@ class EmbBertClassifier(keras.Model):
     """
 
     def __init__(
-        self, config: EmbBertConfig | dict, num_labels: int, dropout: float = 0.1, **kwargs
+        self, config: EmbBertConfig | dict, num_labels: int, dropout: float = 0.1, **kwargs: Any
     ):
         integer = isinstance(num_labels, numbers.Integral) and not isinstance(num_labels, bool)
         if not integer or num_labels < 1:
@@ -74,7 +74,7 @@ class EmbBertClassifier(keras.Model):
 
     @classmethod
     def from_preset(
-        cls, preset: str | os.PathLike, num_labels: int, dropout: float = 0.1, **kwargs
+        cls, preset: str | os.PathLike, num_labels: int, dropout: float = 0.1, **kwargs: Any
     ) -> "EmbBertClassifier":
         """Builds a classifier with a new head on pre-trained weights.
 
@@ -129,7 +129,9 @@ class EmbBertClassifier(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "EmbBertClassifier":
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "EmbBertClassifier":
         """Builds the model from `get_config`'s dictionary."""
         del custom_objects
         return cls(**config)

@@ -110,12 +110,12 @@ class ConvolutionBranch(keras.layers.Layer):
         float32 (batch, n or 1, D).
     """
 
-    def __init__(self, kernel_size: int = 32, expansion: int = 1, **kwargs):
+    def __init__(self, kernel_size: int = 32, expansion: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
         self.expansion = expansion
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Creates the taps and the contraction."""
         size = input_shape[-1]
         inner = self.expansion * size
@@ -133,7 +133,7 @@ class ConvolutionBranch(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, x, first_row_only=False) -> tf.Tensor:
+    def call(self, x: tf.Tensor, first_row_only: bool = False) -> tf.Tensor:
         """Convolves, gates and contracts."""
         if first_row_only:
             x = x[:, :1]

@@ -58,7 +58,7 @@ class NanoEmbedder(keras.layers.Layer):
     """
 
     def __init__(
-        self, vocab_size: int, max_length: int, hidden_size: int, reduced_size: int, **kwargs
+        self, vocab_size: int, max_length: int, hidden_size: int, reduced_size: int, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
@@ -66,7 +66,7 @@ class NanoEmbedder(keras.layers.Layer):
         self.hidden_size = hidden_size
         self.reduced_size = reduced_size
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Creates the tables and the two expansions."""
         del input_shape
         # Unit variance after expansion: RMSNorm follows at once, so only the proportion of token,
@@ -96,7 +96,7 @@ class NanoEmbedder(keras.layers.Layer):
         )
         super().build(())
 
-    def call(self, ids) -> tf.Tensor:
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
         """Looks up and expands the three embeddings and adds them."""
         x = linear(tf.gather(self.token, ids), self.token_expander)
         x += self.position[: tf.shape(ids)[1]] @ self.position_expander
@@ -108,7 +108,7 @@ class NanoEmbedder(keras.layers.Layer):
         seen = tf.cumsum(tf.cast(tf.equal(ids, special_tokens.SEP), tf.int32), axis=1)
         return tf.where(tf.equal(ids, special_tokens.PAD), 0, 1 + tf.minimum(seen, 1))
 
-    def compute_mask(self, inputs, mask=None) -> tf.Tensor | None:
+    def compute_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor | None:
         """Returns True where the id is not padding, bool (batch, n)."""
         del mask
         return tf.not_equal(inputs, special_tokens.PAD)

@@ -48,7 +48,7 @@ def documented(options_class: type) -> type:
     return options_class
 
 
-def plain_type(field: dataclasses.Field) -> type:
+def plain_type(field: dataclasses.Field) -> Any:
     """Returns the type of a field without the `None` that it may allow."""
     if isinstance(field.type, types.UnionType):
         return next(t for t in typing.get_args(field.type) if t is not types.NoneType)

@@ -31,12 +31,12 @@ class RMSNorm(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Creates the gain g, of ones."""
         self.gain = self.add_weight(name="gain", shape=(input_shape[-1],), initializer="ones")
         super().build(input_shape)
 
-    def call(self, x) -> tf.Tensor:
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Normalizes and applies the gain."""
         mean_square = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
         return x * tf.math.rsqrt(mean_square + EPSILON) * self.gain

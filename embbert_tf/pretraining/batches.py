@@ -6,27 +6,10 @@ import numpy as np
 
 from embbert_tf import errors
 from embbert_tf.model.special_tokens import CLS, MASK, SEP
+from embbert_tf.pretraining.corpus import Corpus
+from embbert_tf.pretraining.options import PretrainOptions
 
 MASK_SHARE = 0.15  # Of a sequence's tokens, as in BERT; embbert.md's "15 %".
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchOptions:
-    """What a batch is made of.
-
-    Attributes:
-        tokens: Tokens in a global batch; a batch of sequences of length n has `tokens // n` rows.
-        lengths: Sequence lengths, one drawn for each step.
-        whole_words: Mask all tokens of a word or none.
-        next_sentence: Share of the rows that are pairs of texts.
-        seed: Seed of everything.
-    """
-
-    tokens: int = 8192
-    lengths: tuple[int, ...] = (128,)
-    whole_words: bool = False
-    next_sentence: float = 0.5
-    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,44 +41,46 @@ class Batches:
 
     Example:
     ```python
-    batches = Batches(corpus, vocab_size=8192, steps=1000, options=BatchOptions())
-    batch = batches.part(step=17, index=0, parts=2)  # the first of two workers' share
+    from embbert_tf.data.tokenizer import train_tokenizer
+    from embbert_tf.pretraining import batches, corpus, options
+
+    texts = ["the old lamp is warm. it was cold and is not cold now."] * 20
+    tokenizer = train_tokenizer(texts, vocab_size=60)
+    made = batches.Batches(
+        corpus.tokenize(texts, tokenizer),
+        tokenizer.get_vocab_size(),
+        options.PretrainOptions(steps=100, batch_tokens=64, lengths=(16,)),
+    )
+    batch = made.part(step=17, index=0, parts=2)  # The first of two workers' share: 2 rows of 16.
     ```
 
     Args:
         corpus: From `tokenize` or `load_or_tokenize`.
         vocab_size: V; random replacements are drawn below it.
-        steps: Length of the training.
-        options: `BatchOptions`.
+        options: `steps`, `batch_tokens`, `lengths`, `whole_words`, `next_sentence` and `seed`.
 
     Raises:
-        CorpusError: if the corpus is shorter than a sequence, or a length has no room for a pair.
+        CorpusError: The corpus is shorter than two sequences.
     """
 
-    def __init__(self, corpus, vocab_size, steps, options):
-        shortest, longest = min(options.lengths), max(options.lengths)
-        if shortest < 8:
-            raise errors.CorpusError(f"sequences of {shortest} tokens are too short; use 8 or more")
+    def __init__(self, corpus: Corpus, vocab_size: int, options: PretrainOptions):
+        longest = max(options.lengths)
         if len(corpus.ids) < 2 * longest:
             raise errors.CorpusError(
                 f"the corpus has {len(corpus.ids)} tokens, fewer than two sequences of {longest}; "
                 "add text or shorten the sequences"
             )
-        if options.tokens < longest:
-            raise errors.CorpusError(
-                f"a batch of {options.tokens} tokens is shorter than a sequence of {longest}"
-            )
         self._corpus = corpus
         self._vocab_size = vocab_size
         self._options = options
         choice = np.random.default_rng([options.seed, 1])
-        self._length_index = choice.integers(len(options.lengths), size=steps)
+        self._length_index = choice.integers(len(options.lengths), size=options.steps)
         # How many batches of the same length came before.
-        self._before = np.zeros(steps, np.int64)
+        self._before = np.zeros(options.steps, np.int64)
         for index in range(len(options.lengths)):
             same = self._length_index == index
             self._before[same] = np.arange(same.sum())
-        self._orders = {}
+        self._orders: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
 
     def length(self, step: int) -> int:
         """Returns n, the sequence length of a step."""
@@ -103,7 +88,7 @@ class Batches:
 
     def rows(self, step: int) -> int:
         """Returns the rows of a step's global batch."""
-        return self._options.tokens // self.length(step)
+        return self._options.batch_tokens // self.length(step)
 
     def part(self, step: int, index: int = 0, parts: int = 1) -> Batch:
         """Returns one worker's share of a step's batch.
@@ -144,10 +129,10 @@ class Batches:
             # Only this epoch's order and the last one's can still be asked for.
             self._orders = {k: v for k, v in self._orders.items() if k[0] != n or k[1] == epoch - 1}
             random = np.random.default_rng([self._options.seed, 2, n, epoch])
-            shift = random.integers(n)
+            shift = int(random.integers(n))
             self._orders[key] = (random.permutation(windows), shift)
         order, shift = self._orders[key]
-        return int(order[place]) * n + int(shift)
+        return int(order[place]) * n + shift
 
     def _row(self, step, row, n, rows):
         options, corpus = self._options, self._corpus

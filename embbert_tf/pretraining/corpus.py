@@ -1,21 +1,20 @@
-"""Pre-training batches from plain text.
+"""Plain text as one long row of token ids, kept in a file.
 
-Texts (a document a line, plain or gzip) become one long row of token ids, kept in a file.
-A batch is a pure function of the seed and the step: training can stop and go on at any
-step, and several workers cut their shares out of the same global batch without talking.
+Batches are cut out of it (`batches.py`): each is a pure function of the seed and the step, so that
+training can stop and go on at any step, and several workers cut their shares out of the same global
+batch without talking.
 """
 
 import dataclasses
 import hashlib
 import os
-import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import tokenizers
 
 from embbert_tf import errors
-from embbert_tf.data import plain_text
-from embbert_tf.data.files import write_atomic
+from embbert_tf.data import files, plain_text
 from embbert_tf.model.special_tokens import SEP, UNK
 
 _SENTENCE_ENDS = (".", "!", "?")
@@ -38,15 +37,19 @@ class Corpus:
     splits: np.ndarray
 
 
-def tokenize(documents: Iterable[str], tokenizer) -> Corpus:
+def tokenize(documents: Iterable[str], tokenizer: tokenizers.Tokenizer) -> Corpus:
     """Encodes documents.
 
+    Args:
+        documents: Texts; the spelling of a special token in one is an unknown word.
+        tokenizer: From `embbert_tf.data.tokenizer`.
+
     Raises:
-        CorpusError: if there is no token in them.
+        CorpusError: There is no token in them.
     """
     ends = [tokenizer.token_to_id(end) for end in _SENTENCE_ENDS]
     parts = []
-    pending = []
+    pending: list[str] = []
 
     def encode():
         for encoding in tokenizer.encode_batch(pending, add_special_tokens=False):
@@ -73,7 +76,25 @@ def tokenize(documents: Iterable[str], tokenizer) -> Corpus:
     return Corpus(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def load_or_tokenize(paths, tokenizer, cache) -> Corpus:
+def check_readable(paths: Sequence[files.PathLike]) -> None:
+    """Makes sure that there are text files and that each can be opened.
+
+    Raises:
+        CorpusError: There is none, or one cannot be opened.
+    """
+    if not paths:
+        raise errors.CorpusError("no text file is given; give at least one")
+    for path in paths:
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise errors.CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def load_or_tokenize(
+    paths: Sequence[files.PathLike], tokenizer: tokenizers.Tokenizer, cache: files.PathLike
+) -> Corpus:
     """Encodes text files once, and later reads the result back.
 
     Args:
@@ -82,23 +103,20 @@ def load_or_tokenize(paths, tokenizer, cache) -> Corpus:
         cache: Folder for the encoded corpus; one file for each choice of texts and tokenizer.
 
     Raises:
-        CorpusError: as in `read_documents` and `tokenize`.
+        CorpusError: As in `read_documents` and `tokenize`.
+        FileError: The cache cannot be written.
     """
+    check_readable(paths)
     digest = hashlib.sha256(tokenizer.to_str().encode())
     for path in paths:
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise errors.CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+        status = os.stat(path)
         digest.update(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}".encode())
-    cache = pathlib.Path(cache)
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"corpus-{digest.hexdigest()[:16]}.npy"
+    path = files.make_folder(cache) / f"corpus-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
         corpus = tokenize(plain_text.read_documents(paths), tokenizer)
         # One row of the file holds a token: its id, and the two flags in the upper bits.
         packed = corpus.ids | corpus.word_starts.astype(np.int32) << 29
         packed |= corpus.splits.astype(np.int32) << 30
-        write_atomic(path, lambda temporary: np.save(temporary, packed))
+        files.write_atomic(path, lambda temporary: np.save(temporary, packed))
     packed = np.load(path, mmap_mode="r")
     return Corpus(packed & 0x1FFFFFFF, (packed >> 29 & 1).astype(bool), packed >> 30 == 1)

@@ -1,6 +1,8 @@
 """The backbone with the heads of pre-training, and their losses."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -17,8 +19,13 @@ class EmbBertPretrainer(keras.Model):
 
     Example:
     ```python
-    model = EmbBertPretrainer(PRESETS["test"])
-    tokens, follows = model((ids, positions))  # (B, P, V), (B,)
+    import embbert_tf
+    import tensorflow as tf
+    from embbert_tf.pretraining.model import EmbBertPretrainer
+
+    model = EmbBertPretrainer(embbert_tf.PRESETS["test"])
+    ids, positions = tf.constant([[2, 7, 3, 9]]), tf.constant([[2]])
+    tokens, follows = model((ids, positions))  # (1, 1, 256), (1,)
     ```
 
     Args:
@@ -33,7 +40,7 @@ class EmbBertPretrainer(keras.Model):
         Logits of the masked tokens, float32 (B, P, V), and of "follows", float32 (B,).
     """
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: EmbBertConfig | dict, **kwargs: Any):
         super().__init__(**kwargs)
         if isinstance(config, dict):
             config = EmbBertConfig.from_dict(config)
@@ -48,24 +55,26 @@ class EmbBertPretrainer(keras.Model):
         )
         self.next_sentence = keras.layers.Dense(1, name="next_sentence")
 
-    def call(self, inputs):
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Applies backbone and heads."""
         ids, positions = inputs
         hidden = self.backbone(ids)
         masked = tf.gather(hidden, positions, batch_dims=1)
         return self.masked_token(masked), self.next_sentence(hidden[:, 0])[:, 0]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"name": self.name, "config": self.config.to_dict()}
 
 
-def losses(model, batch, rows):
+def losses(
+    model: EmbBertPretrainer, batch: Sequence[tf.Tensor], rows: tf.Tensor | int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes what a batch, or a replica's share of it, adds to the global batch's figures.
 
     Args:
         model: `EmbBertPretrainer`.
-        batch: The six tensors of `corpus.Batch`.
+        batch: The six tensors of `batches.Batch`.
         rows: Rows of the global batch, a scalar.
 
     Returns:

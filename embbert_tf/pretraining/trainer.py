@@ -1,10 +1,12 @@
-"""The pre-training loop: strategy, steps, checkpoints, log."""
+"""The pre-training loop: steps under a distribution strategy, checkpoints, log."""
 
 import dataclasses
 import json
-import os
+import pathlib
 import time
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,57 +14,42 @@ from tensorflow import keras
 
 from embbert_tf import errors
 from embbert_tf.data import files
+from embbert_tf.model.config import EmbBertConfig
+from embbert_tf.pretraining import batches as batches_lib
+from embbert_tf.pretraining import cluster
 from embbert_tf.pretraining import model as model_lib
+from embbert_tf.pretraining.options import PretrainOptions
 
 CHECKPOINT = "pretrain-checkpoint.npz"
 LOG = "pretrain.log"
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Learning rate and its neighbours.
-
-    Attributes:
-        steps: Length of the training.
-        learning_rate: Highest rate.
-        warm_up: Steps over which the rate grows from 0; then it falls to 0 linearly.
-        weight_decay: AdamW's, on matrices alone.
-        clip: Largest norm of the gradient.
-    """
-
-    steps: int
-    learning_rate: float = 2e-3
-    warm_up: int = 400
-    weight_decay: float = 0.01
-    clip: float = 1.0
-
-    def rate(self, step: int) -> float:
-        """Returns the learning rate of a step, from 0."""
-        rise = (step + 1) / max(1, self.warm_up)
-        fall = (self.steps - step) / max(1, self.steps - self.warm_up)
-        return self.learning_rate * min(1.0, rise, fall)
+_CLIP = 1.0  # Largest norm of the global batch's gradient.
 
 
 class Trainer:
     """Model, optimizer and one step of training under a distribution strategy.
 
     Args:
-        config: `EmbBertConfig`.
-        schedule: `Schedule`.
-        strategy: `tf.distribute.Strategy`.
-        seed: Of the initial weights.
+        config: Sizes of the model.
+        options: `steps`, `learning_rate`, `warm_up`, `weight_decay` and `seed`.
+        strategy: Which devices work together.
+
+    Attributes:
+        model: `EmbBertPretrainer`.
+        step: How many steps have been taken.
     """
 
-    def __init__(self, config, schedule, strategy, seed=0):
-        self.schedule = schedule
+    def __init__(
+        self, config: EmbBertConfig, options: PretrainOptions, strategy: tf.distribute.Strategy
+    ):
+        self.options = options
         self.strategy = strategy
         self.step = 0
-        keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(options.seed)
         with strategy.scope():
             self.model = model_lib.EmbBertPretrainer(config)
             self.model((tf.zeros([1, 8], tf.int32), tf.zeros([1, 1], tf.int32)))
             self.optimizer = keras.optimizers.AdamW(
-                learning_rate=0.0, weight_decay=schedule.weight_decay, beta_2=0.98, epsilon=1e-8
+                learning_rate=0.0, weight_decay=options.weight_decay, beta_2=0.98, epsilon=1e-8
             )
             vectors = [v for v in self.model.trainable_variables if len(v.shape) < 2]
             self.optimizer.exclude_from_weight_decay(var_list=vectors)
@@ -71,7 +58,7 @@ class Trainer:
         # a step met would depend on where the training was resumed.
         self._train = tf.function(self._train_step)
 
-    def train(self, batch, rows):
+    def train(self, batch: Sequence[tf.Tensor], rows: int) -> tf.Tensor:
         """Takes one step.
 
         Args:
@@ -81,7 +68,7 @@ class Trainer:
         Returns:
             float32 (5,), the sums of `losses` over the global batch.
         """
-        self.optimizer.learning_rate.assign(self.schedule.rate(self.step))
+        self.optimizer.learning_rate.assign(self.options.rate(self.step))
         sums = self._train(batch, tf.constant(rows, tf.int32))
         self.step += 1
         return sums
@@ -97,7 +84,7 @@ class Trainer:
             context = tf.distribute.get_replica_context()
             # Summed before clipping: the norm is the global batch's.
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            gradients, _ = tf.clip_by_global_norm(gradients, self.schedule.clip)
+            gradients, _ = tf.clip_by_global_norm(gradients, _CLIP)
             self.optimizer.apply_gradients(
                 zip(gradients, variables, strict=True), skip_gradients_aggregation=True
             )
@@ -105,7 +92,7 @@ class Trainer:
 
         return self.strategy.experimental_local_results(self.strategy.run(replica, (batch,)))[0]
 
-    def save(self, path, key):
+    def save(self, path: pathlib.Path, key: str) -> None:
         """Writes weights, optimizer state and step, atomically.
 
         Args:
@@ -119,11 +106,15 @@ class Trainer:
         arrays["key"] = np.array(key)
         files.write_atomic(path, lambda temporary: np.savez(temporary, **arrays))
 
-    def restore(self, path, key):
+    def restore(self, path: pathlib.Path, key: str) -> None:
         """Reads what `save` wrote.
 
+        Args:
+            path: `.npz` file.
+            key: As for `save`.
+
         Raises:
-            RunError: if the checkpoint is of other settings, or damaged.
+            RunError: The checkpoint is of other settings, or damaged.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -143,15 +134,18 @@ class Trainer:
             ) from error
 
     @property
-    def _variables(self):
+    def _variables(self) -> list[tf.Variable]:
         # The learning rate is among the optimizer's variables; `train` sets it before each step.
         return [*self.model.variables, *self.optimizer.variables]
 
 
-def dataset(batches, strategy, first_step, steps):
+def dataset(
+    batches: batches_lib.Batches, strategy: tf.distribute.Strategy, first_step: int, steps: int
+) -> Any:
     """Returns the distributed batches from `first_step` on.
 
-    Each worker makes only its own rows, in a thread beside the training.
+    Each worker makes only its own rows, in a thread beside the training. Their elements are the six
+    arrays of a `Batch`.
     """
 
     def pipeline(context):
@@ -185,49 +179,30 @@ def dataset(batches, strategy, first_step, steps):
     return strategy.distribute_datasets_from_function(pipeline)
 
 
-def make_strategy(replicas=0):
-    """Chooses the strategy: several machines if TF_CONFIG says so, else this one's devices.
-
-    Args:
-        replicas: If above 0, split the CPU into so many replicas instead.
-    """
-    if json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster"):
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if replicas:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
-        )
-        return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
-    return tf.distribute.MirroredStrategy(
-        None if tf.config.list_physical_devices("GPU") else ["CPU:0"]
-    )
-
-
-def run_training(trainer, batches, output, key, checkpoint_steps, log_steps, stop_after=None):
+def run_training(
+    trainer: Trainer, batches: batches_lib.Batches, output: pathlib.Path, key: str
+) -> dict[str, Any] | None:
     """Trains from the trainer's step to the end, with checkpoints and a log.
 
     Args:
-        trainer: `Trainer`, fresh or restored.
-        batches: `corpus.Batches`.
+        trainer: Fresh or restored; its options say how long, and how often what is written.
+        batches: Of the same options.
         output: Folder of the checkpoint and the log.
         key: Settings, for `Trainer.save`.
-        checkpoint_steps: Steps between checkpoints.
-        log_steps: Steps between progress lines.
-        stop_after: Step to stop at with a checkpoint, or None.
 
     Returns:
         Figures of the last progress line, or None if no step was left.
     """
-    chief = is_chief(trainer.strategy)
-    end = min(trainer.schedule.steps, stop_after or trainer.schedule.steps)
-    figures, sums, tokens, began = None, [], 0, time.monotonic()
+    options, chief = trainer.options, cluster.is_chief(trainer.strategy)
+    end = min(options.steps, options.stop_after or options.steps)
+    figures: dict[str, Any] | None = None
+    sums, tokens, began = [], 0, time.monotonic()
     data = iter(dataset(batches, trainer.strategy, trainer.step, end))
     while trainer.step < end:
         step = trainer.step
         sums.append(trainer.train(next(data), batches.rows(step)))
         tokens += batches.rows(step) * batches.length(step)
-        if trainer.step % log_steps == 0 or trainer.step == end:
+        if trainer.step % options.log_steps == 0 or trainer.step == end:
             loss, hits, masked, pair_hits, pairs = np.sum([s.numpy() for s in sums], axis=0)
             rate = tokens / (time.monotonic() - began)
             figures = {
@@ -235,18 +210,19 @@ def run_training(trainer, batches, output, key, checkpoint_steps, log_steps, sto
                 "masked_loss": float(loss / max(masked, 1)),
                 "masked_accuracy": float(hits / max(masked, 1)),
                 "next_sentence_accuracy": float(pair_hits / pairs) if pairs else None,
-                "learning_rate": trainer.schedule.rate(step),
+                "learning_rate": options.rate(step),
                 "tokens_per_second": rate,
             }
             if chief:
-                _report(figures, trainer.schedule.steps, output)
+                _report(figures, options.steps, output)
             sums, tokens, began = [], 0, time.monotonic()
-        if chief and (trainer.step % checkpoint_steps == 0 or trainer.step == end):
+        if chief and (trainer.step % options.checkpoint_steps == 0 or trainer.step == end):
             trainer.save(output / CHECKPOINT, key)
     return figures
 
 
-def _report(figures, steps, output):
+def _report(figures: dict[str, Any], steps: int, output: pathlib.Path) -> None:
+    """Prints a progress line and adds it to the log."""
     pair = figures["next_sentence_accuracy"]
     print(
         f"step {figures['step']}/{steps}  masked loss {figures['masked_loss']:.3f}  "
@@ -255,11 +231,8 @@ def _report(figures, steps, output):
         + f"{figures['tokens_per_second']:,.0f} tokens/s",
         flush=True,
     )
-    with open(output / LOG, "a", encoding="utf-8") as log:
-        log.write(json.dumps(figures) + "\n")
-
-
-def is_chief(strategy) -> bool:
-    """Returns whether this process writes files: the first worker, or the only process."""
-    resolver = strategy.cluster_resolver
-    return resolver is None or not resolver.task_type or resolver.task_id == 0
+    try:
+        with open(output / LOG, "a", encoding="utf-8") as log:
+            log.write(json.dumps(figures) + "\n")
+    except OSError as error:
+        raise errors.FileError(f"{output / LOG}: cannot be written ({error.strerror})") from error

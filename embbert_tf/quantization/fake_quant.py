@@ -72,7 +72,7 @@ class ActivationQuantizer(keras.layers.Layer):
         float32, the shape of `x`, at most 256 different values (255 if symmetric).
     """
 
-    def __init__(self, symmetric: bool = False, **kwargs):
+    def __init__(self, symmetric: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.symmetric = symmetric
         # In this order, which is that of the weights in a `.keras` file.
@@ -102,7 +102,7 @@ class ActivationQuantizer(keras.layers.Layer):
         """Makes the range in training the widest seen: for values that must never be cut."""
         self._growing = True
 
-    def call(self, x, training=None) -> tf.Tensor:
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Quantizes; in training, a growing range takes in `x` first."""
         if self._growing and training:
             self._low.assign(tf.minimum(self._low, tf.reduce_min(x)))
@@ -160,7 +160,7 @@ class WeightQuantizer(keras.layers.Layer):
         float32, the shape of `w`, at most 255 different values for each scale.
     """
 
-    def __init__(self, channels: int | None = None, **kwargs):
+    def __init__(self, channels: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         import tensorflow_model_optimization as tfmot  # Takes seconds to load.
 
@@ -171,7 +171,7 @@ class WeightQuantizer(keras.layers.Layer):
         shape = None if channels is None else tf.TensorShape([None, channels])
         self._weights_of_quantizer = self._quantizer.build(shape, "range", self)
 
-    def call(self, w) -> tf.Tensor:
+    def call(self, w: tf.Tensor) -> tf.Tensor:
         """Quantizes to the range of `w` itself, also outside training: so does conversion."""
         return self._quantizer(w, True, self._weights_of_quantizer)
 

@@ -6,6 +6,7 @@ from tensorflow import keras
 from embbert_tf.model import attention as attention_lib
 from embbert_tf.model import convolution as convolution_lib
 from embbert_tf.model import rms_norm, special_tokens
+from embbert_tf.model.linear import linear
 from embbert_tf.quantization import folding
 
 
@@ -74,7 +75,7 @@ class FoldedClassifier(keras.Model):
             rows.append(tf.stop_gradient(scale)[:, tf.newaxis] * expander)
         weight = self._weight("embed", tf.concat(rows, axis=0))
         reduced = self.config.reduced_size
-        x = tf.gather(tables[0], ids) @ weight[:reduced]
+        x = linear(tf.gather(tables[0], ids), weight[:reduced])
         x += tables[1][:n] @ weight[reduced:]
         separators = tf.cumsum(tf.cast(ids == special_tokens.SEP, tf.int32), axis=1)
         x += tf.gather(embedder.segment, tf.where(separators > 0, 2, 1))
@@ -95,7 +96,7 @@ class FoldedClassifier(keras.Model):
         beta = block.convolution_factor()
         wz = self._weight(f"wz{layer}", -beta * convolution.contract_kernel)
         bias = block.attention_factor() * attention.output_bias - beta * convolution.contract_bias
-        z = activation("z", s @ wz + bias)
+        z = activation("z", linear(s, wz) + bias)
         return self._activation(f"x{layer + 1}", (attended + z) * rows, training)
 
     def _normalized(self, x, real, activation, training):
@@ -120,7 +121,7 @@ class FoldedClassifier(keras.Model):
             f"wv{layer}",
             block.attention_factor() * gain[:, tf.newaxis] * attention.output_kernel,
         )
-        queries = (xhat[:, :1] if last else xhat) @ wq + attention.query_bias * key
+        queries = linear(xhat[:, :1] if last else xhat, wq) + attention.query_bias * key
         queries = activation("q", queries)
         scores = tf.matmul(queries, xhat, transpose_b=True)  # (batch, n or 1, n)
         # Padding keys, then what softmax cannot show, must not widen the range.
@@ -135,8 +136,8 @@ class FoldedClassifier(keras.Model):
         if last:
             # (A·x̂)·W_v is less work than A·(x̂·W_v) where A has a single row.
             context = activation("c", weights @ xhat)
-            return activation("a", context @ wv)
-        values = activation("v", xhat @ wv)
+            return activation("a", linear(context, wv))
+        values = activation("v", linear(xhat, wv))
         return activation("a", weights @ values)
 
     def _gated(self, layer, block, xhat, last, activation):

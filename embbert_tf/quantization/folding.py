@@ -20,6 +20,9 @@ import numpy as np
 from embbert_tf.model import rms_norm, special_tokens
 from embbert_tf.model.config import EmbBertConfig
 
+# Called with the name of an activation and its array.
+Tap = Callable[[str, np.ndarray], None]
+
 # A key whose score is this far below its query's largest weighs exp(-10) = 4.5e-5 of it, which
 # int8's softmax weights (steps of 1/256) cannot show: what lies lower must not widen a range. The
 # padding mask pushes scores to the bottom of the range, so the bottom must also lie that deep.
@@ -113,7 +116,7 @@ def fold(model: Any) -> FoldedModel:
     )
 
 
-def _fold_block(block) -> FoldedBlock:
+def _fold_block(block: Any) -> FoldedBlock:
     # In float64: the sums below would otherwise lose digits for nothing.
     def value(variable):
         return variable.numpy().astype(np.float64)
@@ -154,7 +157,7 @@ def kind(name: str) -> str:
 def forward(
     folded: FoldedModel,
     ids: Sequence[int],
-    tap: Callable[[str, np.ndarray], None] | None = None,
+    tap: Tap | None = None,
 ) -> np.ndarray:
     """Computes the logits of one sequence.
 
@@ -173,13 +176,13 @@ def forward(
     Raises:
         ValueError: if there is no id, or more than the model's positions.
     """
-    ids = np.asarray(ids)
-    n = ids.size
+    row = np.asarray(ids)
+    n = row.size
     if not 1 <= n <= folded.position.shape[0]:
         raise ValueError(f"{n} ids; the model takes 1 to {folded.position.shape[0]}")
     tap = tap or (lambda name, array: None)
-    segments = np.where(np.cumsum(ids == special_tokens.SEP) > 0, 2, 1)
-    x = folded.token[ids] @ folded.w_token + folded.position[:n] @ folded.w_position
+    segments = np.where(np.cumsum(row == special_tokens.SEP) > 0, 2, 1)
+    x = folded.token[row] @ folded.w_token + folded.position[:n] @ folded.w_position
     x += folded.segment[segments]
     tap("x0", x)
     for layer, block in enumerate(folded.blocks):
@@ -191,7 +194,9 @@ def forward(
     return logits
 
 
-def _forward_block(block: FoldedBlock, x, layer: int, last: bool, tap):
+def _forward_block(
+    block: FoldedBlock, x: np.ndarray, layer: int, last: bool, tap: Tap
+) -> np.ndarray:
     square = x * x
     tap(f"sq{layer}", square)
     mean_square = square.mean(axis=1, keepdims=True)

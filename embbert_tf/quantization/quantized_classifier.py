@@ -57,7 +57,7 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
     """
 
     def __init__(
-        self, config: EmbBertConfig | dict, num_labels: int, learning: bool = False, **kwargs
+        self, config: EmbBertConfig | dict, num_labels: int, learning: bool = False, **kwargs: Any
     ):
         super().__init__(**kwargs)
         if isinstance(config, dict):
@@ -123,7 +123,7 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         for name, (low, high) in ranges.items():
             self.activation_quantizers[name].set_range(low, high)
 
-    def call(self, ids, training=None) -> tf.Tensor:
+    def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Computes the logits, fake-quantized."""
         return self.folded_logits(ids, training)
 
@@ -147,7 +147,9 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "QuantizedClassifier":
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "QuantizedClassifier":
         """Builds the model from `get_config`'s dictionary."""
         del custom_objects
         model = cls(**config)

@@ -31,7 +31,7 @@ class _Collector:
         self.values: list[np.ndarray] = []
         self.count = 0
 
-    def add(self, array: np.ndarray):
+    def add(self, array: np.ndarray) -> None:
         flat = np.asarray(array, np.float32).reshape(-1)
         if not flat.size:
             return
@@ -97,7 +97,7 @@ class RangeMeter:
         """Runs one sequence of token ids (no padding) and records every activation."""
         folding.forward(self._model, ids, tap=self._tap)
 
-    def _tap(self, name: str, array: np.ndarray):
+    def _tap(self, name: str, array: np.ndarray) -> None:
         self._collected.setdefault(name, _Collector()).add(array)
         if name.startswith("scores"):
             peak = float(np.min(np.max(array, axis=-1)))

@@ -134,7 +134,7 @@ def _is_integer(dtype: str) -> bool:
     return re.fullmatch(r"[iu]\d+|u?int\d+|bool", dtype.lower()) is not None
 
 
-def _not_float(path, name: str, dtype: str) -> errors.CheckpointError:
+def _not_float(path: files.PathLike, name: str, dtype: str) -> errors.CheckpointError:
     return errors.CheckpointError(
         f"{path}: tensor {name} is {dtype}; only floats can be imported (F64, F32, F16, BF16); if "
         f"it is no weight, leave it out with --ignore={name}"

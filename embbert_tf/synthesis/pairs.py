@@ -11,12 +11,15 @@ added and moved; another of its document; one of another document; parts of two 
 """
 
 import collections
+import dataclasses
 import math
 import random
 import re
 from collections.abc import Iterable, Sequence
 
 from embbert_tf import errors
+from embbert_tf.data import examples, files, plain_text
+from embbert_tf.model import option
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _TOKEN = re.compile(r"\w+|[^\w\s]+")  # The tokenizer's words.
@@ -29,13 +32,54 @@ _HIGHEST = 5.0  # Score of texts with the same words, as in STS-B.
 _CHANGED, _SAME_DOCUMENT, _OTHER_DOCUMENT = 0.5, 0.15, 0.1
 
 
+@option.documented
+@dataclasses.dataclass(frozen=True)
+class PairOptions:
+    """How many pairs, and which."""
+
+    count: int = option.option(240_000, "Pairs to make.", minimum=1)
+    seed: int = option.option(0, "Of all choices.", minimum=0)
+
+    def __post_init__(self):
+        option.check(self)
+
+
+def make_pairs(
+    inputs: Sequence[files.PathLike],
+    output: files.PathLike,
+    options: PairOptions = PairOptions(),
+) -> None:
+    """Makes scored pairs out of text files.
+
+    Args:
+        inputs: Text files, plain or `.gz`, a document a line.
+        output: CSV `text,text_pair,label` to write, the score as label.
+        options: How many, and which.
+
+    Raises:
+        CorpusError: A text file cannot be read, or there is too little text.
+        FileError: `output` cannot be written.
+    """
+    files.check_target(output)
+    maker = PairMaker(plain_text.read_documents(inputs), options.count, options.seed)
+    pairs = (maker.pair() for _ in range(options.count))
+    examples.write_csv(
+        output, [examples.Example(one, other, f"{score:.2f}") for one, other, score in pairs]
+    )
+
+
 class PairMaker:
     """Makes scored pairs.
 
     Example:
     ```python
-    maker = PairMaker(corpus.read_documents(["corpus.txt.gz"]), most=50_000, seed=0)
-    text, text_pair, score = maker.pair()
+    from embbert_tf.synthesis.pairs import PairMaker
+
+    documents = [
+        "The kettle stands near a red door. Nobody has seen it since!",
+        "The violin lies under an old bed. Somebody has to play it.",
+    ]
+    text, text_pair, score = PairMaker(documents, most=50_000, seed=0).pair()
     ```
 
     Args:

@@ -11,13 +11,19 @@ opinion too.
 
 import bisect
 import collections
+import dataclasses
+import gzip
 import itertools
 import math
+import os
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from embbert_tf import errors
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.data import files, plain_text
+from embbert_tf.model import option
 
 _RARE = 20  # A word in at most so many training texts is part of a name.
 _LINKED = 0.5  # How often a frequent word between two rare ones is part of the name ("of", "the").
@@ -34,17 +40,65 @@ _NAME = re.compile(rf"(?<![.!?\"“:] )(?<!^)\b{_WORD}(?:{_LINK} {_WORD}){{0,4}}
 _QUOTED = re.compile(r"[\"“]([A-Z][^\"“”.!?<>]{2,45})[\"”]")
 
 
+@option.documented
+@dataclasses.dataclass(frozen=True)
+class TextOptions:
+    """How many texts, and which."""
+
+    count: int = option.option(200_000, "Texts to make.", minimum=1)
+    seed: int = option.option(0, "Of all choices.", minimum=0)
+
+    def __post_init__(self):
+        option.check(self)
+
+
+def make_texts(
+    train: files.PathLike,
+    output: files.PathLike,
+    *,
+    names: Sequence[files.PathLike] = (),
+    options: TextOptions = TextOptions(),
+) -> None:
+    """Makes new texts out of training texts.
+
+    Args:
+        train: Training CSV `text,label`.
+        output: File to write, a text a line; compressed if it ends in `.gz`.
+        names: Text files, plain or `.gz`, a document a line, to take more names from.
+        options: How many, and which.
+
+    Raises:
+        CorpusError: A file of names cannot be read.
+        DataError: The training texts cannot be read, or too few texts can be made of them.
+        FileError: `output` cannot be written.
+    """
+    files.check_target(output)
+    examples = list(examples_lib.read_examples(train))
+    try:
+        maker = TextMaker(examples, plain_text.read_documents(names), options.seed)
+        text = "".join(f"{maker.text()}\n" for _ in range(options.count)).encode()
+    except errors.DataError as error:
+        raise errors.DataError(f"{train}: {error}") from error
+    if os.fspath(output).endswith(".gz"):
+        text = gzip.compress(text, mtime=0)  # Without the hour, so that the same seed is the same.
+    files.write_bytes(output, text)
+
+
 class TextMaker:
     """Makes texts.
 
     Example:
     ```python
-    maker = TextMaker(examples, corpus.read_documents(["corpus.txt.gz"]), seed=0)
-    text = maker.text()
+    from embbert_tf.data.examples import Example
+    from embbert_tf.synthesis.texts import TextMaker
+
+    names = ["kettle", "old lantern", "violin"]
+    examples = [Example(f"play {name} by the sea", None, "music") for name in names * 10]
+    text = TextMaker(examples, [], seed=0).text()
     ```
 
     Args:
-        examples: Training texts, `data.Example`s without pairs.
+        examples: Training texts, without pairs.
         documents: Plain text, with capital letters, to take more names from; may be empty.
         seed: Of all choices.
 
@@ -52,7 +106,9 @@ class TextMaker:
         DataError: The examples are pairs, or have no word that is rare.
     """
 
-    def __init__(self, examples: list, documents: Iterable[str], seed: int):
+    def __init__(
+        self, examples: Sequence[examples_lib.Example], documents: Iterable[str], seed: int
+    ):
         self._random = random.Random(seed)
         if any(example.text_pair is not None for example in examples):
             raise errors.DataError(

@@ -11,6 +11,7 @@ from embbert_tf.data.tokenizer import train_tokenizer
 from embbert_tf.model.special_tokens import CLS, MASK, SEP, UNK
 from embbert_tf.pretraining import batches as batches_lib
 from embbert_tf.pretraining import corpus
+from embbert_tf.pretraining.options import PretrainOptions
 
 TEXT = [
     f"number {i} is an unusually interesting one. it follows {i - 1}! does {i + 1} come next? yes."
@@ -92,8 +93,8 @@ def _restore(batch):
 
 
 def _batches(text, steps=200, **options):
-    options = batches_lib.BatchOptions(**{"tokens": 512, "lengths": (32,), **options})
-    return batches_lib.Batches(text, 60, steps, options)
+    options = {"steps": steps, "batch_tokens": 512, "lengths": (32,), **options}
+    return batches_lib.Batches(text, 60, PretrainOptions(**options))
 
 
 def test_an_epoch_covers_the_corpus_once(text):
@@ -177,11 +178,11 @@ def test_pairs(text):
 
 
 def test_shares_make_up_the_batch(text):
-    batches = _batches(text, tokens=700, lengths=(16, 48))
+    batches = _batches(text, batch_tokens=700, lengths=(16, 48))
     lengths = set()
     for step in range(20):
         whole = batches.part(step)
-        again = _batches(text, tokens=700, lengths=(16, 48)).part(step)
+        again = _batches(text, batch_tokens=700, lengths=(16, 48)).part(step)
         parts = [batches.part(step, index, 3) for index in range(3)]
         for name in ("ids", "positions", "labels", "weights", "follows", "is_pair"):
             together = np.concatenate([getattr(part, name) for part in parts])
@@ -197,7 +198,21 @@ def test_too_little_text(text):
     short = corpus.Corpus(text.ids[:50], text.word_starts[:50], text.splits[:50])
     with pytest.raises(errors.CorpusError, match="fewer than two sequences of 32"):
         _batches(short)
-    with pytest.raises(errors.CorpusError, match="too short"):
-        _batches(text, lengths=(4,))
-    with pytest.raises(errors.CorpusError, match="shorter than a sequence"):
-        _batches(text, tokens=16)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lengths": (4,)}, "sequences of 4 tokens are too short"),
+        ({"lengths": ()}, "give at least one"),
+        ({"lengths": ("16",)}, "'16' is no whole number"),
+        ({"batch_tokens": 16}, "longer than a batch of batch_tokens=16"),
+        ({"steps": 0}, "at least 1"),
+        ({"next_sentence": 1.5}, "at most 1"),
+        ({"learning_rate": float("nan")}, "at least 0"),
+        ({"preset": "huge"}, "must be one of"),
+    ],
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(errors.OptionError, match=message):
+        PretrainOptions(**{"lengths": (32,), **options})

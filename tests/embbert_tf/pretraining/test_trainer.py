@@ -10,17 +10,18 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 from tensorflow.python.framework import config as framework_config
 
-from embbert_tf import pretrain
-from embbert_tf.data.tokenizer import train_tokenizer
+from embbert_tf import errors
+from embbert_tf.data.tokenizer import load_tokenizer, train_tokenizer
 from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.pretraining import batches as batches_lib
-from embbert_tf.pretraining import corpus
+from embbert_tf.pretraining import corpus, pretrain
 from embbert_tf.pretraining import model as model_lib
 from embbert_tf.pretraining import trainer as trainer_lib
+from embbert_tf.pretraining.options import PretrainOptions
 from embbert_tf.storage import backbone_folder
+from tests.support.runs import run_command
 
 CONFIG = EmbBertConfig(
     vocab_size=120,
@@ -49,26 +50,26 @@ def _folder(tmp_path_factory):
     return folder
 
 
-def _batches(folder, steps, **options):
-    from embbert_tf.data.tokenizer import load_tokenizer
+def _options(**more):
+    defaults = {"batch_tokens": 256, "lengths": (16,), "checkpoint_steps": 4, "log_steps": 5}
+    return PretrainOptions(**{**SETTINGS, **defaults, **more})
 
+
+def _batches(folder, options):
     text = corpus.load_or_tokenize(
         [folder / "text.txt"], load_tokenizer(folder / "tokenizer.json"), folder / "cache"
     )
     vocab_size = load_tokenizer(folder / "tokenizer.json").get_vocab_size()
-    options = batches_lib.BatchOptions(**{"tokens": 256, "lengths": (16,), **options})
-    return batches_lib.Batches(text, vocab_size, steps, options)
+    return batches_lib.Batches(text, vocab_size, options)
 
 
-def _train(folder, output, stop_after=None, resume=False, lengths=(16,), **settings):
-    schedule = trainer_lib.Schedule(**{**SETTINGS, **settings})
-    trainer = trainer_lib.Trainer(CONFIG, schedule, tf.distribute.get_strategy(), seed=3)
+def _train(folder, output, resume=False, **more):
+    options = _options(seed=3, **more)
+    trainer = trainer_lib.Trainer(CONFIG, options, tf.distribute.get_strategy())
     output.mkdir(exist_ok=True)
     if resume:
         trainer.restore(output / trainer_lib.CHECKPOINT, "key")
-    batches = _batches(folder, schedule.steps, lengths=lengths, seed=3)
-    figures = trainer_lib.run_training(trainer, batches, output, "key", 4, 5, stop_after)
-    return trainer, figures
+    return trainer, trainer_lib.run_training(trainer, _batches(folder, options), output, "key")
 
 
 def test_learns(folder, tmp_path):
@@ -106,15 +107,15 @@ def test_resumes_to_the_same_weights(folder, tmp_path, deterministic):
 def test_foreign_or_damaged_checkpoint(folder, tmp_path):
     trainer, _ = _train(folder, tmp_path / "out", stop_after=1)
     path = tmp_path / "out" / trainer_lib.CHECKPOINT
-    with pytest.raises(pretrain.run_lib.RunError, match="other settings"):
+    with pytest.raises(errors.RunError, match="other settings"):
         trainer.restore(path, "another key")
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(pretrain.run_lib.RunError, match="delete it"):
+    with pytest.raises(errors.RunError, match="delete it"):
         trainer.restore(path, "key")
 
 
 def test_loss_counts_masked_positions_and_pairs_alone(folder):
-    batches = _batches(folder, 1)
+    batches = _batches(folder, _options(steps=1))
     batch = batches.part(0)
     tf.random.set_seed(0)
     model = model_lib.EmbBertPretrainer(CONFIG)
@@ -138,34 +139,38 @@ def test_loss_counts_masked_positions_and_pairs_alone(folder):
 
 
 def test_rate_rises_and_falls():
-    schedule = trainer_lib.Schedule(steps=100, learning_rate=1.0, warm_up=10)
-    assert schedule.rate(0) == pytest.approx(0.1) and schedule.rate(9) == 1.0
-    assert schedule.rate(55) == pytest.approx(0.5) and schedule.rate(99) == pytest.approx(1 / 90)
+    options = PretrainOptions(steps=100, learning_rate=1.0, warm_up=10)
+    assert options.rate(0) == pytest.approx(0.1) and options.rate(9) == 1.0
+    assert options.rate(55) == pytest.approx(0.5) and options.rate(99) == pytest.approx(1 / 90)
 
 
-def _command(folder, output, *more):
+def _arguments(folder, output, *more):
     return [
-        *("-m", "embbert_tf.pretrain", f"--input={folder / 'text.txt'}", f"--output={output}"),
-        f"--init={folder / 'start'}",
+        *(f"--input={folder / 'text.txt'}", f"--output={output}", f"--init={folder / 'start'}"),
         *("--steps=14", "--learning_rate=0.01", "--warm_up=3", "--seed=3", "--lengths=16"),
         *("--batch_tokens=256", "--checkpoint_steps=4", "--log_steps=5", *more),
     ]
 
 
+def _command(folder, output, *more):
+    return ["-m", "embbert_tf.pretrain", *_arguments(folder, output, *more)]
+
+
 @pytest.fixture(scope="module", name="single")
 def _single(folder):
     """Weights of one process at the kill and at the end, from `start`'s backbone."""
-    trainer = trainer_lib.Trainer(
-        CONFIG, trainer_lib.Schedule(**SETTINGS), tf.distribute.get_strategy(), 3
-    )
+    options = _options(seed=3)
+    first = dataclasses.replace(options, stop_after=4)
+    trainer = trainer_lib.Trainer(CONFIG, first, tf.distribute.get_strategy())
     backbone_folder.save_backbone(
         folder / "start", trainer.model.backbone, folder / "tokenizer.json", {"test": True}
     )
-    batches = _batches(folder, SETTINGS["steps"], seed=3)
+    batches = _batches(folder, options)
     (folder / "single").mkdir()
-    trainer_lib.run_training(trainer, batches, folder / "single", "key", 4, 5, stop_after=4)
+    trainer_lib.run_training(trainer, batches, folder / "single", "key")
     early = [v.numpy() for v in trainer._variables]
-    trainer_lib.run_training(trainer, batches, folder / "single", "key", 4, 5)
+    trainer.options = options
+    trainer_lib.run_training(trainer, batches, folder / "single", "key")
     return early, [v.numpy() for v in trainer._variables]
 
 
@@ -192,17 +197,16 @@ def test_replicas_of_one_machine(folder, single, tmp_path):
 
 # A worker that is killed, as by a lost machine, at the beginning of step 6.
 DYING = """
-import os, signal, sys
-from absl import app
-from embbert_tf import pretrain
-step = pretrain.Trainer.train
+import os, signal
+from embbert_tf import cli, pretrain
+from embbert_tf.pretraining import trainer
+step = trainer.Trainer.train
 def train(self, batch, rows):
     if self.step == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, rows)
-pretrain.Trainer.train = train
-pretrain.define_flags()
-app.run(pretrain.main)
+trainer.Trainer.train = train
+cli.run(pretrain.define_flags, pretrain.main)
 """
 
 
@@ -250,21 +254,73 @@ def test_two_workers_one_killed_and_restarted(folder, single, tmp_path):
     assert backbone_folder.load_backbone(output).config == dataclasses.replace(CONFIG, dropout=0.0)
 
 
+def test_goes_on_when_started_again_and_leaves_a_finished_one_alone(
+    folder, single, tmp_path, capsys
+):
+    """As the command; what it prints, and the weights of the loop above."""
+    output = tmp_path / "out"
+
+    def start(**more):
+        options = _options(seed=3, **more)
+        inputs = [folder / "text.txt"]
+        model = pretrain.pretrain(inputs, output=output, init=folder / "start", options=options)
+        return model, capsys.readouterr().out
+
+    try:
+        model, said = start(stop_after=4)
+        assert model is None and "from step 0" in said and "backbone written" not in said
+        _assert_close(output / trainer_lib.CHECKPOINT, single[0])
+        model, said = start()
+        assert "from step 4" in said and f"{output}: backbone written" in said
+        _assert_close(output / trainer_lib.CHECKPOINT, single[1])
+        np.testing.assert_allclose(model.get_weights()[0], single[1][0], rtol=0, atol=2e-5)
+        settings = (output / "config.json").read_text()
+        assert json.loads(settings)["origin"]["pretrained"]["steps"] == SETTINGS["steps"]
+        _, said = start()
+        assert "finished already" in said
+        assert (output / "config.json").read_text() == settings
+        with pytest.raises(errors.RunError, match="other settings"):
+            start(weight_decay=0.5)
+    finally:
+        framework_config.disable_op_determinism()
+
+
+def test_trains_a_tokenizer_where_none_is_given(folder, tmp_path):
+    options = _options(preset="test", vocab_size=60, steps=1)
+    try:
+        model = pretrain.pretrain([folder / "text.txt"], output=tmp_path / "out", options=options)
+    finally:
+        framework_config.disable_op_determinism()
+    loaded = backbone_folder.load_backbone(tmp_path / "out")
+    assert loaded.tokenizer.get_vocab_size() <= loaded.config.vocab_size == 60
+    np.testing.assert_array_equal(loaded.model.get_weights()[0], model.get_weights()[0])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--lengths=16,x"], "not numbers"),
+        (["--lengths=16,x"], "--lengths=16,x: expected a list of int"),
         (["--lengths=64"], "above the model's longest"),
+        (["--lengths=300"], "longer than a batch"),
         (["--input=none.txt"], "none.txt"),
+        (["--input="], "no text file is given"),
+        (["--vocab_size=60"], "vocab_size does not go with init"),
+        (["--init=none"], "none"),
+        (["--tokenizer=none.json"], "none.json"),
     ],
 )
-def test_errors_in_one_line(folder, single, tmp_path, capsys, more, message):
+def test_errors_in_one_line_before_anything_is_written(folder, single, tmp_path, more, message):
     del single  # It makes the folder to start from.
-    values = flags.FlagValues()
-    pretrain.define_flags(values)
-    values(["pretrain", *_command(folder, tmp_path / "out", *more)[2:]])
-    with pytest.raises(SystemExit) as stop:
-        pretrain.main([], values)
-    assert stop.value.code == 1
-    error = capsys.readouterr().err
-    assert error.startswith("pretrain: ") and message in error and error.count("\n") == 1
+    done = run_command("embbert_tf.pretrain", *_arguments(folder, tmp_path / "out", *more))
+    assert done.returncode == 1
+    assert done.stderr.startswith("pretrain: ") and message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_models_folder_is_left_alone(folder, single, tmp_path):
+    done = run_command("embbert_tf.pretrain", *_arguments(folder, folder / "start"))
+    assert done.returncode == 1 and "holds a model already" in done.stderr
+    (tmp_path / "file").touch()
+    done = run_command("embbert_tf.pretrain", *_arguments(folder, tmp_path / "file"))
+    assert done.returncode == 1 and "file" in done.stderr and done.stderr.count("\n") == 1

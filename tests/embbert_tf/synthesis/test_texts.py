@@ -9,7 +9,7 @@ import pytest
 from embbert_tf import errors
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.synthesis import texts as texts_lib
-from tests.support.runs import run_module
+from tests.support.runs import run_command
 
 FRAMES = [("play {} by the sea", "music"), ("find the film {} now", "film")]
 NAMES = ["old kettle", "lantern", "violin of wood", "ladder", "anchor", "red barrel", "compass"]
@@ -90,14 +90,14 @@ def test_command_writes_what_training_reads(tmp_path):
     train.write_text("text,label\n" + "".join(f"{e.text},{e.label}\n" for e in EXAMPLES))
     target = tmp_path / "texts.txt.gz"
     arguments = [f"--train={train}", f"--output={target}", "--count=50"]
-    done = run_module("embbert_tf.make_texts", *arguments)
+    done = run_command("embbert_tf.make_texts", *arguments)
     assert done.returncode == 0, done.stderr
     assert "50 texts" in done.stdout
     with gzip.open(target, "rt") as file:
         lines = file.read().splitlines()
     assert lines == texts(50)
     first = target.read_bytes()
-    assert run_module("embbert_tf.make_texts", *arguments).returncode == 0
+    assert run_command("embbert_tf.make_texts", *arguments).returncode == 0
     assert target.read_bytes() == first, "the hour is not in the file"
 
 
@@ -112,14 +112,14 @@ def test_mistakes_are_named(tmp_path):
         ([f"--train={tmp_path / 'none.csv'}", f"--output={target}"], "none.csv"),
         ([f"--train={pairs}", f"--output={target}"], "pairs.csv: has pairs"),
         ([f"--train={same}", f"--output={target}"], "no names to exchange"),
-        ([f"--train={same}", f"--output={tmp_path / 'no' / 'texts.txt'}"], "no such folder"),
+        ([f"--train={same}", f"--output={tmp_path / 'no' / 'texts.txt'}"], "there is no folder"),
         ([f"--train={few}", f"--output={target}"], "few.csv: 100 texts in a row were not new"),
         (
             [f"--train={few}", f"--names={tmp_path / 'none.txt'}", f"--output={target}"],
             "none.txt:1: cannot be read",
         ),
     ):
-        done = run_module("embbert_tf.make_texts", *arguments)
+        done = run_command("embbert_tf.make_texts", *arguments)
         assert done.returncode == 1
-        assert words in done.stderr and "Traceback" not in done.stderr
+        assert words in done.stderr and done.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few.csv", "pairs.csv", "same.csv"]

@@ -1,0 +1,91 @@
+"""The options of a pre-training."""
+
+import dataclasses
+
+from embbert_tf import errors
+from embbert_tf.model import option
+from embbert_tf.model.config import PRESETS
+from embbert_tf.model.option import option as field
+
+_SHORTEST = 8  # Tokens of a sequence that can hold a pair of texts and a masked token.
+# What may change from one start of the same pre-training to the next.
+_OF_THE_START = ("checkpoint_steps", "log_steps", "stop_after", "replicas")
+
+
+@option.documented
+@dataclasses.dataclass(frozen=True)
+class PretrainOptions:
+    """How a backbone is pre-trained.
+
+    Example:
+    ```python
+    from embbert_tf.pretraining.options import PretrainOptions
+
+    options = PretrainOptions(preset="nano", steps=1000, lengths=(32, 64))
+    ```
+
+    Raises:
+        OptionError: A value is out of bounds, or two contradict each other.
+    """
+
+    preset: str = field("embbert", "Sizes of the model.", choices=tuple(sorted(PRESETS)))
+    vocab_size: int | None = field(
+        None, "Tokens of the vocabulary; by default as many as the preset's.", minimum=6
+    )
+    steps: int = field(20_000, "Optimizer steps.", minimum=1)
+    batch_tokens: int = field(
+        8192,
+        "Tokens in a global batch; a batch of sequences of n tokens has batch_tokens / n rows.",
+        minimum=_SHORTEST,
+    )
+    lengths: tuple[int, ...] = field(
+        (64, 128), "Sequence lengths in tokens, one of which is drawn for each step."
+    )
+    learning_rate: float = field(2e-3, "Highest learning rate.", minimum=0, maximum=10)
+    warm_up: int = field(
+        400, "Steps over which the rate grows from 0; then it falls to 0.", minimum=0
+    )
+    weight_decay: float = field(0.01, "AdamW's, on matrices alone.", minimum=0, maximum=10)
+    whole_words: bool = field(False, "Mask all tokens of a word or none.")
+    next_sentence: float = field(
+        0.5, "Share of the rows that are pairs, for next-sentence prediction.", minimum=0, maximum=1
+    )
+    seed: int = field(0, "Of weights and batches.", minimum=0, maximum=2**32 - 1)
+    checkpoint_steps: int = field(200, "Steps between checkpoints.", minimum=1)
+    log_steps: int = field(50, "Steps between progress lines.", minimum=1)
+    stop_after: int | None = field(
+        None, "Step to stop at, with a checkpoint to go on from.", minimum=1
+    )
+    replicas: int = field(
+        0,
+        "Split this machine's CPU into so many replicas; 0 uses its GPUs, or the CPU whole.",
+        minimum=0,
+    )
+
+    def __post_init__(self):
+        option.check(self)
+        if not self.lengths:
+            raise errors.OptionError("lengths: give at least one, such as 128")
+        for length in self.lengths:
+            if not isinstance(length, int):
+                raise errors.OptionError(f"lengths: {length!r} is no whole number")
+            if length < _SHORTEST:
+                raise errors.OptionError(
+                    f"lengths: sequences of {length} tokens are too short; use {_SHORTEST} or more"
+                )
+            if length > self.batch_tokens:
+                raise errors.OptionError(
+                    f"lengths: a sequence of {length} tokens is longer than a batch of "
+                    f"batch_tokens={self.batch_tokens}"
+                )
+
+    def rate(self, step: int) -> float:
+        """Returns the learning rate of a step, from 0."""
+        rise = (step + 1) / max(1, self.warm_up)
+        fall = (self.steps - step) / max(1, self.steps - self.warm_up)
+        return self.learning_rate * min(1.0, rise, fall)
+
+    def identity(self) -> dict:
+        """Returns what must be the same for a stopped pre-training to go on."""
+        chosen = dataclasses.asdict(self)
+        return {name: value for name, value in chosen.items() if name not in _OF_THE_START}

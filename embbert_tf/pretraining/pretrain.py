@@ -1,0 +1,188 @@
+"""Pre-training on plain text, from files to a backbone folder."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow import keras
+
+from embbert_tf import errors
+from embbert_tf.data import files, plain_text
+from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.model import backbone as backbone_lib
+from embbert_tf.model.config import PRESETS, EmbBertConfig
+from embbert_tf.pretraining import batches as batches_lib
+from embbert_tf.pretraining import cluster, corpus
+from embbert_tf.pretraining import trainer as trainer_lib
+from embbert_tf.pretraining.options import PretrainOptions
+from embbert_tf.storage import backbone_folder, run_folder
+
+
+def pretrain(
+    inputs: Sequence[files.PathLike],
+    *,
+    output: files.PathLike,
+    tokenizer: files.PathLike | None = None,
+    init: files.PathLike | None = None,
+    options: PretrainOptions | None = None,
+) -> Any:
+    """Pre-trains a backbone, or goes on with a pre-training that was stopped.
+
+    A run that was stopped, killed even, goes on from its last checkpoint to the very weights of an
+    uninterrupted run; for this TensorFlow's operations are made deterministic, in the whole
+    process. Several machines work together if `TF_CONFIG` says so.
+
+    Example:
+    ```text
+    pretrain(["corpus.txt.gz"], output="build/backbone", options=PretrainOptions(steps=1000))
+    ```
+
+    Args:
+        inputs: Text files, plain or `.gz`, a document a line.
+        output: Backbone folder to write; holds the checkpoint, a log and the encoded texts, too.
+        tokenizer: `tokenizer.json` to use; by default that of `init`, or one is trained.
+        init: Backbone or run folder to start from; by default random weights.
+        options: How; by default `PretrainOptions()`.
+
+    Returns:
+        The `EmbBertBackbone`; None if it stopped before its last step, or on a worker that writes
+        no files.
+
+    Raises:
+        CorpusError: A text file cannot be read, or there is too little text.
+        FileError: `output` cannot be written.
+        OptionError: The options do not go with `init`.
+        RunError: `init`, the tokenizer or what `output` holds cannot be used.
+        TokenizerError: The tokenizer cannot be read.
+    """
+    options = options or PretrainOptions()
+    corpus.check_readable(inputs)
+    output = pathlib.Path(output)
+    _check_output(output)
+    if init is not None and options.vocab_size is not None:
+        raise errors.OptionError("vocab_size does not go with init, whose model has its own")
+    # Determinism wants a seed before anything is drawn, even initial values soon overwritten.
+    keras.utils.set_random_seed(options.seed)
+    # Before TensorFlow computes anything: it then takes its devices as they are.
+    strategy = cluster.make_strategy(options.replicas)
+    start = backbone_folder.load_backbone(init) if init is not None else None
+    config = _config(start, options)
+    tokenizer = _tokenizer(inputs, output, tokenizer, init, config, cluster.is_chief(strategy))
+    vocabulary = tokenizer_lib.load_tokenizer(tokenizer)
+    text = corpus.load_or_tokenize(inputs, vocabulary, _cache(output, strategy))
+    batches = batches_lib.Batches(text, vocabulary.get_vocab_size(), options)
+
+    # Without it threads add up the token table's gradient in any order, and a resumed run differs
+    # from an uninterrupted one in the last bit.
+    tf.config.experimental.enable_op_determinism()
+    trainer = trainer_lib.Trainer(config, options, strategy)
+    if start is not None:
+        trainer.model.backbone.set_weights(start.model.get_weights())
+    identity = {"config": config.to_dict(), "options": options.identity(), "tokens": len(text.ids)}
+    key = json.dumps(identity)
+    if (output / trainer_lib.CHECKPOINT).exists():
+        trainer.restore(output / trainer_lib.CHECKPOINT, key)
+    if cluster.is_chief(strategy):
+        print(
+            f"{len(text.ids):,} tokens of text, {trainer.model.backbone.count_params():,} "
+            f"parameters, {strategy.num_replicas_in_sync} replicas, from step {trainer.step}",
+            flush=True,
+        )
+    figures = trainer_lib.run_training(trainer, batches, output, key)
+    if not cluster.is_chief(strategy) or trainer.step < options.steps:
+        return None
+    return _save(output, trainer, tokenizer, figures)
+
+
+def _check_output(output: pathlib.Path) -> None:
+    """Makes sure that a folder can be written and is not of something else.
+
+    Raises:
+        FileError: It cannot be written.
+        RunError: It holds something else than a pre-training.
+    """
+    files.check_folder(output)
+    if (output / run_folder.CONFIG).exists() and not (output / trainer_lib.CHECKPOINT).exists():
+        raise errors.RunError(
+            f"{output}: holds a model already ({run_folder.CONFIG}); choose another folder"
+        )
+
+
+def _config(start: backbone_folder.Backbone | None, options: PretrainOptions) -> EmbBertConfig:
+    """Returns the sizes of the model.
+
+    Raises:
+        OptionError: Its sequences are shorter than those of the training.
+    """
+    config = start.config if start is not None else PRESETS[options.preset]
+    if options.vocab_size is not None:
+        config = dataclasses.replace(config, vocab_size=options.vocab_size)
+    longest = max(options.lengths)
+    if longest > config.max_length:
+        raise errors.OptionError(
+            f"lengths: {longest} is above the model's longest, {config.max_length}"
+        )
+    return config
+
+
+def _tokenizer(
+    inputs: Sequence[files.PathLike],
+    output: pathlib.Path,
+    tokenizer: files.PathLike | None,
+    init: files.PathLike | None,
+    config: EmbBertConfig,
+    chief: bool,
+) -> pathlib.Path:
+    """Returns the tokenizer's file, training one on the texts if need be.
+
+    Raises:
+        RunError: It does not fit the model, or none was given to a worker of several.
+        TokenizerError: It cannot be read.
+    """
+    if tokenizer is not None:
+        path = pathlib.Path(tokenizer)
+    elif init is not None:
+        path = pathlib.Path(init) / run_folder.TOKENIZER
+    else:
+        path = output / run_folder.TOKENIZER
+        if not path.exists():
+            if not chief:
+                raise errors.RunError(
+                    "several workers need one tokenizer; pass --tokenizer=tokenizer.json"
+                )
+            trained = tokenizer_lib.train_tokenizer(
+                plain_text.read_documents(inputs), config.vocab_size
+            )
+            files.make_folder(output)
+            files.write_atomic(path, lambda temporary: trained.save(str(temporary)))
+    backbone_folder.check_tokenizer(path, config)
+    return path
+
+
+def _cache(output: pathlib.Path, strategy: tf.distribute.Strategy) -> pathlib.Path:
+    """Returns the folder of the encoded texts; workers may not share a disk for scratch."""
+    worker = cluster.task_id(strategy)
+    return output / "cache" / (f"worker{worker}" if worker else "")
+
+
+def _save(
+    output: pathlib.Path,
+    trainer: trainer_lib.Trainer,
+    tokenizer: pathlib.Path,
+    figures: dict | None,
+) -> Any:
+    """Writes the backbone folder, if it is not there already, and returns the model."""
+    model = backbone_lib.EmbBertBackbone(trainer.model.config)
+    model.set_weights(trainer.model.backbone.get_weights())
+    if figures is None and (output / run_folder.CONFIG).exists():
+        print(f"{output}: this pre-training has finished already; nothing to do", flush=True)
+        return model
+    about = {"steps": trainer.step, "batch_tokens": trainer.options.batch_tokens}
+    if figures is not None:
+        about["masked_loss"] = figures["masked_loss"]
+    backbone_folder.save_backbone(output, model, tokenizer, {"pretrained": about})
+    print(f"{output}: backbone written", flush=True)
+    return model
