@@ -1,21 +1,20 @@
 """Batches of token ids, padded to the longest text in them."""
 
+from collections.abc import Callable, Iterator, Sequence
+
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from embbert_tf.model import special_tokens
 
 # Batches are cut from this many neighbours sorted by length: little padding, enough disorder.
 _SORTED_BATCHES = 50
-# Widths are multiples of this: fewer shapes for TensorFlow to trace and plan.
-_WIDTH_STEP = 8
 
 
-def pad(sequences: list[list[int]], limit: int) -> np.ndarray:
-    """Returns int32 (count, width): sequences padded to the longest, rounded up to 8 or `limit`."""
-    longest = max(map(len, sequences))
-    width = min(-(-longest // _WIDTH_STEP) * _WIDTH_STEP, max(limit, longest))
-    ids = np.full((len(sequences), width), special_tokens.PAD, np.int32)
+def pad(sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    """Returns int32 (count, width): sequences padded to the longest of them."""
+    ids = np.full((len(sequences), max(map(len, sequences))), special_tokens.PAD, np.int32)
     for row, sequence in zip(ids, sequences, strict=True):
         row[: len(sequence)] = sequence
     return ids
@@ -33,28 +32,26 @@ def drop_tokens(ids: np.ndarray, share: float, vocab_size: int, rng: np.random.G
 
 
 def dataset(
-    sequences: list[list[int]],
+    sequences: Sequence[Sequence[int]],
     targets: np.ndarray,
     batch_size: int,
-    max_length: int,
     shuffle_seed: tuple[int, ...] | None = None,
     token_dropout: float = 0.0,
     vocab_size: int = 0,
 ) -> tf.data.Dataset:
-    """Returns batches (ids, targets) of one epoch.
+    """Returns batches (ids, targets) of one epoch, each as wide as its longest text.
 
     Args:
         sequences: Token ids of each text.
         targets: One target a text.
         batch_size: Texts a batch.
-        max_length: Widest batch.
         shuffle_seed: Seeds of order and token dropout, such as (seed, epoch); None keeps the order.
         token_dropout: Share of tokens to replace; only with a `shuffle_seed`.
         vocab_size: Of the tokens that replace others.
     """
     targets = np.asarray(targets)
 
-    def generate():
+    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         order = np.arange(len(sequences))
         rng = None
         if shuffle_seed is not None:
@@ -71,7 +68,7 @@ def dataset(
         if rng is not None:
             parts = [parts[i] for i in rng.permutation(len(parts))]
         for part in parts:
-            ids = pad([sequences[i] for i in part], max_length)
+            ids = pad([sequences[i] for i in part])
             if rng is not None and token_dropout:
                 drop_tokens(ids, token_dropout, vocab_size, rng)
             yield ids, targets[part]
@@ -80,7 +77,11 @@ def dataset(
         tf.TensorSpec((None, None), tf.int32),
         tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
     )
-    count = -(-len(sequences) // batch_size)
+    return _generated(generate, signature, -(-len(sequences) // batch_size))
+
+
+def _generated(generate: Callable[[], Iterator], signature, count: int) -> tf.data.Dataset:
+    """Returns a dataset of `count` batches, made while others are in use."""
     data = tf.data.Dataset.from_generator(generate, output_signature=signature)
     data = data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
     # There is nothing to tune, and Keras waits for the tuner's thread at the end of an epoch: it
@@ -90,16 +91,26 @@ def dataset(
     return data.with_options(options)
 
 
-def predict(model, sequences: list[list[int]], max_length: int, batch_size: int = 128):
-    """Returns float32 logits (count, L), computed in order of length and put back in order."""
+def predict(
+    model: keras.Model, sequences: Sequence[Sequence[int]], batch_size: int = 128
+) -> np.ndarray:
+    """Returns float32 logits (count, L), computed in order of length and put back in order.
+
+    The model keeps the function that is built for it, until it is compiled anew.
+
+    Args:
+        model: A Keras model from ids to logits.
+        sequences: Token ids of each text; one at least.
+        batch_size: Texts a batch.
+    """
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    logits = None
-    any_width = [tf.TensorSpec((None, None), tf.int32)]
-    step = tf.function(lambda ids: model(ids, training=False), input_signature=any_width)
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        rows = step(tf.constant(pad([sequences[i] for i in part], max_length))).numpy()
-        if logits is None:
-            logits = np.zeros((len(sequences), rows.shape[1]), np.float32)
-        logits[part] = rows
+    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    data = _generated(
+        lambda: (pad([sequences[i] for i in part]) for part in parts),
+        tf.TensorSpec((None, None), tf.int32),
+        len(parts),
+    )
+    rows = model.predict(data, verbose=0)
+    logits = np.empty_like(rows, np.float32)
+    logits[order] = rows
     return logits

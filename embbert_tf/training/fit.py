@@ -1,18 +1,29 @@
 """Fits a model epoch by epoch, so that a killed process loses the epoch it was in and no more."""
 
+import dataclasses
 import pathlib
-import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from tensorflow import keras
 
+from embbert_tf import errors
 from embbert_tf.data import batches
 from embbert_tf.training import checkpoint as checkpoint_lib
 from embbert_tf.training import distillation, metrics
 from embbert_tf.training import optimizer as optimizer_lib
+
+# TensorFlow takes as many steps in one go as have this many tokens: the loop over short steps is
+# not Python's, and long ones still report every few seconds.
+_TOKENS_AT_ONCE = 8192
+_MOST_STEPS_AT_ONCE = 50
+
+
+class DivergenceError(errors.EmbBertError):
+    """The loss is no finite number any more."""
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
@@ -25,40 +36,54 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         warmup: Share of the steps that warm up.
     """
 
-    def __init__(self, peak, steps, warmup=0.1):
+    def __init__(self, peak: float, steps: int, warmup: float = 0.1):
         self.peak, self.steps, self.warmup = peak, steps, warmup
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the rate of a step."""
         step = tf.cast(step, tf.float32)
         rise = tf.minimum((step + 1.0) / max(self.warmup * self.steps, 1.0), 1.0)
         fall = 0.5 * (1.0 + tf.cos(np.pi * tf.minimum(step / self.steps, 1.0)))
         return self.peak * rise * (0.02 + 0.98 * fall)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"peak": self.peak, "steps": self.steps, "warmup": self.warmup}
 
 
 class Progress(keras.callbacks.Callback):
-    """One line every few seconds: step, loss, tokens a second."""
+    """One line every few seconds: step, loss, time left.
 
-    def __init__(self, label, steps):
+    Args:
+        label: What is trained, and in which epoch.
+        steps: Of an epoch.
+    """
+
+    def __init__(self, label: str, steps: int):
         super().__init__()
         self._label, self._steps = label, steps
         self._last = self._start = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         """Starts the clock."""
         self._last = self._start = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Prints when the last line is ten seconds old."""
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        """Prints when the last line is ten seconds old.
+
+        Raises:
+            DivergenceError: The loss, a mean over the epoch so far, is not finite.
+        """
+        loss = (logs or {}).get("loss", float("nan"))
+        if not np.isfinite(loss):
+            raise DivergenceError(
+                f"{self._label}: the loss is not finite at step {batch + 1} of {self._steps}; "
+                "take a lower learning rate (--learning_rate)"
+            )
         now = time.monotonic()
         if now - self._last >= 10:
             self._last = now
             left = (now - self._start) / (batch + 1) * (self._steps - batch - 1)
-            loss = (logs or {}).get("loss", float("nan"))
             print(
                 f"  {self._label}: step {batch + 1}/{self._steps}, loss {loss:.4f}, "
                 f"{left:.0f} s left of this epoch",
@@ -66,8 +91,32 @@ class Progress(keras.callbacks.Callback):
             )
 
 
+@dataclasses.dataclass
+class _Course:
+    """How far a training has come.
+
+    Attributes:
+        weights: Of the epoch that is kept so far.
+        score: Of the best epoch on the validation rows.
+        history: A dictionary an epoch: loss, valid (its score) and best (whether it was, so far).
+    """
+
+    weights: list[np.ndarray]
+    score: float = -np.inf
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, loss: float, score: float, weights: list[np.ndarray], keep: str) -> None:
+        """Takes in the result of an epoch; its weights, if they are to be kept."""
+        best = score > self.score
+        self.history.append({"loss": loss, "valid": score, "best": best})
+        if best:
+            self.score = score
+        if best or keep == "last":
+            self.weights = weights
+
+
 def fit(
-    model,
+    model: keras.Model,
     train: tuple[list[list[int]], np.ndarray],
     valid: tuple[list[list[int]], np.ndarray],
     *,
@@ -77,8 +126,7 @@ def fit(
     batch_size: int,
     learning_rate: float,
     weight_decay: float,
-    max_length: int,
-    labels: list[str],
+    labels: Sequence[str],
     label_smoothing: float = 0.0,
     token_dropout: float = 0.0,
     vocab_size: int = 0,
@@ -87,7 +135,7 @@ def fit(
     ema: float = 0.0,
     teaching: distillation.Teaching | None = None,
     keep: str = "best",
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Trains with AdamW and leaves the best or the last epoch's weights in the model.
 
     After every epoch weights, optimizer and history go to `checkpoint` in one atomic step; called
@@ -104,7 +152,6 @@ def fit(
         batch_size: Texts a step.
         learning_rate: Peak of the schedule.
         weight_decay: AdamW's.
-        max_length: Longest text in tokens.
         labels: Class names; empty for a regression.
         label_smoothing: Share of the target spread over all classes.
         token_dropout: Share of training tokens that are replaced.
@@ -118,87 +165,90 @@ def fit(
 
     Returns:
         History: a dictionary an epoch.
+
+    Raises:
+        DivergenceError: The loss is not finite any more.
+        FileError: The checkpoint cannot be written.
     """
     steps = -(-len(train[0]) // batch_size)
-    optimizer = optimizer_lib.AdamW(
-        WarmupCosine(learning_rate, epochs * steps),
-        weight_decay=weight_decay,
-        clipnorm=1.0,
-        ema=ema,
-    )
-    # Biases, gains and factors are few and have no size to shrink.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gain", "lambda"])
-    if teaching is not None:
-        loss = distillation.loss(labels, label_smoothing, teaching.temperature)
-        goal = distillation.goals(train[1], labels, teaching)
-    elif labels:
-        loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=label_smoothing
-        )
-        goal = np.eye(len(labels), dtype=np.float32)[np.asarray(train[1])]
-    else:
-        loss = keras.losses.MeanSquaredError()
-        goal = np.asarray(train[1], np.float32)[:, np.newaxis]
-    model.compile(optimizer=optimizer, loss=loss)
+    tokens = sum(map(len, train[0]))
+    optimizer = _optimizer(learning_rate, epochs * steps, weight_decay, ema)
+    loss, goals = _objective(train[1], labels, label_smoothing, teaching)
+    at_once = min(max(_TOKENS_AT_ONCE * steps // tokens, 1), steps, _MOST_STEPS_AT_ONCE)
+    model.compile(optimizer=optimizer, loss=loss, steps_per_execution=at_once)
     optimizer.build(model.trainable_variables)
 
-    history: list[dict] = []
-    best, best_score, first = model.get_weights(), -np.inf, 0
+    course = _Course(model.get_weights())
     if checkpoint.exists():
-        best, state = checkpoint_lib.load_state(checkpoint, model, optimizer)
-        history, best_score = state["history"], state["best"]
-        first = len(history)
-        print(f"{label}: resuming after epoch {first}", flush=True)
-    for epoch in range(first, epochs):
-        if keep == "best" and stalled(history, patience):
+        weights, state = checkpoint_lib.load_state(checkpoint, model, optimizer)
+        course = _Course(weights, state["best"], state["history"])
+        print(f"{label}: resuming after epoch {len(course.history)}", flush=True)
+    for epoch in range(len(course.history), epochs):
+        if keep == "best" and stalled(course.history, patience):
             break
         data = batches.dataset(
-            train[0],
-            goal,
-            batch_size,
-            max_length,
-            (seed, epoch),
-            token_dropout,
-            vocab_size,
+            train[0], goals, batch_size, (seed, epoch), token_dropout, vocab_size
         )
         start = time.monotonic()
-        result = model.fit(
-            data, epochs=1, verbose=0, callbacks=[Progress(f"{label} {epoch + 1}", steps)]
-        )
+        progress = Progress(f"{label}: epoch {epoch + 1}", steps)
+        result = model.fit(data, epochs=1, verbose=0, callbacks=[progress])
         seconds = time.monotonic() - start
         with optimizer.averaged(model.trainable_variables):
-            logits = batches.predict(model, valid[0], max_length)
-            candidate = model.get_weights()
-        if labels:
-            measured = metrics.classification(logits, valid[1], labels)
-            score, named = measured["accuracy"], f"accuracy {measured['accuracy']:.4f}"
-        else:
-            measured = metrics.regression(logits, valid[1])
-            score, named = measured["spearman"], f"spearman {measured['spearman']:.4f}"
-        tokens = sum(map(len, train[0]))
-        history.append({"loss": result.history["loss"][0], "valid": score, "best": False})
-        if score > best_score:
-            best_score = score
-            history[-1]["best"] = True
-        if history[-1]["best"] or keep == "last":
-            best = candidate
+            name, score = _score(batches.predict(model, valid[0]), valid[1], labels)
+            course.add(result.history["loss"][0], score, model.get_weights(), keep)
+        last = course.history[-1]
         print(
-            f"{label}: epoch {epoch + 1}/{epochs}  loss {history[-1]['loss']:.4f}  "
-            f"validation {named}{' *' if history[-1]['best'] else ''}  {seconds:.0f} s, "
+            f"{label}: epoch {epoch + 1}/{epochs}  loss {last['loss']:.4f}  "
+            f"validation {name} {score:.4f}{' *' if last['best'] else ''}  {seconds:.0f} s, "
             f"{tokens / seconds:.0f} tokens/s",
             flush=True,
         )
-        if not np.isfinite(history[-1]["loss"]):
-            logging.error("the loss is not finite; try a lower --learning_rate")
-            sys.exit(1)
-        checkpoint_lib.save_state(
-            checkpoint, model, optimizer, best, {"history": history, "best": best_score}
+        state = {"history": course.history, "best": course.score}
+        checkpoint_lib.save_state(checkpoint, model, optimizer, course.weights, state)
+    model.set_weights(course.weights)
+    return course.history
+
+
+def _optimizer(
+    learning_rate: float, steps: int, weight_decay: float, ema: float
+) -> optimizer_lib.AdamW:
+    """Returns the optimizer of a training of so many steps."""
+    optimizer = optimizer_lib.AdamW(
+        WarmupCosine(learning_rate, steps), weight_decay=weight_decay, clipnorm=1.0, ema=ema
+    )
+    # Biases, gains and factors are few and have no size to shrink.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gain", "lambda"])
+    return optimizer
+
+
+def _objective(
+    targets: np.ndarray,
+    labels: Sequence[str],
+    label_smoothing: float,
+    teaching: distillation.Teaching | None,
+) -> tuple[Callable, np.ndarray]:
+    """Returns the loss of (goals, logits), and the goals, float32 (count, ...)."""
+    if teaching is not None:
+        loss = distillation.loss(labels, label_smoothing, teaching.temperature)
+        return loss, distillation.goals(targets, labels, teaching)
+    if labels:
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
         )
-    model.set_weights(best)
-    return history
+        return loss, np.eye(len(labels), dtype=np.float32)[np.asarray(targets)]
+    return keras.losses.MeanSquaredError(), np.asarray(targets, np.float32)[:, np.newaxis]
 
 
-def stalled(history: list[dict], patience: int) -> bool:
+def _score(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> tuple[str, float]:
+    """Returns the name and the value of what chooses the best epoch."""
+    if labels:
+        return "accuracy", metrics.classification(logits, targets, labels)["accuracy"]
+    # Spearman's alone is the same for answers in any unit, and so for a model far from its scores.
+    measured = metrics.regression(logits, targets)
+    return "correlation", (measured["pearson"] + measured["spearman"]) / 2
+
+
+def stalled(history: Sequence[dict[str, Any]], patience: int) -> bool:
     """Whether the last `patience` epochs brought nothing better."""
     last_best = max((i for i, entry in enumerate(history) if entry["best"]), default=-1)
     return bool(history) and len(history) - 1 - last_best >= patience

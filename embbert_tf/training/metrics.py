@@ -110,7 +110,6 @@ def measure(
     model: Any,
     data: tuple[list[list[int]], np.ndarray],
     labels: Sequence[str],
-    max_length: int,
 ) -> dict[str, Any]:
     """Returns the metrics of a model on labelled rows.
 
@@ -118,11 +117,10 @@ def measure(
         model: A Keras model from ids to logits.
         data: Token ids, and (count,) class indices or scores.
         labels: Class names; empty for a regression.
-        max_length: Longest text in tokens.
     """
     from embbert_tf.data import batches
 
-    logits = batches.predict(model, data[0], max_length)
+    logits = batches.predict(model, data[0])
     if labels:
         return classification(logits, data[1], labels)
     return regression(logits, data[1])

@@ -235,7 +235,6 @@ def _fit(
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         weight_decay=0.0,
-        max_length=limit,
         labels=run.labels,
         token_dropout=options.token_dropout,
         vocab_size=run.config.vocab_size,
@@ -287,7 +286,7 @@ def _teaching(
         return None
     from embbert_tf.data import batches
 
-    said = batches.predict(teacher, sequences, run.config.max_length)
+    said = batches.predict(teacher, sequences)
     if run.labels:
         said = distillation.softmax(said)
     return distillation.Teaching(said, options.self_distill, _TEMPERATURE)
@@ -304,11 +303,11 @@ def _save(
     limit = run.config.max_length
     measured: dict[str, Any] = {"history": history}
     valid = (valid_ids, data.targets["valid"])
-    measured["valid"] = metrics.measure(model, valid, run.labels, limit)
+    measured["valid"] = metrics.measure(model, valid, run.labels)
     if data.test:
         ids = encoding.encode_all(run.tokenizer, data.test, run.pair, limit)
         test = (ids, data.targets["test"])
-        measured["test"] = metrics.measure(model, test, run.labels, limit)
+        measured["test"] = metrics.measure(model, test, run.labels)
     files.write_atomic(run.path / run_folder.QAT, lambda temporary: model.save(temporary))
     files.write_json(run.path / run_folder.METRICS, run.metrics | {"qat": measured})
     ranges = {name: list(value) for name, value in model.ranges().items()}

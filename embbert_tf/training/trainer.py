@@ -83,9 +83,17 @@ def train(
     return run_folder.load_run(path)
 
 
-def default_epochs(texts: int, batch_size: int) -> int:
-    """Returns the epochs that make about 2,500 steps: little data has to be seen more often."""
-    return min(max(-(-2500 * batch_size // texts), 6), 40)
+def default_epochs(texts: int, batch_size: int, pretrained: bool = False) -> int:
+    """Returns a number of epochs: little data has to be seen more often.
+
+    Args:
+        texts: Rows to train on.
+        batch_size: Of them a step.
+        pretrained: Whether the training starts from a run or a backbone. It then makes about 1,000
+            steps, within 3 to 40 epochs, else 2,500 within 6 to 40.
+    """
+    steps, least = (1000, 3) if pretrained else (2500, 6)
+    return min(max(-(-steps * batch_size // texts), least), 40)
 
 
 # ---- What is read ------------------------------------------------------------------------------
@@ -391,11 +399,11 @@ def _fit(
         valid,
         checkpoint=path / CHECKPOINT,
         label="train",
-        epochs=options.epochs or default_epochs(len(lengths), options.batch_size),
+        epochs=options.epochs
+        or default_epochs(len(lengths), options.batch_size, bool(options.init)),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
-        max_length=model.config.max_length,
         labels=data.labels,
         label_smoothing=options.label_smoothing,
         token_dropout=options.token_dropout,
@@ -421,10 +429,10 @@ def _measure(
     limit = model.config.max_length
     measured: dict[str, Any] = {"history": history}
     valid = (valid_ids, data.targets["valid"])
-    measured["valid"] = metrics.measure(model, valid, data.labels, limit)
+    measured["valid"] = metrics.measure(model, valid, data.labels)
     if data.test:
         ids = encoding.encode_all(tokenizer, data.test, data.pair, limit)
-        measured["test"] = metrics.measure(model, (ids, data.targets["test"]), data.labels, limit)
+        measured["test"] = metrics.measure(model, (ids, data.targets["test"]), data.labels)
     files.write_json(path / run_folder.METRICS, {"fp32": measured})
     if data.labels:
         print(metrics.table(measured.get("test", measured["valid"])))
