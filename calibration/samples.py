@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import itertools
 import random
+from typing import Any
 
 import numpy as np
 
@@ -43,13 +44,13 @@ def pick(examples: list[Example], lengths: list[int], count: int, seed: int) -> 
     `count` samples are drawn, so that rare classes and the longest texts are in it.
 
     Args:
-      examples: The data set.
-      lengths: Tokens of each example.
-      count: Samples wanted; all are returned when there are no more.
-      seed: Of the draw within a band.
+        examples: The data set.
+        lengths: Tokens of each example.
+        count: Samples wanted; all are returned when there are no more.
+        seed: Of the draw within a band.
 
     Raises:
-      ValueError: `count` is less than 1, or `lengths` is of another length than `examples`.
+        ValueError: `count` is less than 1, or `lengths` is of another length than `examples`.
     """
     if count < 1:
         raise ValueError(f"the number of calibration samples must be at least 1, not {count}")
@@ -70,7 +71,7 @@ def pick(examples: list[Example], lengths: list[int], count: int, seed: int) -> 
             strata.append(stratum)
     # Bands before classes in the order of turns: few samples still see every class.
     strata = [strata[i] for i in sorted(range(len(strata)), key=lambda i: i % _LENGTH_BANDS)]
-    chosen = []
+    chosen: list[Any] = []
     while len(chosen) < min(count, len(examples)):
         for stratum in strata:
             if stratum and len(chosen) < count:
@@ -83,8 +84,8 @@ class Rows:
     """Labelled texts with their token ids, in one order.
 
     Attributes:
-      examples: Texts and labels.
-      sequences: Token ids of each, without padding.
+        examples: Texts and labels.
+        sequences: Token ids of each, without padding.
     """
 
     examples: list[Example]
@@ -108,15 +109,15 @@ def shortcomings(
     ```
 
     Args:
-      sample: All rows of the calibration file.
-      labels: Those of the model, in any order; empty for a regression.
-      pair: Whether the model reads pairs of texts.
-      max_length: Tokens that the graph will read; 0 if the sample itself decides that.
-      count: How many of the rows are measured; None: all.
-      validation: Rows that the model's training held out, to compare with; None if unknown.
+        sample: All rows of the calibration file.
+        labels: Those of the model, in any order; empty for a regression.
+        pair: Whether the model reads pairs of texts.
+        max_length: Tokens that the graph will read; 0 if the sample itself decides that.
+        count: How many of the rows are measured; None: all.
+        validation: Rows that the model's training held out, to compare with; None if unknown.
 
     Returns:
-      A whole sentence for each lack; none if the sample will do.
+        A whole sentence for each lack; none if the sample will do.
     """
     if not sample.examples:
         return ["there is no text to calibrate on"]

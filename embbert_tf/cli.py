@@ -44,9 +44,7 @@ Options = TypeVar("Options")
 flags.disclaim_key_flags()
 
 
-def run(
-    define_flags: Callable[[flags.FlagValues], None], main: Callable[..., None]
-) -> None:
+def run(define_flags: Callable[[flags.FlagValues], None], main: Callable[..., None]) -> None:
     """Parses the command line and runs a command.
 
     A user's mistake ends it with one line on standard error and exit status 1, any other error
@@ -82,11 +80,11 @@ def call(
     if len(argv) < 1 + len(names):
         raise app.UsageError(f"say {' and '.join(names[len(argv) - 1 :])}")
 
-    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, errors.EmbBertWarning):
             print(f"{name}: warning: {message}", file=sys.stderr, flush=True)
         else:
-            python_shows(message, category, *where)
+            python_shows(message, category, *where, **more)
 
     try:
         with warnings.catch_warnings():
@@ -198,8 +196,8 @@ def define_options(
         elif kind is float:
             flags.DEFINE_float(*common, **bounds, flag_values=values)
         elif kind is tuple:
-            name, default, meaning = common
-            flags.DEFINE_list(name, [str(item) for item in default], meaning, flag_values=values)
+            name, items, meaning = field.name, typing.cast(tuple, field.default), limits["meaning"]
+            flags.DEFINE_list(name, [str(item) for item in items], meaning, flag_values=values)
         else:
             flags.DEFINE_string(*common, flag_values=values)
 
@@ -216,7 +214,7 @@ def options_of(options_class: type[Options], values: flags.FlagValues, **more: A
         OptionError: The options contradict each other.
     """
     chosen = {}
-    for field in dataclasses.fields(options_class):
+    for field in dataclasses.fields(options_class):  # type: ignore[arg-type]
         if field.name in more or field.name not in values:
             continue
         value = values[field.name].value
@@ -232,5 +230,5 @@ def _tuple(field: dataclasses.Field, items: list[str]) -> tuple:
     except ValueError as error:
         raise errors.OptionError(
             f"--{field.name}={','.join(items)}: expected a list of {kind.__name__}, such as "
-            f"--{field.name}={','.join(str(item) for item in field.default)}"
+            f"--{field.name}={','.join(str(item) for item in typing.cast(tuple, field.default))}"
         ) from error

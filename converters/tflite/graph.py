@@ -7,13 +7,14 @@ is stored that TFLM does not read: no tensor names but those of inputs and outpu
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from embbert_tf import errors
 
-DTYPES = {
+DTYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
     schema.TensorType.FLOAT16: np.dtype(np.float16),
     schema.TensorType.FLOAT64: np.dtype(np.float64),
@@ -61,21 +62,22 @@ class Tensor:
     """One tensor. Compared by identity, as two tensors may look alike.
 
     Attributes:
-      name: What it is, for people; written to the file for inputs and outputs only.
-      shape: Static shape.
-      dtype: NumPy dtype, or None for types NumPy lacks (`type_name` has it then).
-      scale: None (not quantized), a float, or an array with one scale a channel.
-      zero_point: Quantized value of real 0.
-      axis: Channel axis of an array `scale`.
-      data: Constant value, or None for an activation.
-      type_name: TFLite's name of the type, such as "INT8".
-      is_variable: State that lives between invocations.
+        name: What it is, for people; written to the file for inputs and outputs only.
+        shape: Static shape.
+        dtype: NumPy dtype, or None for types NumPy lacks (`type_name` has it then). The constructor
+            takes whatever `np.dtype` takes.
+        scale: None (not quantized), a float, or an array with one scale a channel.
+        zero_point: Quantized value of real 0.
+        axis: Channel axis of an array `scale`.
+        data: Constant value, or None for an activation.
+        type_name: TFLite's name of the type, such as "INT8".
+        is_variable: State that lives between invocations.
     """
 
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype | None
-    scale: float | np.ndarray | None = None
+    dtype: Any
+    scale: Any = None
     zero_point: int | np.ndarray = 0
     axis: int = 0
     data: np.ndarray | None = None
@@ -104,21 +106,21 @@ class Op:
     """One operator.
 
     Attributes:
-      kind: Name in the schema's BuiltinOperator, such as "FULLY_CONNECTED"; "CUSTOM" for a custom
-        operator.
-      inputs: Tensors, None for an omitted optional input.
-      outputs: Tensors.
-      options: The schema's options object (`schema.FullyConnectedOptionsT`, ...) or None.
-      version: Operator version.
-      custom_code: Name of a custom operator.
-      custom_options: Its options, opaque bytes.
-      intermediates: Tensors that only the operator itself uses (LSTM).
+        kind: Name in the schema's BuiltinOperator, such as "FULLY_CONNECTED"; "CUSTOM" for a custom
+            operator.
+        inputs: Tensors, None for an omitted optional input.
+        outputs: Tensors.
+        options: The schema's options object (`schema.FullyConnectedOptionsT`, ...) or None.
+        version: Operator version.
+        custom_code: Name of a custom operator.
+        custom_options: Its options, opaque bytes.
+        intermediates: Tensors that only the operator itself uses (LSTM).
     """
 
     kind: str
     inputs: list[Tensor | None]
     outputs: list[Tensor]
-    options: object | None = None
+    options: Any = None
     version: int = 1
     custom_code: str = ""
     custom_options: bytes = b""
@@ -130,12 +132,12 @@ class Graph:
     """One subgraph: operators in the order in which they run.
 
     Attributes:
-      inputs: Graph inputs.
-      outputs: Graph outputs.
-      ops: Operators in execution order.
-      tensors: Every tensor, in file order (after `read`; `write` finds its own order).
-      metadata: Named byte strings of the file.
-      other_subgraphs: Number of further subgraphs in the file, which `read` does not follow.
+        inputs: Graph inputs.
+        outputs: Graph outputs.
+        ops: Operators in execution order.
+        tensors: Every tensor, in file order (after `read`; `write` finds its own order).
+        metadata: Named byte strings of the file.
+        other_subgraphs: Number of further subgraphs in the file, which `read` does not follow.
     """
 
     inputs: list[Tensor]
@@ -151,19 +153,19 @@ class Graph:
         for tensor in self.inputs:
             seen.setdefault(id(tensor), tensor)
         for op in self.ops:
-            for tensor in [*op.inputs, *op.outputs, *op.intermediates]:
-                if tensor is not None:
-                    seen.setdefault(id(tensor), tensor)
+            for named in [*op.inputs, *op.outputs, *op.intermediates]:
+                if named is not None:
+                    seen.setdefault(id(named), named)
         for tensor in self.outputs:
             seen.setdefault(id(tensor), tensor)
         return list(seen.values())
 
 
-def options(kind: str, **fields) -> object | None:
+def options(kind: str, **fields: Any) -> Any:
     """Returns the schema's options object of operator `kind` with `fields` set.
 
     Raises:
-      AttributeError: A field that the options do not have.
+        AttributeError: A field that the options do not have.
     """
     name = _OPTIONS_OF.get(kind, "".join(p.capitalize() for p in kind.split("_")) + "Options")
     if name is None:

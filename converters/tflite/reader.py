@@ -1,6 +1,7 @@
 """Reads a `.tflite` into a `Graph`."""
 
 import struct
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -23,12 +24,18 @@ def read(data: bytes, subgraph: int = 0) -> graph_lib.Graph:
     Time and memory stay in proportion to the file whatever it holds: offsets that lead nowhere,
     absurd lengths and tables that share one large name or vector are errors.
 
+    Example:
+    ```text
+    graph = read(pathlib.Path("model.tflite").read_bytes())
+    print([op.kind for op in graph.ops])
+    ```
+
     Args:
-      data: The file.
-      subgraph: Its index; 0 is the one that the interpreter runs.
+        data: The file.
+        subgraph: Its index; 0 is the one that the interpreter runs.
 
     Raises:
-      FlatbufferError: `data` is no `.tflite`, or offsets in it lead nowhere.
+        FlatbufferError: `data` is no `.tflite`, or offsets in it lead nowhere.
     """
     if not is_tflite(data):
         raise graph_lib.FlatbufferError(
@@ -66,6 +73,7 @@ class _Reader:
         self.tables_left = self._MOST_TABLES
         self.elements_left = 16 * len(data) + (1 << 20)
         self.payloads: dict[int, bytes | None] = {}
+        self.tensors: list[graph_lib.Tensor] = []
 
     def count(self, length: int, what: str) -> range:
         """Range over the tables of a vector, if the file can hold that many."""
@@ -74,7 +82,7 @@ class _Reader:
             raise graph_lib.FlatbufferError(f"damaged .tflite: {length} {what}")
         return range(length)
 
-    def spend(self, value):
+    def spend(self, value: Any) -> Any:
         """Accounts for a string or vector, which several tables may share."""
         self.elements_left -= len(value)
         if self.elements_left < 0:
@@ -113,75 +121,87 @@ class _Reader:
             raise graph_lib.FlatbufferError(f"damaged .tflite: subgraph {number} of {subgraphs}")
         subgraph = model.Subgraphs(number)
         self.count(model.BuffersLength(), "buffers")
-        tensors = [
+        self.tensors = [
             self.tensor(index, subgraph.Tensors(index))
             for index in self.count(subgraph.TensorsLength(), "tensors")
         ]
-
-        def pick(indices) -> list[graph_lib.Tensor | None]:
-            # The generated code yields the number 0 for a vector that is absent.
-            result = []
-            for index in [] if isinstance(indices, int) else self.spend(indices).tolist():
-                if not -1 <= index < len(tensors):
-                    raise graph_lib.FlatbufferError(
-                        f"damaged .tflite: tensor {index} of {len(tensors)}"
-                    )
-                result.append(None if index < 0 else tensors[index])
-            return result
-
-        def chosen(indices, what: str) -> list[graph_lib.Tensor]:
-            result = pick(indices)
-            if None in result:
-                raise graph_lib.FlatbufferError(f"damaged .tflite: {what} without a tensor")
-            return result
-
-        codes = []
-        for index in self.count(model.OperatorCodesLength(), "operator codes"):
-            code = model.OperatorCodes(index)
-            builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            kind = _OPERATOR_NAMES.get(builtin, f"OPERATOR_{builtin}")
-            codes.append((kind, self.text(code.CustomCode()), code.Version()))
-        ops = []
-        for index in self.count(subgraph.OperatorsLength(), "operators"):
-            record = subgraph.Operators(index)
-            if record.OpcodeIndex() >= len(codes):
-                raise graph_lib.FlatbufferError(
-                    f"damaged .tflite: operator code {record.OpcodeIndex()}"
-                )
-            kind, custom_code, version = codes[record.OpcodeIndex()]
-            table = record.BuiltinOptions()
-            settings = None
-            if table is not None:
-                settings = schema.BuiltinOptionsCreator(record.BuiltinOptionsType(), table)
-            custom = record.CustomOptionsAsNumpy()
-            ops.append(
-                graph_lib.Op(
-                    kind=kind,
-                    inputs=pick(record.InputsAsNumpy()),
-                    outputs=chosen(record.OutputsAsNumpy(), f"operator {index}: an output"),
-                    options=settings,
-                    version=version,
-                    custom_code=custom_code,
-                    custom_options=b"" if isinstance(custom, int) else self.spend(custom).tobytes(),
-                    intermediates=chosen(
-                        record.IntermediatesAsNumpy(), f"operator {index}: an intermediate"
-                    ),
-                )
-            )
-        metadata = {}
-        for index in self.count(model.MetadataLength(), "metadata"):
-            item = model.Metadata(index)
-            metadata[self.text(item.Name())] = self.payload(item.Buffer()) or b""
+        codes = self.operator_codes()
         return graph_lib.Graph(
-            inputs=chosen(subgraph.InputsAsNumpy(), "a graph input"),
-            outputs=chosen(subgraph.OutputsAsNumpy(), "a graph output"),
-            ops=ops,
-            tensors=tensors,
-            metadata=metadata,
+            ops=[
+                self.operator(index, subgraph.Operators(index), codes)
+                for index in self.count(subgraph.OperatorsLength(), "operators")
+            ],
+            metadata=self.metadata(),
+            inputs=self.chosen(subgraph.InputsAsNumpy(), "a graph input"),
+            outputs=self.chosen(subgraph.OutputsAsNumpy(), "a graph output"),
+            tensors=self.tensors,
             other_subgraphs=subgraphs - 1,
         )
 
-    def tensor(self, index: int, record) -> graph_lib.Tensor:
+    def pick(self, indices: Any) -> list[graph_lib.Tensor | None]:
+        """Tensors by index; None for the index -1, an omitted input."""
+        result: list[graph_lib.Tensor | None] = []
+        # The generated code yields the number 0 for a vector that is absent.
+        for index in [] if isinstance(indices, int) else self.spend(indices).tolist():
+            if not -1 <= index < len(self.tensors):
+                raise graph_lib.FlatbufferError(
+                    f"damaged .tflite: tensor {index} of {len(self.tensors)}"
+                )
+            result.append(None if index < 0 else self.tensors[index])
+        return result
+
+    def chosen(self, indices: Any, what: str) -> list[graph_lib.Tensor]:
+        """Tensors by index, none of them omitted."""
+        picked = self.pick(indices)
+        result = [tensor for tensor in picked if tensor is not None]
+        if len(result) < len(picked):
+            raise graph_lib.FlatbufferError(f"damaged .tflite: {what} without a tensor")
+        return result
+
+    def operator_codes(self) -> list[tuple[str, str, int]]:
+        """(kind, name of a custom operator, version) of each operator code."""
+        codes = []
+        for index in self.count(self.model.OperatorCodesLength(), "operator codes"):
+            code = self.model.OperatorCodes(index)
+            builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            kind = _OPERATOR_NAMES.get(builtin, f"OPERATOR_{builtin}")
+            codes.append((kind, self.text(code.CustomCode()), code.Version()))
+        return codes
+
+    def operator(
+        self, index: int, record: schema.Operator, codes: list[tuple[str, str, int]]
+    ) -> graph_lib.Op:
+        if record.OpcodeIndex() >= len(codes):
+            raise graph_lib.FlatbufferError(
+                f"damaged .tflite: operator code {record.OpcodeIndex()}"
+            )
+        kind, custom_code, version = codes[record.OpcodeIndex()]
+        table = record.BuiltinOptions()
+        settings = None
+        if table is not None:
+            settings = schema.BuiltinOptionsCreator(record.BuiltinOptionsType(), table)
+        custom = record.CustomOptionsAsNumpy()
+        return graph_lib.Op(
+            kind=kind,
+            inputs=self.pick(record.InputsAsNumpy()),
+            outputs=self.chosen(record.OutputsAsNumpy(), f"operator {index}: an output"),
+            options=settings,
+            version=version,
+            custom_code=custom_code,
+            custom_options=b"" if isinstance(custom, int) else self.spend(custom).tobytes(),
+            intermediates=self.chosen(
+                record.IntermediatesAsNumpy(), f"operator {index}: an intermediate"
+            ),
+        )
+
+    def metadata(self) -> dict[str, bytes]:
+        result = {}
+        for index in self.count(self.model.MetadataLength(), "metadata"):
+            item = self.model.Metadata(index)
+            result[self.text(item.Name())] = self.payload(item.Buffer()) or b""
+        return result
+
+    def tensor(self, index: int, record: Any) -> graph_lib.Tensor:
         dtype = graph_lib.DTYPES.get(record.Type())
         sizes = record.ShapeAsNumpy()
         shape = () if isinstance(sizes, int) else tuple(self.spend(sizes).tolist())
@@ -194,27 +214,32 @@ class _Reader:
             type_name=graph_lib.TYPE_NAMES.get(record.Type(), f"TYPE_{record.Type()}"),
             is_variable=record.IsVariable(),
         )
-        quantization = record.Quantization()
-        if quantization is not None and quantization.ScaleLength():
-            scales = quantization.ScaleAsNumpy()
-            zeros = quantization.ZeroPointAsNumpy()
-            zeros = np.zeros(1, np.int64) if isinstance(zeros, int) or not len(zeros) else zeros
-            if len(scales) == 1:
-                tensor.scale = float(scales[0])
-                tensor.zero_point = int(zeros[0])
-            else:
-                tensor.scale = np.asarray(scales, np.float32)
-                tensor.zero_point = zeros if len(zeros) > 1 else int(zeros[0])
-                tensor.axis = quantization.QuantizedDimension()
+        self.quantize(tensor, record.Quantization())
         raw = self.payload(record.Buffer())
-        if raw is not None:
-            if dtype is None:
-                tensor.data = np.frombuffer(raw, np.uint8)
-            elif len(raw) != tensor.nbytes:
-                raise graph_lib.FlatbufferError(
-                    f"damaged .tflite: tensor {index} holds {len(raw)} bytes, "
-                    f"its shape {shape} needs {tensor.nbytes}"
-                )
-            else:
-                tensor.data = np.frombuffer(raw, dtype).reshape(shape)
+        if raw is None:
+            return tensor
+        if dtype is None:
+            tensor.data = np.frombuffer(raw, np.uint8)
+        elif len(raw) != tensor.nbytes:
+            raise graph_lib.FlatbufferError(
+                f"damaged .tflite: tensor {index} holds {len(raw)} bytes, "
+                f"its shape {shape} needs {tensor.nbytes}"
+            )
+        else:
+            tensor.data = np.frombuffer(raw, dtype).reshape(shape)
         return tensor
+
+    @staticmethod
+    def quantize(tensor: graph_lib.Tensor, record: Any) -> None:
+        """Sets a tensor's scale, zero point and axis from its QuantizationParameters, if any."""
+        if record is None or not record.ScaleLength():
+            return
+        scales, zeros = record.ScaleAsNumpy(), record.ZeroPointAsNumpy()
+        zeros = np.zeros(1, np.int64) if isinstance(zeros, int) or not len(zeros) else zeros
+        if len(scales) == 1:
+            tensor.scale = float(scales[0])
+            tensor.zero_point = int(zeros[0])
+        else:
+            tensor.scale = np.asarray(scales, np.float32)
+            tensor.zero_point = zeros if len(zeros) > 1 else int(zeros[0])
+            tensor.axis = record.QuantizedDimension()

@@ -211,13 +211,13 @@ def test_damaged_files_are_read_or_refused_and_never_worse(portable):
     for copy in mutations(portable, seed=1):
         if read + refused >= 200 and time.monotonic() > end:
             break
-        start = time.monotonic()
+        start = time.process_time()
         try:
             arena_map.build(arena_map.read_all(copy))
             read += 1
         except (graph_lib.FlatbufferError, arena_map.ArenaError):
             refused += 1
-        assert time.monotonic() - start < 10
+        assert time.process_time() - start < 10
     assert read > 20
     assert refused > 20
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -262,10 +262,10 @@ def overlapping(tables: int, name: int, shape: int) -> bytes:
 def test_tables_that_share_a_large_part_do_not_multiply_it(tables, name, shape):
     data = overlapping(tables, name, shape)
     assert "not a valid Flatbuffer" not in verifier_says(overlapping(3, name, shape))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(graph_lib.FlatbufferError, match="damaged"):
         reader.read(data)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_sizes_beyond_64_bits_do_not_wrap():
