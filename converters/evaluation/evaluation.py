@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -14,6 +16,7 @@ from converters.tflm import runner
 from embbert_tf import errors
 from embbert_tf.data import encoding, tokenizer
 from embbert_tf.data import examples as examples_lib
+from embbert_tf.data.files import PathLike
 from embbert_tf.storage import run_folder
 from embbert_tf.training import metrics as metrics_lib
 
@@ -41,15 +44,15 @@ class Evaluation:
     their graph takes: what a shorter graph cuts off counts as its error.
 
     Attributes:
-      run: The run.
-      examples: Rows.
-      path: The file they came from, for messages.
-      name: For progress lines.
-      workers: Processes for int8 models; 0 for as many as there are cores.
-      targets: Class index, or score, of every row.
+        run: The run.
+        examples: Rows.
+        path: The file they came from, for messages.
+        name: For progress lines.
+        workers: Processes for int8 models; 0 for as many as there are cores.
+        targets: Class index, or score, of every row.
 
     Raises:
-      DataError: The rows do not suit the run.
+        DataError: The rows do not suit the run.
     """
 
     run: run_folder.Run
@@ -70,7 +73,7 @@ class Evaluation:
         """Returns the token ids of every row."""
         return encoding.encode_all(self.run.tokenizer, self.examples, self.run.pair, max_length)
 
-    def keras(self, model) -> np.ndarray:
+    def keras(self, model: Any) -> np.ndarray:
         """Returns float32 logits (count, L) of a Keras model."""
         from embbert_tf.data import batches
 
@@ -86,7 +89,7 @@ class Evaluation:
         """Returns int8 logits (count, L) of a portable `.tflite` computed by the fused kernels.
 
         Raises:
-          KernelParamsError: The kernels cannot represent the model.
+            KernelParamsError: The kernels cannot represent the model.
         """
         return self._run(_Fused, (tflite, self.run.pair), max_length, "fused kernels")
 
@@ -105,13 +108,13 @@ class Evaluation:
             return float(np.mean(one.argmax(axis=1) == other.argmax(axis=1)))
         return metrics_lib.regression(one, other.astype(np.float64)[:, 0])["pearson"]
 
-    def _run(self, make, arguments, max_length, what):
+    def _run(self, make: Callable, arguments: tuple, max_length: int, what: str) -> np.ndarray:
         progress = runner.Progress(f"{self.name}: {what}", len(self.examples))
         sequences = self.sequences(max_length)
         return runner.run_with(make, arguments, sequences, self.workers, progress)
 
 
-def confidence_threshold(model: Model, path: str | pathlib.Path) -> float:
+def confidence_threshold(model: Model, path: PathLike) -> float:
     """Returns the confidence below which an answer is called unsure.
 
     It is the one that keeps 99 % of the right answers on validation data.
@@ -132,17 +135,19 @@ def confidence_threshold(model: Model, path: str | pathlib.Path) -> float:
     return float(np.quantile(confidence[right], 1 - _KEPT_RIGHT_ANSWERS))
 
 
-def check_logits(folder: model_folder.ModelFolder, texts) -> list[list[int]]:
+def check_logits(
+    folder: model_folder.ModelFolder, texts: Iterable[tuple[str, str | None]]
+) -> list[list[int]]:
     """Returns int8 logits on TFLM of pairs of texts; a model of single texts gets the first."""
     sequences = [folder.encode(text, pair if folder.pair else None) for text, pair in texts]
     return runner.run_all(folder, sequences, workers=1).astype(int).tolist()
 
 
-def validation_csv(run_path, given: str | None) -> str:
+def validation_csv(run_path: PathLike, given: str | None) -> str:
     """Returns the CSV of validation rows: the given one, else the run's own.
 
     Raises:
-      DataError: The run has none either.
+        DataError: The run has none either.
     """
     path = given or str(pathlib.Path(run_path) / examples_lib.VALID_CSV)
     if not pathlib.Path(path).exists():

@@ -8,14 +8,15 @@ from converters.tflite import model_folder
 from embbert_tf import errors
 from embbert_tf.data import encoding
 from embbert_tf.data import examples as examples_lib
+from embbert_tf.data.files import PathLike
 
 
-def is_drawn(path: str, limit: int) -> bool:
+def is_drawn(path: PathLike, limit: int) -> bool:
     """Returns whether `read_sample` leaves rows of the file out."""
     return bool(limit) and limit < sum(1 for _ in examples_lib.read_examples(path))
 
 
-def read_sample(path: str, limit: int = 0, seed: int = 0) -> list[examples_lib.Example]:
+def read_sample(path: PathLike, limit: int = 0, seed: int = 0) -> list[examples_lib.Example]:
     """Returns the rows of a CSV file, or a seeded sample of `limit` of them.
 
     Raises:
@@ -29,7 +30,7 @@ def read_sample(path: str, limit: int = 0, seed: int = 0) -> list[examples_lib.E
     return examples
 
 
-def check_pairs(examples: list[examples_lib.Example], pair: bool, path: object) -> None:
+def check_pairs(examples: list[examples_lib.Example], pair: bool, path: PathLike) -> None:
     """Holds the rows' second texts against what the model reads.
 
     Raises:
@@ -42,7 +43,7 @@ def check_pairs(examples: list[examples_lib.Example], pair: bool, path: object) 
 
 
 def read_rows(
-    folder: model_folder.ModelFolder, path: str, limit: int = 0, seed: int = 0
+    folder: model_folder.ModelFolder, path: PathLike, limit: int = 0, seed: int = 0
 ) -> tuple[list[list[int]], np.ndarray]:
     """Returns the token ids of a CSV file's rows, without padding, and their targets.
 

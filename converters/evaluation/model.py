@@ -12,6 +12,7 @@ from converters.tflite import model_folder
 from converters.tflm import runner
 from embbert_tf import errors
 from embbert_tf.data import files
+from embbert_tf.data.files import PathLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +84,11 @@ class Model(model_folder.ModelFolder):
 
     def evaluate(
         self,
-        csv: str | pathlib.Path,
+        csv: PathLike,
         limit: int = 0,
         seed: int = 0,
         workers: int = 0,
-        logits_file: str | pathlib.Path | None = None,
+        logits_file: PathLike | None = None,
     ) -> dict:
         """Measures the model on labelled text, with the real TFLM interpreter.
 
@@ -138,7 +139,7 @@ def _write_array(path: pathlib.Path, values: np.ndarray) -> None:
         np.save(file, values)
 
 
-def load_model(path: str | pathlib.Path) -> Model:
+def load_model(path: PathLike) -> Model:
     """Reads a model folder.
 
     Example:

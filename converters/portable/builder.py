@@ -1,4 +1,7 @@
-"""Adds operators to a graph, one method each."""
+"""Adds operators to a list, and makes their tensors."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -6,39 +9,83 @@ from converters.tflite import graph as graph_lib
 from converters.tflite import quantize
 from converters.tflite.graph import Op, Tensor
 
+Scale = float | np.floating | np.ndarray
+
 
 class Builder:
-    """Adds operators one by one; each method returns the operator's output."""
+    """Collects operators one by one; each method that adds one returns its output."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.ops: list[Op] = []
 
-    def activation(self, name, shape, q: quantize.Quantization) -> Tensor:
+    def activation(self, name: str, shape: Sequence[int], q: quantize.Quantization) -> Tensor:
+        """Returns an int8 tensor."""
         return Tensor(name, tuple(shape), np.int8, q.scale, q.zero_point)
 
-    def constant(self, name, data, scale=None, zero_point=0, axis=0) -> Tensor:
+    def constant(self, name: str, data: np.ndarray, scale: Any = None, axis: int = 0) -> Tensor:
+        """Returns a tensor of fixed content, with one scale or an array of them along `axis`."""
         data = np.ascontiguousarray(data)
-        return Tensor(name, data.shape, data.dtype, scale, zero_point, axis, data)
+        return Tensor(name, data.shape, data.dtype, scale, 0, axis, data)
 
-    def wide(self, name, shape, scale: float) -> Tensor:
+    def wide(self, name: str, shape: Sequence[int], scale: float) -> Tensor:
+        """Returns an int16 tensor; its zero point is 0, as TFLite has it."""
         return Tensor(name, tuple(shape), np.int16, float(np.float32(scale)), 0)
 
-    def widen(self, x: Tensor) -> Tensor:
-        """int16 with the int8 tensor's steps and zero point 0: exact."""
-        return self.add("QUANTIZE", [x], self.wide(x.name, x.shape, x.scale), 2)
-
-    def narrow(self, x: Tensor, q: quantize.Quantization) -> Tensor:
-        return self.add("QUANTIZE", [x], self.activation(x.name, x.shape, q), 2)
-
-    def dense16(self, name, x, weight, bias, rows, scale) -> Tensor:
-        out = self.wide(name, (rows, weight.shape[0]), scale)
-        return self.add("FULLY_CONNECTED", [x, weight, bias], out, 7)
-
-    def add(self, kind, inputs, output, version=1, **options) -> Tensor:
-        self.ops.append(Op(kind, inputs, [output], graph_lib.options(kind, **options), version))
+    def add(
+        self,
+        kind: str,
+        inputs: Sequence[Tensor | None],
+        output: Tensor,
+        version: int = 1,
+        **options: Any,
+    ) -> Tensor:
+        """Adds an operator of the schema's name `kind`; `options` are fields of its options."""
+        made = graph_lib.options(kind, **options)
+        self.ops.append(Op(kind, list(inputs), [output], made, version))
         return output
 
-    def dense(self, name, x, weight, bias, rows, q) -> Tensor:
+    def dense(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        rows: int,
+        q: quantize.Quantization,
+    ) -> Tensor:
+        """Adds FULLY_CONNECTED of int8: (rows, in) by (out, in) gives (rows, out)."""
         out = self.activation(name, (rows, weight.shape[0]), q)
         version = 5 if hasattr(weight.scale, "__len__") else 4
         return self.add("FULLY_CONNECTED", [x, weight, bias], out, version)
+
+    def dense16(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        rows: int,
+        scale: float,
+    ) -> Tensor:
+        """Adds FULLY_CONNECTED of int16 activations and int8 weights; shapes as for `dense`."""
+        out = self.wide(name, (rows, weight.shape[0]), scale)
+        return self.add("FULLY_CONNECTED", [x, weight, bias], out, 7)
+
+    def widen(self, x: Tensor) -> Tensor:
+        """Adds QUANTIZE to int16 with the int8 tensor's steps and zero point 0: exact."""
+        return self.add("QUANTIZE", [x], self.wide(x.name, x.shape, x.scale), 2)
+
+    def narrow(self, x: Tensor, q: quantize.Quantization) -> Tensor:
+        """Adds QUANTIZE to int8."""
+        return self.add("QUANTIZE", [x], self.activation(x.name, x.shape, q), 2)
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Adds CONCATENATION of rows, where there is more than one part."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        rows = sum(part.shape[0] for part in parts)
+        whole = Tensor(
+            first.name, (rows, first.shape[1]), first.dtype, first.scale, first.zero_point
+        )
+        return self.add("CONCATENATION", parts, whole, axis=0)

@@ -3,12 +3,8 @@
 import dataclasses
 import hashlib
 import importlib.metadata
-import pathlib
 import warnings
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from calibration import calibrate, recipes, samples
 from converters.evaluation import evaluation, labelled_rows
@@ -19,18 +15,19 @@ from converters.tflite import checks, writer
 from embbert_tf import errors
 from embbert_tf.data import encoding
 from embbert_tf.data import examples as examples_lib
-from embbert_tf.model import special_tokens
+from embbert_tf.data.files import PathLike
 from embbert_tf.quantization import folding
+from embbert_tf.quantization import ranges as ranges_lib
 from embbert_tf.storage import run_folder
 
 _PACKAGES = ("embbert-tflm", "tensorflow", "tf_keras", "tokenizers", "tflite-micro")
 
 
 def convert(
-    run: run_folder.Run | str | pathlib.Path,
+    run: run_folder.Run | PathLike,
     *,
-    calibration: str | pathlib.Path,
-    validation: str | pathlib.Path | None = None,
+    calibration: PathLike,
+    validation: PathLike | None = None,
     recipe: str | None = None,
     options: ConvertOptions = ConvertOptions(),  # noqa: B008 (frozen)
 ) -> Model:
@@ -88,7 +85,7 @@ def convert_keras(
     model: Any,
     max_length: int = 64,
     *,
-    representative_ids: Sequence[Sequence[int]] | np.ndarray | None = None,
+    representative_ids: Any = None,
     pair: bool = False,
     recipe: str | None = None,
     memory_plan: str = "offline",
@@ -106,9 +103,9 @@ def convert_keras(
         model: A `QuantizedClassifier`, whose learnt ranges are taken, or an `EmbBertClassifier`,
             whose ranges are measured on `representative_ids`.
         max_length: Tokens of the graph's input, at most the model's.
-        representative_ids: Token ids of a few hundred texts: lists without padding, or int (count,
-            n) padded with 0. A `QuantizedClassifier` does without; with them, its ranges of scores
-            and logits are widened to what these texts cause.
+        representative_ids: Token ids of a few hundred texts, as for `embbert_tf.quantize`. A
+            `QuantizedClassifier` does without; with them, its ranges of scores and logits are
+            widened to what these texts cause.
         pair: Whether the graph takes segment ids as a second input.
         recipe: As for `convert`.
         memory_plan: As in `ConvertOptions`.
@@ -119,6 +116,7 @@ def convert_keras(
 
     Raises:
         OptionError: The model is none of these two, or an argument does not suit it.
+        DataError: The ids are none that the model can read.
         RangeError: A range is missing or infinite, as after a training that diverged.
     """
     classifier, quantized = split_model(model)
@@ -127,15 +125,17 @@ def convert_keras(
     if max_length < 1:
         raise errors.OptionError(f"max_length must be at least 1, not {max_length}")
     _check_length(max_length, classifier.config.max_length, pair)
-    sequences = _sequences(representative_ids, classifier.config, max_length)
-    if not sequences and chosen.ranges != "qat":
+    folded = folding.fold(quantized if chosen.qat_weights else classifier)
+    ranges: Any = quantized.ranges() if quantized is not None else None
+    if representative_ids is not None:
+        sequences = ranges_lib.sequences_of(representative_ids, classifier.config)
+        cut = [ids[:max_length] for ids in sequences]
+        ranges = calibrate.calibrate(folded, chosen, cut, ranges)
+    elif chosen.ranges != "qat":
         raise errors.OptionError(
             f"recipe '{chosen.name}' measures ranges; give representative_ids, the token ids of a "
             "few hundred texts"
         )
-    folded = folding.fold(quantized if chosen.qat_weights else classifier)
-    learnt = quantized.ranges() if quantized is not None else None
-    ranges = calibrate.calibrate(folded, chosen, sequences, learnt) if sequences else learnt
     return _tflite(_graph(folded, ranges, max_length, pair, chosen, options))
 
 
@@ -156,27 +156,6 @@ def split_model(model: Any) -> tuple[Any, Any]:
         f"a {type(model).__name__} cannot be converted; EmbBertClassifier and QuantizedClassifier "
         "can"
     )
-
-
-def _sequences(ids: Any, config: Any, max_length: int) -> list[list[int]]:
-    """Returns token ids without padding, cut at the length of the graph."""
-    if ids is None:
-        return []
-    result = []
-    for number, row in enumerate(ids):
-        row = np.asarray(row).reshape(-1)
-        row = row[row != special_tokens.PAD][:max_length]
-        if not row.size:
-            raise errors.OptionError(f"representative_ids: row {number} has no token")
-        if not np.issubdtype(row.dtype, np.integer) or not (
-            row.min() >= 0 and row.max() < config.vocab_size
-        ):
-            raise errors.OptionError(
-                f"representative_ids: row {number} has values that are no token ids within "
-                f"0..{config.vocab_size - 1}"
-            )
-        result.append(row.tolist())
-    return result
 
 
 def _check_length(max_length: int, limit: int, pair: bool) -> None:

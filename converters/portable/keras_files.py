@@ -11,19 +11,18 @@ from converters.portable.options import ConvertOptions
 from converters.tflite import model_folder
 from embbert_tf import errors
 from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.data.files import PathLike
 from embbert_tf.storage import run_folder
-
-Path = str | pathlib.Path
 
 
 def convert_files(
-    model: Path,
+    model: PathLike,
     *,
-    tokenizer: Path,
-    calibration: Path,
-    labels: Path | None = None,
+    tokenizer: PathLike,
+    calibration: PathLike,
+    labels: PathLike | None = None,
     pair: bool | None = None,
-    validation: Path | None = None,
+    validation: PathLike | None = None,
     recipe: str | None = None,
     options: ConvertOptions = ConvertOptions(),  # noqa: B008 (frozen)
 ) -> Model:
@@ -55,12 +54,16 @@ def convert_files(
     converted = convert_lib.convert(
         run, calibration=calibration, validation=validation, recipe=recipe, options=options
     )
-    text = pathlib.Path(tokenizer).read_bytes().decode("utf-8")
+    text = pathlib.Path(tokenizer).read_text(encoding="utf-8")
     return dataclasses.replace(converted, tokenizer_json=text)
 
 
 def read(
-    model: Path, tokenizer: Path, labels: Path | None, calibration: Path, pair: bool | None
+    model: PathLike,
+    tokenizer: PathLike,
+    labels: PathLike | None,
+    calibration: PathLike,
+    pair: bool | None,
 ) -> run_folder.Run:
     """Returns what a run folder would hold; arguments and errors as for `convert_files`."""
     names = model_folder.read_labels(labels) if labels is not None else []
@@ -91,7 +94,7 @@ def read(
     )
 
 
-def load(path: Path) -> tuple[Any, Any]:
+def load(path: PathLike) -> tuple[Any, Any]:
     """Returns (EmbBertClassifier, QuantizedClassifier or None) from a Keras file.
 
     Raises:
@@ -120,7 +123,7 @@ def load(path: Path) -> tuple[Any, Any]:
         raise errors.OptionError(f"{path}: {error}") from error
 
 
-def _check_labels(model: Path, logits: int, labels: Path | None, names: list[str]) -> None:
+def _check_labels(model: PathLike, logits: int, labels: PathLike | None, names: list[str]) -> None:
     """Raises OptionError unless there is a name for each logit, or a single score without name."""
     if logits == 1 and names:
         raise errors.OptionError(

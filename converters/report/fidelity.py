@@ -15,6 +15,7 @@ from converters.tflm import memory_planner
 from embbert_tf import errors
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data import files, tokenizer
+from embbert_tf.data.files import PathLike
 from embbert_tf.quantization import folding
 from embbert_tf.storage import run_folder
 
@@ -42,18 +43,18 @@ class Fidelity:
     """How faithful one activation is, summed over all sequences.
 
     Attributes:
-      name: Of the activation.
-      scale: Quantization of the tensor.
-      zero_point: Likewise.
-      floor: Least representable value.
-      ceiling: Largest representable value.
-      low: Least float value seen.
-      high: Largest float value seen.
-      count: Values compared.
-      outside: Float values that are not representable.
-      signal: Sum of squares of the float values.
-      noise: Sum of squares of TFLM's deviation from them.
-      own_noise: Sum of squares of the deviation that this tensor's int8 alone makes.
+        name: Of the activation.
+        scale: Quantization of the tensor.
+        zero_point: Likewise.
+        floor: Least representable value.
+        ceiling: Largest representable value.
+        low: Least float value seen.
+        high: Largest float value seen.
+        count: Values compared.
+        outside: Float values that are not representable.
+        signal: Sum of squares of the float values.
+        noise: Sum of squares of TFLM's deviation from them.
+        own_noise: Sum of squares of the deviation that this tensor's int8 alone makes.
     """
 
     name: str
@@ -120,16 +121,16 @@ class Inspector:
     ```
 
     Args:
-      tflite: The portable `.tflite`.
-      folded: The float model that it was made from.
+        tflite: The portable `.tflite`.
+        folded: The float model that it was made from.
 
     Attributes:
-      fidelity: `Fidelity` of each activation by name, in the order of computation.
-      length: Tokens of the graph's input.
+        fidelity: `Fidelity` of each activation by name, in the order of computation.
+        length: Tokens of the graph's input.
 
     Raises:
-      NotEmbBertError: `tflite` is another graph.
-      FlatbufferError: It is no readable `.tflite`.
+        NotEmbBertError: `tflite` is another graph.
+        FlatbufferError: It is no readable `.tflite`.
     """
 
     def __init__(self, tflite: bytes, folded: folding.FoldedModel):
@@ -213,29 +214,29 @@ def rank_layers(fidelity: dict[str, Fidelity]) -> list[tuple[int, float, float]]
 
 
 def inspect(
-    run_path: str | pathlib.Path,
-    tflite_path: str | pathlib.Path,
-    data: str | pathlib.Path,
+    run_path: PathLike,
+    tflite_path: PathLike,
+    data: PathLike,
     limit: int = 32,
     seed: int = 0,
 ) -> tuple[dict[str, Fidelity], str]:
     """Compares a converted model with the run that it was made from.
 
     Args:
-      run_path: The run folder.
-      tflite_path: The portable `.tflite`, or its model folder.
-      data: CSV to draw texts from.
-      limit: Texts to run through both.
-      seed: Of the draw.
+        run_path: The run folder.
+        tflite_path: The portable `.tflite`, or its model folder.
+        data: CSV to draw texts from.
+        limit: Texts to run through both.
+        seed: Of the draw.
 
     Returns:
-      `Fidelity` by name of the activation, and a line that says what was compared.
+        `Fidelity` by name of the activation, and a line that says what was compared.
 
     Raises:
-      NotEmbBertError, FlatbufferError: The file is another graph, or no readable `.tflite`.
-      RunError: The run cannot be read, or the model was made from another one.
-      DataError: The CSV cannot be used.
-      FileError: The `.tflite` cannot be read.
+        NotEmbBertError, FlatbufferError: The file is another graph, or no readable `.tflite`.
+        RunError: The run cannot be read, or the model was made from another one.
+        DataError: The CSV cannot be used.
+        FileError: The `.tflite` cannot be read.
     """
     path = pathlib.Path(tflite_path)
     tflite = _read_tflite(path)
@@ -283,14 +284,14 @@ def float_model(run: Any, tflite: bytes) -> tuple[folding.FoldedModel, str]:
     """Returns the run's float weights from which a `.tflite` was rounded: fp32's or QAT's.
 
     Args:
-      run: From `load_run`.
-      tflite: The portable `.tflite`.
+        run: From `load_run`.
+        tflite: The portable `.tflite`.
 
     Returns:
-      The folded weights, and which they are: "fp32" or "quantization-aware fp32".
+        The folded weights, and which they are: "fp32" or "quantization-aware fp32".
 
     Raises:
-      RunError: The `.tflite` was made from another run.
+        RunError: The `.tflite` was made from another run.
     """
     token = recognize.extract(tflite).token
     for model, name in ((run.model, "fp32"), (run.qat_model, "quantization-aware fp32")):
@@ -308,11 +309,11 @@ def _split(name: str) -> tuple[str, int]:
     return kind, int(name[len(kind) :] or -1)
 
 
-def write_csv(fidelity: dict[str, Fidelity], path: str | pathlib.Path) -> None:
+def write_csv(fidelity: dict[str, Fidelity], path: PathLike) -> None:
     """Writes one row a tensor, worst SNR first.
 
     Raises:
-      FileError: The file cannot be written.
+        FileError: The file cannot be written.
     """
     ranked = sorted(fidelity.values(), key=lambda f: f.snr_db)
 
@@ -338,16 +339,16 @@ def _layer(name: str) -> int:
     return number - 1 if kind == "x" else number
 
 
-def write_png(fidelity: dict[str, Fidelity], path: str | pathlib.Path, title: str) -> None:
+def write_png(fidelity: dict[str, Fidelity], path: PathLike, title: str) -> None:
     """Writes a picture: SNR by kind and layer, and both rankings.
 
     Args:
-      fidelity: By name.
-      path: The PNG.
-      title: Heading.
+        fidelity: By name.
+        path: The PNG.
+        title: Heading.
 
     Raises:
-      FileError: The file cannot be written.
+        FileError: The file cannot be written.
     """
     from matplotlib.backends import backend_agg
     from matplotlib.figure import Figure

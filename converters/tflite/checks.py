@@ -16,7 +16,7 @@ def check_full_int8(graph: graph_lib.Graph) -> None:
     """Raises unless every tensor is an integer.
 
     Raises:
-      UnsupportedGraphError: with the operator and the tensor.
+        UnsupportedGraphError: with the operator and the tensor.
     """
     for index, op in enumerate(graph.ops):
         for role, tensors in (("input", op.inputs), ("output", op.outputs)):
@@ -40,7 +40,7 @@ def check_builtin(graph: graph_lib.Graph) -> None:
     """Raises if the graph has an operator that is no builtin.
 
     Raises:
-      UnsupportedGraphError: with the operator's name.
+        UnsupportedGraphError: with the operator's name.
     """
     for index, op in enumerate(graph.ops):
         if op.kind == "CUSTOM" or op.kind.startswith("FLEX"):

@@ -31,6 +31,7 @@ from converters.tflite import reader
 from embbert_tf import errors
 from embbert_tf.data import files
 from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.data.files import PathLike
 from embbert_tf.model import special_tokens
 from embbert_tf.storage import run_folder
 
@@ -65,7 +66,7 @@ class ModelFolder:
     tokenizer_json: str = ""
 
     @classmethod
-    def load(cls, path: str | pathlib.Path) -> Self:
+    def load(cls, path: PathLike) -> Self:
         """Reads a model folder.
 
         Args:
@@ -134,7 +135,7 @@ class ModelFolder:
         """Returns the token ids of a text, without padding, at most `max_length`."""
         return tokenizer_lib.encode(self.tokenizer, text, text_pair, self.max_length)
 
-    def save(self, path: str | pathlib.Path) -> Self:
+    def save(self, path: PathLike) -> Self:
         """Writes the model folder.
 
         Each file is put in place in one step, `model.json` last; until then the folder holds no
@@ -207,7 +208,7 @@ def _refuse_unless(same: bool, path: pathlib.Path, what: str) -> None:
         )
 
 
-def read_labels(path: str | pathlib.Path) -> list[str]:
+def read_labels(path: PathLike) -> list[str]:
     """Reads one label a line from a file that people may have written.
 
     Returns:
@@ -232,7 +233,7 @@ def read_labels(path: str | pathlib.Path) -> list[str]:
     return labels
 
 
-def load(path: str | pathlib.Path) -> ModelFolder:
+def load(path: PathLike) -> ModelFolder:
     """Reads a model folder; as `ModelFolder.load`."""
     return ModelFolder.load(path)
 

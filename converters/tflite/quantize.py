@@ -27,12 +27,12 @@ def activation(low: float, high: float, symmetric: bool = False) -> Quantization
     """Returns int8 parameters that cover [low, high] and represent 0 exactly.
 
     Args:
-      low: Least value, of any sign.
-      high: Largest value.
-      symmetric: Zero point 0; the range grows to both sides alike.
+        low: Least value, of any sign.
+        high: Largest value.
+        symmetric: Zero point 0; the range grows to both sides alike.
 
     Raises:
-      RangeError: Not a finite range.
+        RangeError: Not a finite range.
     """
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise RangeError(f"[{low}, {high}] is no finite range")
@@ -47,11 +47,11 @@ def weights(values: np.ndarray, axis: int | None = None) -> tuple[np.ndarray, fl
     """Quantizes weights symmetrically to -127..127.
 
     Args:
-      values: Float weights.
-      axis: Channel axis for one scale a channel, None for one in all.
+        values: Float weights.
+        axis: Channel axis for one scale a channel, None for one in all.
 
     Returns:
-      int8 values and the scale: a float, or float32 of the length of `axis`.
+        int8 values and the scale: a float, or float32 of the length of `axis`.
     """
     if axis is None:
         scale = float(np.float32(max(np.abs(values).max(), 1e-9) / 127))
@@ -68,8 +68,8 @@ def weight_snr(values: np.ndarray, axis: int | None = None) -> float:
     """Returns how far quantization's noise lies below the weights, in dB.
 
     Args:
-      values: Float weights.
-      axis: As for `weights`.
+        values: Float weights.
+        axis: As for `weights`.
     """
     values = np.asarray(values, np.float64)
     quantized, scale = weights(values, axis)

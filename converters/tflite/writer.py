@@ -1,5 +1,8 @@
 """Writes a `Graph` as a `.tflite`."""
 
+from collections.abc import Callable
+from typing import Any
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -18,13 +21,13 @@ class _Writer:
         self.builder = flatbuffers.Builder(1 << 16)
         self.stored: dict[tuple, int] = {}
 
-    def vector(self, values, kind: str, alignment: int = 4) -> int:
+    def vector(self, values: Any, kind: str) -> int:
         array = np.ascontiguousarray(values, dtype=kind)
         return self.once(
             ("vector", kind, array.tobytes()), lambda: self.builder.CreateNumpyVector(array)
         )
 
-    def once(self, key: tuple, build) -> int:
+    def once(self, key: tuple, build: Callable[[], int]) -> int:
         if key not in self.stored:
             self.stored[key] = build()
         return self.stored[key]
@@ -51,7 +54,7 @@ class _Writer:
         zero = np.broadcast_to(zero, scale.shape)
         axis = tensor.axis if scale.size > 1 else 0
 
-        def build():
+        def build() -> int:
             scale_vector = self.vector(scale, "<f4")
             zero_vector = self.vector(zero, "<i8")
             schema.QuantizationParametersStart(self.builder)
@@ -82,47 +85,18 @@ class _Writer:
     def run(self) -> bytes:
         graph, builder = self.graph, self.builder
         tensors = graph.ordered_tensors()
-        index_of = {id(tensor): index for index, tensor in enumerate(tensors)}
         # Constants first: they come to lie at the end of the file, largest alignment together.
-        contents: dict[bytes, int] = {}
-        for tensor in tensors:
-            if tensor.data is not None:
-                contents.setdefault(np.ascontiguousarray(tensor.data).tobytes(), len(contents) + 1)
-        for data in graph.metadata.values():
-            contents.setdefault(data, len(contents) + 1)
+        contents = self.contents(tensors)
         buffers = [self.buffer(data) for data in contents]
         schema.BufferStart(builder)
         buffers.insert(0, schema.BufferEnd(builder))
         buffers_vector = self.offsets(buffers)
-
-        records = [self.tensor(tensor, contents) for tensor in tensors]
-        tensors_vector = self.offsets(records)
-
         codes: dict[tuple, int] = {}
         for op in graph.ops:
             codes.setdefault((op.kind, op.custom_code, op.version), len(codes))
-        operators = [self.operator(op, index_of, codes) for op in graph.ops]
-        operators_vector = self.offsets(operators)
-        inputs = self.vector([index_of[id(t)] for t in graph.inputs], "<i4")
-        outputs = self.vector([index_of[id(t)] for t in graph.outputs], "<i4")
-        schema.SubGraphStart(builder)
-        schema.SubGraphAddTensors(builder, tensors_vector)
-        schema.SubGraphAddInputs(builder, inputs)
-        schema.SubGraphAddOutputs(builder, outputs)
-        schema.SubGraphAddOperators(builder, operators_vector)
-        subgraphs_vector = self.offsets([schema.SubGraphEnd(builder)])
-
+        subgraphs_vector = self.offsets([self.subgraph(tensors, contents, codes)])
         codes_vector = self.offsets([self.operator_code(*code) for code in codes])
-        metadata_vector = 0
-        if graph.metadata:
-            entries = []
-            for name, data in graph.metadata.items():
-                text = builder.CreateString(name)
-                schema.MetadataStart(builder)
-                schema.MetadataAddName(builder, text)
-                schema.MetadataAddBuffer(builder, contents[data])
-                entries.append(schema.MetadataEnd(builder))
-            metadata_vector = self.offsets(entries)
+        metadata_vector = self.metadata(contents)
         schema.ModelStart(builder)
         schema.ModelAddVersion(builder, _SCHEMA_VERSION)
         schema.ModelAddOperatorCodes(builder, codes_vector)
@@ -132,6 +106,45 @@ class _Writer:
             schema.ModelAddMetadata(builder, metadata_vector)
         builder.Finish(schema.ModelEnd(builder), file_identifier=graph_lib.FILE_IDENTIFIER)
         return bytes(builder.Output())
+
+    def contents(self, tensors: list[graph_lib.Tensor]) -> dict[bytes, int]:
+        """Number of the buffer of each constant and each piece of metadata; 0 is the empty one."""
+        result: dict[bytes, int] = {}
+        for tensor in tensors:
+            if tensor.data is not None:
+                result.setdefault(np.ascontiguousarray(tensor.data).tobytes(), len(result) + 1)
+        for data in self.graph.metadata.values():
+            result.setdefault(data, len(result) + 1)
+        return result
+
+    def subgraph(
+        self,
+        tensors: list[graph_lib.Tensor],
+        contents: dict[bytes, int],
+        codes: dict[tuple, int],
+    ) -> int:
+        graph, builder = self.graph, self.builder
+        index_of = {id(tensor): index for index, tensor in enumerate(tensors)}
+        tensors_vector = self.offsets([self.tensor(tensor, contents) for tensor in tensors])
+        operators_vector = self.offsets([self.operator(op, index_of, codes) for op in graph.ops])
+        inputs = self.vector([index_of[id(t)] for t in graph.inputs], "<i4")
+        outputs = self.vector([index_of[id(t)] for t in graph.outputs], "<i4")
+        schema.SubGraphStart(builder)
+        schema.SubGraphAddTensors(builder, tensors_vector)
+        schema.SubGraphAddInputs(builder, inputs)
+        schema.SubGraphAddOutputs(builder, outputs)
+        schema.SubGraphAddOperators(builder, operators_vector)
+        return schema.SubGraphEnd(builder)
+
+    def metadata(self, contents: dict[bytes, int]) -> int:
+        builder, entries = self.builder, []
+        for name, data in self.graph.metadata.items():
+            text = builder.CreateString(name)
+            schema.MetadataStart(builder)
+            schema.MetadataAddName(builder, text)
+            schema.MetadataAddBuffer(builder, contents[data])
+            entries.append(schema.MetadataEnd(builder))
+        return self.offsets(entries) if entries else 0
 
     def tensor(self, tensor: graph_lib.Tensor, contents: dict[bytes, int]) -> int:
         builder = self.builder
@@ -199,8 +212,16 @@ class _Writer:
 def write(graph: graph_lib.Graph) -> bytes:
     """Writes `graph` as a `.tflite` with one subgraph.
 
+    Example:
+    ```text
+    pathlib.Path("model.tflite").write_bytes(write(graph))
+    ```
+
+    Args:
+        graph: Operators in the order in which they run; every tensor has a static shape.
+
     Raises:
-      ValueError: The graph came from a file with several subgraphs, which would be lost.
+        ValueError: The graph came from a file with several subgraphs, which would be lost.
     """
     if graph.other_subgraphs:
         raise ValueError("the graph has further subgraphs, which this writer would drop")

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import joblib
 import numpy as np
@@ -26,7 +27,7 @@ class Runner:
       pair: Whether it takes segment ids as a second input.
     """
 
-    def __init__(self, tflite: bytes, max_length: int, pair: bool):
+    def __init__(self, tflite: bytes, max_length: int, pair: bool) -> None:
         self._interpreter = runtime.Interpreter.from_bytes(tflite, arena_size=_ARENA_BYTES)
         self._length, self._pair = max_length, pair
 
@@ -50,11 +51,11 @@ class Progress:
       period: Seconds from one line to the next.
     """
 
-    def __init__(self, what: str, total: int, period: float = 10.0):
+    def __init__(self, what: str, total: int, period: float = 10.0) -> None:
         self._what, self._total, self._period = what, total, period
         self._start = self._last = time.monotonic()
 
-    def __call__(self, done: int):
+    def __call__(self, done: int) -> None:
         """Notes that `done` rows are finished."""
         now = time.monotonic()
         if now - self._last < self._period or done >= self._total:
@@ -69,7 +70,7 @@ class Progress:
 
 
 @functools.lru_cache(maxsize=1)
-def _made(make: Callable, arguments: tuple):
+def _made(make: Callable, arguments: tuple) -> Any:
     return make(*arguments)
 
 

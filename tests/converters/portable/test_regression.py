@@ -2,7 +2,8 @@
 
 The figures are in `memory_figures.json`, in bytes on a 64-bit host; those of a model in `zoo/` are
 in its folder's `zoo.json`. After a change that is meant, `UPDATE_FIGURES=1 pytest
-tests/converters/portable/test_regression.py` records the former anew, `converters.zoo.add` the latter.
+tests/converters/portable/test_regression.py` records the former anew, `converters.zoo.add` the
+latter.
 """
 
 import json
