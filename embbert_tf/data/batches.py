@@ -80,7 +80,9 @@ def dataset(
     return _generated(generate, signature, -(-len(sequences) // batch_size))
 
 
-def _generated(generate: Callable[[], Iterator], signature, count: int) -> tf.data.Dataset:
+def _generated(
+    generate: Callable[[], Iterator], signature: tuple[tf.TensorSpec, ...], count: int
+) -> tf.data.Dataset:
     """Returns a dataset of `count` batches, made while others are in use."""
     data = tf.data.Dataset.from_generator(generate, output_signature=signature)
     data = data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)

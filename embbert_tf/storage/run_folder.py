@@ -86,7 +86,8 @@ def load_run(path: PathLike) -> Run:
     settings = read_settings(path)
     if settings.get("task") not in TASKS or "pair" not in settings:
         raise errors.RunError(
-            f"{path / CONFIG}: not that of a run, but of a {settings.get('task', 'thing unknown')}; "
+            f"{path / CONFIG}: not that of a run, but of a "
+            f"{settings.get('task', 'thing unknown')}; "
             "`python -m embbert_tf.train --init=FOLDER` makes a run of a backbone"
         )
     if not is_trained(path):

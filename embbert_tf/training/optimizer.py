@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
@@ -31,7 +32,7 @@ class AdamW(keras.optimizers.AdamW):
             `clipnorm` alone.
     """
 
-    def __init__(self, *args, ema: float = 0.0, **kwargs):
+    def __init__(self, *args: Any, ema: float = 0.0, **kwargs: Any):
         super().__init__(*args, use_ema=ema > 0, ema_momentum=ema, **kwargs)
         if self.amsgrad or self.clipvalue is not None or self.global_clipnorm is not None:
             raise ValueError("this AdamW has neither amsgrad, clipvalue nor global_clipnorm")
@@ -41,7 +42,7 @@ class AdamW(keras.optimizers.AdamW):
         grads_and_vars: Iterable[tuple[tf.Tensor | tf.IndexedSlices | None, tf.Variable]],
         name: str | None = None,
         skip_gradients_aggregation: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> tf.Variable:
         """Takes one step.
 
@@ -91,7 +92,7 @@ class AdamW(keras.optimizers.AdamW):
                 average.assign_add((variable - average) * (1.0 - kept))
         return self.iterations.assign_add(1)
 
-    def _clipped(self, grads_and_vars) -> list[tf.Tensor]:
+    def _clipped(self, grads_and_vars: Sequence[tuple]) -> list[tf.Tensor]:
         """Returns dense gradients, each of a norm of `clipnorm` at most."""
         gradients = [gradient for gradient, _ in grads_and_vars]
         # Rows of a table that were looked up twice count twice here, as in Keras.
@@ -103,7 +104,7 @@ class AdamW(keras.optimizers.AdamW):
         factors = tf.unstack(self.clipnorm / tf.maximum(norms, self.clipnorm))
         return [gradient * factor for gradient, factor in zip(dense, factors, strict=True)]
 
-    def finalize_variable_values(self, var_list) -> None:
+    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
         """Leaves the weights alone: `fit` ends after each epoch, and training goes on from them."""
 
     def get_config(self) -> dict:

@@ -306,7 +306,7 @@ def files() -> dict[str, str]:
     }
 
 
-def main():
+def main() -> None:
     """Writes both files."""
     for name, text in files().items():
         path = pathlib.Path(__file__).with_name(name)
