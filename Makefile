@@ -1,7 +1,8 @@
 # EmbBERT from text to a Cortex-M.
 #
 #   make demo                                      the whole pipeline on examples/voice_commands
-#   make demo TRAIN=a.csv TEST=b.csv NAME=x        the same on your own CSV (text,label)
+#   make demo TRAIN=a.csv TEST=b.csv NAME=x        the same on your own CSV (text,label); with
+#                                                  TASK=regression, the label is a score
 #   make test                                      every test
 #
 # All of them set up what is missing first: .venv, the package in it, Debian's Arm toolchain and
@@ -22,6 +23,10 @@ DEBIAN_TEST := clang libclang-rt-dev clang-format clang-tidy bazel-bootstrap
 
 help:
 	@echo 'make demo [TRAIN=a.csv TEST=b.csv NAME=x]   train, quantize, convert, run on a board'
+	@echo '          [VALID=c.csv]                     validation rows; else a tenth of TRAIN'
+	@echo '          [TASK=regression]                 the label is a score, not a class'
+	@echo '          [INIT=zoo/backbone]               run to start from; INIT= for random weights'
+	@echo '          [FLAGS="--target=mps3-an547 --train_flags=--epochs=5"]   of converters.pipeline'
 	@echo 'make test                                  every test'
 	@echo 'make lint                                  style, types, directions of imports'
 	@echo 'make setup                                 only set up'
@@ -72,21 +77,29 @@ install = if [ -n "$1" ]; then \
 
 # ---- Work ---------------------------------------------------------------------------------------
 
-NAME ?= $(if $(TRAIN),own,voice_commands)
-TRAIN ?=
-TEST ?=
-VALID ?=
+ifeq ($(value TRAIN),)
+  override TRAIN := examples/voice_commands/train.csv
+  override TEST := $(or $(value TEST),examples/voice_commands/test.csv)
+  NAME ?= voice_commands
+endif
+NAME ?= own
 FLAGS ?=
+# They go through the environment: no character of them is the shell's or make's.
+override TRAIN := $(value TRAIN)
+override TEST := $(value TEST)
+override VALID := $(value VALID)
+override NAME := $(value NAME)
+override TASK := $(value TASK)
+override INIT := $(if $(filter undefined,$(origin INIT)),unset,$(value INIT))
+export TRAIN TEST VALID NAME TASK INIT
 demo: setup
-	@if [ -n "$(TRAIN)" ] && [ -z "$(TEST)" ]; then \
-	  echo "make demo: TRAIN= needs TEST= beside it" >&2; exit 2; fi
-	@$(PYTHON) -m converters.pipeline --name=$(NAME) \
-	  --train=$(or $(TRAIN),examples/voice_commands/train.csv) \
-	  --test=$(or $(TEST),examples/voice_commands/test.csv) \
-	  $(if $(VALID),--valid=$(VALID)) $(FLAGS)
+	@if [ -z "$$TEST" ]; then echo "make demo: TRAIN= needs TEST= beside it" >&2; exit 2; fi
+	@set -- --name="$$NAME" --train="$$TRAIN" --test="$$TEST"; \
+	if [ -n "$$VALID" ]; then set -- "$$@" --valid="$$VALID"; fi; \
+	if [ -n "$$TASK" ]; then set -- "$$@" --task="$$TASK"; fi; \
+	if [ "$$INIT" != unset ]; then set -- "$$@" --init="$$INIT"; fi; \
+	$(PYTHON) -m converters.pipeline "$$@" $(FLAGS)
 
-# In as many processes as there are processors, to four. Line coverage of the library folders is
-# measured along the way.
 test: setup-debian-test .venv/stamp lint
 	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90

@@ -52,7 +52,10 @@ class TrainOptions:
         "with the same task and labels, the head too.",
     )
     epochs: int = option(
-        0, "Epochs at most; 0: as many as make 2,500 steps, within 6..40.", minimum=0
+        0,
+        "Epochs at most; 0: as many as make 2,500 steps, within 6..40, or with `init` 1,000, "
+        "within 3..40.",
+        minimum=0,
     )
     patience: int = option(10, "Stop after this many epochs without improvement.", minimum=1)
     keep: str = option(

@@ -94,7 +94,7 @@ def random_model(
         embed_bias=rng.integers(-2000, 2000, (2, d)).astype(np.int32),
         blocks=tuple(block(k if i < blocks - 1 else 1) for i in range(blocks)),
         head_w=weights(labels, d),
-        head_w_scale=0.01,
+        head_w_scale=logits_scale / 5,
         head_bias=rng.integers(-2000, 2000, labels).astype(np.int32),
         logits_scale=logits_scale,
         logits_zero=4,
