@@ -100,6 +100,8 @@ demo: setup
 	if [ "$$INIT" != unset ]; then set -- "$$@" --init="$$INIT"; fi; \
 	$(PYTHON) -m converters.pipeline "$$@" $(FLAGS)
 
+# In as many processes as there are processors, to four. Line coverage of the library folders is
+# measured along the way.
 test: setup-debian-test .venv/stamp lint
 	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90
