@@ -64,11 +64,11 @@ class Progress(keras.callbacks.Callback):
         self._label, self._steps = label, steps
         self._last = self._start = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
         self._last = self._start = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Prints when the last line is ten seconds old.
 
         Raises:
@@ -115,26 +115,48 @@ class _Course:
             self.weights = weights
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        epochs: Epochs at most.
+        batch_size: Texts a step.
+        learning_rate: Peak of the schedule.
+        weight_decay: AdamW's.
+        label_smoothing: Share of the target spread over all classes.
+        token_dropout: Share of training tokens that are replaced.
+        vocab_size: Of the tokens that replace others.
+        patience: Epochs without improvement before it stops, where the best epoch is kept.
+        seed: Of the order of texts.
+        ema: Decay of the weights' exponential moving average; 0 keeps the weights themselves.
+            With it, the averages are measured and kept.
+        keep: Which epoch's weights stay, "best" (of the validation rows) or "last".
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    label_smoothing: float = 0.0
+    token_dropout: float = 0.0
+    vocab_size: int = 0
+    patience: int = 3
+    seed: int = 0
+    ema: float = 0.0
+    keep: str = "best"
+
+
 def fit(
     model: keras.Model,
     train: tuple[list[list[int]], np.ndarray],
     valid: tuple[list[list[int]], np.ndarray],
+    settings: Settings,
     *,
     checkpoint: pathlib.Path,
     label: str,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
     labels: Sequence[str],
-    label_smoothing: float = 0.0,
-    token_dropout: float = 0.0,
-    vocab_size: int = 0,
-    patience: int = 3,
-    seed: int = 0,
-    ema: float = 0.0,
     teaching: distillation.Teaching | None = None,
-    keep: str = "best",
 ) -> list[dict[str, Any]]:
     """Trains with AdamW and leaves the best or the last epoch's weights in the model.
 
@@ -146,61 +168,36 @@ def fit(
         train: Token ids and targets (class indices, or scores if there are no `labels`; -1 or NaN
             where only `teaching` has something to say).
         valid: The same, to choose the best epoch and to stop early.
+        settings: How to train.
         checkpoint: File to resume from.
         label: What is trained, for the progress lines.
-        epochs: Epochs at most.
-        batch_size: Texts a step.
-        learning_rate: Peak of the schedule.
-        weight_decay: AdamW's.
         labels: Class names; empty for a regression.
-        label_smoothing: Share of the target spread over all classes.
-        token_dropout: Share of training tokens that are replaced.
-        vocab_size: Of the tokens that replace others.
-        patience: Epochs without improvement before it stops, where the best epoch is kept.
-        seed: Of the order of texts.
-        ema: Decay of the weights' exponential moving average; 0 keeps the weights themselves.
-            With it, the averages are measured and kept.
         teaching: A teacher's opinion of each training text, or None.
-        keep: Which epoch's weights stay, "best" (of `valid`) or "last".
 
     Returns:
         History: a dictionary an epoch.
 
     Raises:
         DivergenceError: The loss is not finite any more.
-        FileError: The checkpoint cannot be written.
+        FileError: The checkpoint cannot be read or written.
     """
-    steps = -(-len(train[0]) // batch_size)
-    tokens = sum(map(len, train[0]))
-    optimizer = _optimizer(learning_rate, epochs * steps, weight_decay, ema)
-    loss, goals = _objective(train[1], labels, label_smoothing, teaching)
-    at_once = min(max(_TOKENS_AT_ONCE * steps // tokens, 1), steps, _MOST_STEPS_AT_ONCE)
-    model.compile(optimizer=optimizer, loss=loss, steps_per_execution=at_once)
-    optimizer.build(model.trainable_variables)
-
+    loss, goals = _objective(train[1], labels, settings.label_smoothing, teaching)
+    optimizer = _compile(model, loss, train[0], settings)
     course = _Course(model.get_weights())
     if checkpoint.exists():
         weights, state = checkpoint_lib.load_state(checkpoint, model, optimizer)
         course = _Course(weights, state["best"], state["history"])
         print(f"{label}: resuming after epoch {len(course.history)}", flush=True)
-    for epoch in range(len(course.history), epochs):
-        if keep == "best" and stalled(course.history, patience):
+    for epoch in range(len(course.history), settings.epochs):
+        if settings.keep == "best" and stalled(course.history, settings.patience):
             break
-        data = batches.dataset(
-            train[0], goals, batch_size, (seed, epoch), token_dropout, vocab_size
-        )
-        start = time.monotonic()
-        progress = Progress(f"{label}: epoch {epoch + 1}", steps)
-        result = model.fit(data, epochs=1, verbose=0, callbacks=[progress])
-        seconds = time.monotonic() - start
+        mean_loss, speed = _epoch(model, train[0], goals, settings, epoch, label)
         with optimizer.averaged(model.trainable_variables):
             name, score = _score(batches.predict(model, valid[0]), valid[1], labels)
-            course.add(result.history["loss"][0], score, model.get_weights(), keep)
-        last = course.history[-1]
+            course.add(mean_loss, score, model.get_weights(), settings.keep)
         print(
-            f"{label}: epoch {epoch + 1}/{epochs}  loss {last['loss']:.4f}  "
-            f"validation {name} {score:.4f}{' *' if last['best'] else ''}  {seconds:.0f} s, "
-            f"{tokens / seconds:.0f} tokens/s",
+            f"{label}: epoch {epoch + 1}/{settings.epochs}  loss {mean_loss:.4f}  validation "
+            f"{name} {score:.4f}{' *' if course.history[-1]['best'] else ''}  {speed}",
             flush=True,
         )
         state = {"history": course.history, "best": course.score}
@@ -209,16 +206,49 @@ def fit(
     return course.history
 
 
-def _optimizer(
-    learning_rate: float, steps: int, weight_decay: float, ema: float
+def _compile(
+    model: keras.Model, loss: Callable, sequences: list[list[int]], settings: Settings
 ) -> optimizer_lib.AdamW:
-    """Returns the optimizer of a training of so many steps."""
+    """Compiles the model to train on these texts; returns its optimizer."""
+    steps = -(-len(sequences) // settings.batch_size)
     optimizer = optimizer_lib.AdamW(
-        WarmupCosine(learning_rate, steps), weight_decay=weight_decay, clipnorm=1.0, ema=ema
+        WarmupCosine(settings.learning_rate, settings.epochs * steps),
+        weight_decay=settings.weight_decay,
+        clipnorm=1.0,
+        ema=settings.ema,
     )
     # Biases, gains and factors are few and have no size to shrink.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gain", "lambda"])
+    tokens = sum(map(len, sequences))
+    at_once = min(max(_TOKENS_AT_ONCE * steps // tokens, 1), steps, _MOST_STEPS_AT_ONCE)
+    model.compile(optimizer=optimizer, loss=loss, steps_per_execution=at_once)
+    optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _epoch(
+    model: keras.Model,
+    sequences: list[list[int]],
+    goals: np.ndarray,
+    settings: Settings,
+    epoch: int,
+    label: str,
+) -> tuple[float, str]:
+    """Trains for one epoch; returns its mean loss, and its speed for the progress line."""
+    data = batches.dataset(
+        sequences,
+        goals,
+        settings.batch_size,
+        (settings.seed, epoch),
+        settings.token_dropout,
+        settings.vocab_size,
+    )
+    progress = Progress(f"{label}: epoch {epoch + 1}", -(-len(sequences) // settings.batch_size))
+    start = time.monotonic()
+    result = model.fit(data, epochs=1, verbose=0, callbacks=[progress])
+    seconds = time.monotonic() - start
+    tokens = sum(map(len, sequences))
+    return result.history["loss"][0], f"{seconds:.0f} s, {tokens / seconds:.0f} tokens/s"
 
 
 def _objective(

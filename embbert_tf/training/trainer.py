@@ -397,22 +397,24 @@ def _fit(
         model,
         train,
         valid,
+        fit.Settings(
+            epochs=options.epochs
+            or default_epochs(len(lengths), options.batch_size, bool(options.init)),
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            label_smoothing=options.label_smoothing,
+            token_dropout=options.token_dropout,
+            vocab_size=model.config.vocab_size,
+            patience=options.patience,
+            seed=options.seed,
+            ema=options.ema,
+            keep=options.keep,
+        ),
         checkpoint=path / CHECKPOINT,
         label="train",
-        epochs=options.epochs
-        or default_epochs(len(lengths), options.batch_size, bool(options.init)),
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
         labels=data.labels,
-        label_smoothing=options.label_smoothing,
-        token_dropout=options.token_dropout,
-        vocab_size=model.config.vocab_size,
-        patience=options.patience,
-        seed=options.seed,
-        ema=options.ema,
         teaching=teaching,
-        keep=options.keep,
     )
     return history, valid[0]
 

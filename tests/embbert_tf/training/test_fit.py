@@ -1,13 +1,15 @@
 """The loop: averaged weights, which epoch stays, and how a training resumes."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from embbert_tf import errors
 from embbert_tf.data import batches
 from embbert_tf.model.classifier import EmbBertClassifier
 from embbert_tf.model.config import PRESETS
-from embbert_tf.training import distillation, fit, optimizer
+from embbert_tf.training import checkpoint, distillation, fit, optimizer
 
 LABELS = ["ask", "off", "on"]
 
@@ -40,12 +42,64 @@ def test_decay_and_gradient_are_those_of_adamw():
     assert restored.use_ema and restored.ema_momentum == 0.5
 
 
+def test_steps_are_those_of_keras():
+    # The same numbers as Keras's own optimizer, of dense gradients and of looked-up rows.
+    rng = np.random.default_rng(1)
+    table, matrix = (rng.normal(size=shape).astype(np.float32) for shape in ((6, 3), (3, 2)))
+    options = {"learning_rate": fit.WarmupCosine(0.05, 8), "weight_decay": 0.1, "clipnorm": 1.0}
+    results = []
+    for kind in (keras.optimizers.AdamW, optimizer.AdamW):
+        weights = [tf.Variable(table, name="table"), tf.Variable(matrix, name="bias")]
+        adam = kind(**options)
+        adam.exclude_from_weight_decay(var_names=["bias"])
+        for step in range(8):
+            with tf.GradientTape() as tape:
+                rows = tf.gather(weights[0], [step % 6, 2, 2, 5])
+                loss = tf.reduce_sum(tf.square(rows @ weights[1])) * 10.0 ** (step - 4)
+            adam.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        results.append([weight.numpy() for weight in weights])
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(results[0][0] - table).max() > 0.1
+
+
+def test_other_ways_to_clip_are_refused():
+    for named in ({"clipvalue": 1.0}, {"global_clipnorm": 1.0}, {"amsgrad": True}):
+        with pytest.raises(ValueError, match="neither amsgrad"):
+            optimizer.AdamW(0.1, **named)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
+    model = EmbBertClassifier(PRESETS["test"], 3)
+    model.head.set_weights([np.full((16, 3), np.nan, np.float32), np.zeros(3, np.float32)])
+    data = [[2, 7, 9]] * 8, np.zeros(8, np.int64)
+    settings = fit.Settings(epochs=2, batch_size=4, learning_rate=1e-3, weight_decay=0.0)
+    with pytest.raises(fit.DivergenceError, match=r"t: epoch 1: .* at step 2 of 2; .*learning"):
+        fit.fit(model, data, data, settings, checkpoint=tmp_path / "a", label="t", labels=LABELS)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no archive", None])
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, content):
+    path = tmp_path / "a.npz"
+    if content is None:
+        np.savez(path, m0=np.zeros(2))
+    else:
+        path.write_bytes(content)
+    model = EmbBertClassifier(PRESETS["test"], 3)
+    before = model.get_weights()
+    with pytest.raises(errors.FileError, match="delete it to start the training anew"):
+        checkpoint.load_state(path, model, optimizer.AdamW(0.1))
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_no_tuner_holds_up_the_end_of_an_epoch():
     made = batches.dataset([[2, 7]] * 4, np.arange(4), 2, (0, 0))
     assert made.options().autotune.enabled is False
 
 
-def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0, patience=4):
+def _small_fit(path, epochs_before_the_kill=None, keep="best", shift=0, patience=4):
     keras.utils.set_random_seed(3)
     config = PRESETS["test"]
     model = EmbBertClassifier({**config.to_dict(), "dropout": 0.0}, 3, dropout=0.0)
@@ -63,11 +117,14 @@ def _small_fit(checkpoint, epochs_before_the_kill=None, keep="best", shift=0, pa
 
     batches.dataset = dataset
     try:
+        settings = fit.Settings(
+            epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.05, token_dropout=0.1,
+            vocab_size=256, ema=0.9, patience=patience, keep=keep,
+        )  # fmt: skip
         history = fit.fit(
-            model, (ids, targets), (ids[:50], (targets[:50] + shift) % 3), checkpoint=checkpoint,
-            label="t", epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.05,
-            labels=LABELS, token_dropout=0.1, vocab_size=256, ema=0.9, patience=patience,
-            teaching=distillation.Teaching(taught, 0.5, 2.0), keep=keep,
+            model, (ids, targets), (ids[:50], (targets[:50] + shift) % 3), settings,
+            checkpoint=path, label="t", labels=LABELS,
+            teaching=distillation.Teaching(taught, 0.5, 2.0),
         )  # fmt: skip
     except InterruptedError:
         return None
