@@ -13,6 +13,7 @@ import pytest
 from converters.kernels import params as params_lib
 from converters.kernels.params import ModelParams
 from converters.kernels.reference import Reference
+from tests.support.boards import board
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "tflm_app" / "embbert"
@@ -66,21 +67,13 @@ def build(target: str, folder: pathlib.Path, extra: tuple[str, ...] = (), compil
         files.append(BOARDS / "host" / "platform_host.c")
         flags = [*flags, "-D_POSIX_C_SOURCE=200809L"]
     else:
-        files += sorted((BOARDS / "common").glob("*.c"))
-        script = folder / f"{target}.ld"
-        script.write_text(
-            "".join(
-                path.read_text(encoding="utf-8")
-                for path in (BOARDS / target / "memory.ld", BOARDS / "common" / "sections.ld")
-            ),
-            encoding="utf-8",
-        )
-        flags = [*flags, *BOARD_CFLAGS[target].split(), "-nostartfiles", "--specs=nano.specs"]
-        flags += [f"-I{BOARDS / target}", f"-I{BOARDS / 'common'}", f"-T{script}"]
+        flags = [*flags, *BOARD_CFLAGS[target].split(), *board(target).support]
     tag = "".join(c if c.isalnum() else "_" for c in "".join(extra))
     program = folder / f"kernels_test_{target}_{compiler}{tag}"
     command = [compiler, *flags, *extra, *map(str, files), "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT / "tflm_app"
+    )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
     return program
 

@@ -15,6 +15,7 @@ import tokenizers
 from converters.firmware import tokenizer_tables
 from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.model import special_tokens
+from tests.support import boards
 from tests.support import tokenizer_host as host
 
 MARKS = "\u0301\u0327\u0316\u0345\u20dd\u0903\u302e\U0001d165\u1b44\ufe0f\u200d\u200b\u00ad"
@@ -106,29 +107,27 @@ def test_golden_in_c(compiler, golden, tmp_path):
         assert ids == case["ids"], case["name"]
 
 
-@pytest.mark.parametrize(
-    ("board", "cpu"),
-    [("mps2-an386", "-mcpu=cortex-m4 -mfloat-abi=soft"), ("mps3-an547", "-mcpu=cortex-m55")],
-)
-def test_golden_on_a_device(board, cpu, golden, tmp_path):
+@pytest.mark.parametrize("name", ["mps2-an385", "mps2-an386", "mps3-an547"])
+def test_golden_on_a_device(name, golden, tmp_path):
     if shutil.which("qemu-system-arm") is None or shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("qemu-system-arm or arm-none-eabi-gcc is not installed")
-    boards = host.FIRMWARE / "boards"
+    target = boards.board(name)
     program = tmp_path / "encode.elf"
-    common = [
-        boards / "common" / name
-        for name in ("platform_cortexm.c", "semihosting.c", "startup.c", "uart_cmsdk.c")
-    ]
-    command = ["arm-none-eabi-gcc", *host.WARNINGS, *cpu.split(), "-mthumb", "-O2"]
-    command += [f'-DTABLES_FILE="{golden.tables}"', f"-I{boards / board}", "-nostartfiles"]
-    command += ["--specs=nano.specs", f"-Wl,-T,{boards / board / 'memory.ld'}"]
-    command += [f"-Wl,-T,{boards / 'common' / 'sections.ld'}", "-o", program, *common]
-    command += [host.INCLUDE, host.PROGRAMS / "tokenizer_encode_device.c", host.SOURCE]
-    subprocess.run(command, check=True)
+    tables = f'-DTABLES_FILE="{golden.tables}"'
+    files = (host.PROGRAMS / "tokenizer_encode_device.c", host.SOURCE)
+    target.build(program, tables, host.INCLUDE, *files, flags=("-O2",))
     cases, requests = golden_requests()
     (tmp_path / "records").write_bytes(b"".join(requests))
     subprocess.run(
-        [boards / "emulate.sh", board, "900", program, "encode", "records", "answers"],
+        [
+            host.FIRMWARE / "boards/emulate.sh",
+            target.machine,
+            "900",
+            program,
+            "encode",
+            "records",
+            "answers",
+        ],
         cwd=tmp_path,
         check=True,
     )

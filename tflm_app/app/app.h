@@ -1,4 +1,4 @@
-// The application around the engine: one command a start, or a prompt.
+// What the commands of the application share: its state, and the table of commands.
 
 #ifndef EMBBERT_TFLM_APP_APP_APP_H_
 #define EMBBERT_TFLM_APP_APP_APP_H_
@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "embbert.h"
+#include "metrics.h"
 
 // Bytes of the one text buffer: command line, typed line, or the texts of a CSV row. The Makefile
 // sets it by target.
@@ -18,17 +19,45 @@
 // Longest typed line, its terminating zero included.
 #define PROMPT_LINE_BYTES (TEXT_BYTES < 2048 ? TEXT_BYTES : 2048)
 
+struct command;
+
 typedef struct {
   embbert_engine_t engine;
+  const struct command* commands;  // ends with one without a name
+  const char* build;               // what the program was made from
+  class_counts_t* class_counts;    // (labels of the model), for eval
   _Alignas(8) char text[TEXT_BYTES];
 } app_t;
 
-// Reads the command, opens the model image and does what the command says; returns the program's
+// A command: `words` are the lines behind its name, which lie in app->text. Returns the program's
 // exit status.
-int app_main(void);
+typedef struct command {
+  const char* name;
+  int (*run)(app_t* app, char* words);
+} command_t;
+
+// The commands, each in the file of its name.
+int command_run(app_t* app, char* words);
+int command_tokenize(app_t* app, char* words);
+int command_prompt(app_t* app, char* words);
+int command_bench(app_t* app, char* words);
+int command_eval(app_t* app, char* words);
+int command_info(app_t* app, char* words);
+int command_measure(app_t* app, char* words);
+
+// The command of that name, NULL when there is none.
+const command_t* app_find_command(const app_t* app, const char* name, size_t length);
 
 // Prints "embbert: <what>: <message>" as one line; returns 1, the exit status of a failure.
 int app_fail(const char* what, const char* message);
+
+// Cuts a line off `words`: returns it, zero terminated, and moves `words` behind it.
+char* app_next_word(char** words);
+
+// Copies a path out of the text buffer, which its file is about to fill. False when it is too long.
+bool app_keep_path(const char* path, char* copy, size_t capacity);
+
+bool app_is_blank(char c);
 
 // Finds "|||" between two texts. Returns false without one; else the first text's length, and the
 // second text, all without blanks around.
@@ -41,14 +70,5 @@ size_t app_whole_words(const char* text, size_t kept);
 
 // Prints a result: label and confidence, or the score of a regression.
 void app_print_answer(const app_t* app, const embbert_result_t* result);
-
-// Prints what is known of model, memory and build; then measured stack.
-void app_print_info(const app_t* app);
-
-// The commands; each returns the exit status.
-int command_prompt(app_t* app);
-int command_bench(app_t* app);
-// Classifies every row of a CSV file; with `logits_path` not NULL writes their int8 logits there.
-int command_eval(app_t* app, const char* path, const char* logits_path);
 
 #endif  // EMBBERT_TFLM_APP_APP_APP_H_

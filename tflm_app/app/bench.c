@@ -1,4 +1,5 @@
-// Instructions by number of tokens and by step, and by byte of text for the tokenizer.
+// What an inference costs by number of tokens and by step, and the tokenizer by byte of text: in
+// instructions, or what else the platform counts.
 
 #include <string.h>
 
@@ -6,14 +7,33 @@
 #include "app.h"
 #include "print.h"
 
-enum { kCount = 7 };
-static const int32_t kLengths[kCount] = {8, 12, 16, 32, 64, 128, 256};
+enum { kMostLengths = 8 };
 
-static const char kNoCounter[] = "nothing counts instructions on this target";
+// Numbers of tokens to measure, as many as the model takes, and the most that it takes.
+typedef struct {
+  int32_t n[kMostLengths];
+  size_t count;
+} lengths_t;
 
-// [CLS] and then ids spread over the vocabulary, the same on every run.
+static lengths_t lengths_of(const app_t* app) {
+  static const int32_t kLengths[kMostLengths - 1] = {8, 12, 16, 32, 64, 128, 256};
+  const int32_t most = app->engine.max_tokens;
+  lengths_t lengths = {.count = 0};
+  for (size_t i = 0; i < kMostLengths - 1 && kLengths[i] < most; i++) {
+    lengths.n[lengths.count++] = kLengths[i];
+  }
+  lengths.n[lengths.count++] = most;
+  return lengths;
+}
+
+static int nothing_counts(void) {
+  return app_fail("bench", "nothing counts instructions on this target");
+}
+
+// [CLS] and then ids spread over the vocabulary, the same on every run. They lie in the engine's
+// own memory, which has room for as many as it takes.
 static const uint16_t* fill_ids(app_t* app, int32_t n) {
-  uint16_t* const ids = (uint16_t*)(void*)app->text;
+  uint16_t* const ids = app->engine.ids;
   const uint32_t vocab_size = (uint32_t)app->engine.model.embed.vocab_size;
   ids[0] = EMBBERT_TOKENIZER_CLS;
   for (int32_t i = 1; i < n; i++) {
@@ -35,15 +55,15 @@ static int infer(app_t* app, int32_t n, uint64_t* spent) {
   embbert_result_t result;
   const uint64_t before = platform_counter();
   const int status = embbert_engine_infer(&app->engine, ids, (size_t)n, &result);
-  *spent = platform_instructions_since(before);
-  return status == kEngineOk ? 0 : app_fail("bench", embbert_engine_message(status));
+  *spent = platform_cost_since(before);
+  return status == kEmbbertOk ? 0 : app_fail("bench", embbert_engine_message(status));
 }
 
-// How many of kLengths the model takes.
-static size_t usable_lengths(const app_t* app) {
-  size_t count = 0;
-  while (count < kCount && kLengths[count] <= app->engine.model.embed.max_length) count++;
-  return count;
+static void print_cost(uint64_t cost) {
+  print_text(", ");
+  print_json_string(platform_cost_unit());
+  print_text(": ");
+  print_number(cost);
 }
 
 #ifdef EMBBERT_PROFILE
@@ -52,42 +72,41 @@ static size_t usable_lengths(const app_t* app) {
 // little above the plain program's.
 uint32_t embbert_clock(void) { return platform_ticks(); }
 
-uint32_t embbert_clock_units(uint32_t ticks) {
-  return (uint32_t)platform_ticks_to_instructions(ticks);
-}
+uint32_t embbert_clock_units(uint32_t ticks) { return (uint32_t)platform_ticks_to_cost(ticks); }
 
-int command_bench(app_t* app) {
-  static uint32_t steps[kCount][EMBBERT_STEPS];  // instructions
-  if (platform_counter() == 0) return app_fail("bench", kNoCounter);
-  const size_t count = usable_lengths(app);
-  for (size_t i = 0; i < count; i++) {
+int command_bench(app_t* app, char* words) {
+  (void)words;
+  static uint32_t steps[kMostLengths][EMBBERT_STEPS];
+  if (platform_cost_unit() == NULL) return nothing_counts();
+  const lengths_t lengths = lengths_of(app);
+  for (size_t i = 0; i < lengths.count; i++) {
     memset(embbert_profile, 0, sizeof(embbert_profile));
     uint64_t spent;
-    if (infer(app, kLengths[i], &spent) != 0) return 1;
+    if (infer(app, lengths.n[i], &spent) != 0) return 1;
     for (int step = 0; step < EMBBERT_STEPS; step++) {
       steps[i][step] = embbert_profile[step];
     }
   }
-  print_text("instructions by step, reading the counter included\n    n");
+  print_text(platform_cost_unit());
+  print_text(" by step, reading the counter included\n    n");
   for (int step = 0; step < EMBBERT_STEPS; step++) {
     for (size_t i = strlen(embbert_step_names[step]); i < 11; i++) print_text(" ");
     print_text(embbert_step_names[step]);
   }
   print_text("\n");
-  for (size_t i = 0; i < count; i++) {
-    print_column((uint64_t)kLengths[i], 5);
+  for (size_t i = 0; i < lengths.count; i++) {
+    print_column((uint64_t)lengths.n[i], 5);
     for (int step = 0; step < EMBBERT_STEPS; step++) print_column(steps[i][step], 11);
     print_text("\n");
   }
-  for (size_t i = 0; i < count; i++) {
+  for (size_t i = 0; i < lengths.count; i++) {
     for (int step = 0; step < EMBBERT_STEPS; step++) {
       print_json_start(embbert_implementation);
       print_text(", \"n\": ");
-      print_number((uint64_t)kLengths[i]);
+      print_number((uint64_t)lengths.n[i]);
       print_text(", \"step\": ");
       print_json_string(embbert_step_names[step]);
-      print_text(", \"instructions\": ");
-      print_number(steps[i][step]);
+      print_cost(steps[i][step]);
       print_text("}\n");
     }
   }
@@ -126,7 +145,7 @@ static bool tokenize(app_t* app, const char* phrase, size_t repeats, size_t* len
   const int status = embbert_tokenizer_encode(
       &app->engine.tokenizer, app->text, *length, NULL, 0, (uint16_t*)(void*)(app->text + ids_at),
       capacity, count, (embbert_tokenizer_scratch_t*)(void*)app->engine.buffer_a);
-  *spent = platform_instructions_since(before);
+  *spent = platform_cost_since(before);
   return status == EMBBERT_TOKENIZER_OK && *count < capacity;
 }
 
@@ -147,25 +166,28 @@ static void bench_tokenizer(app_t* app) {
     print_number(length);
     print_text(", \"tokens\": ");
     print_number(count);
-    print_text(", \"instructions\": ");
-    print_number(spent);
+    print_cost(spent);
     print_text(", \"per_byte\": ");
     print_fixed((int64_t)((10 * spent + length / 2) / length), 1);
     print_text("}\n");
   }
 }
 
-int command_bench(app_t* app) {
-  static uint64_t spent[kCount];
-  if (platform_counter() == 0) return app_fail("bench", kNoCounter);
-  const size_t count = usable_lengths(app);
-  for (size_t i = 0; i < count; i++) {
-    if (infer(app, kLengths[i], &spent[i]) != 0) return 1;
+int command_bench(app_t* app, char* words) {
+  (void)words;
+  static uint64_t spent[kMostLengths];
+  if (platform_cost_unit() == NULL) return nothing_counts();
+  const lengths_t lengths = lengths_of(app);
+  for (size_t i = 0; i < lengths.count; i++) {
+    if (infer(app, lengths.n[i], &spent[i]) != 0) return 1;
   }
-  print_text("    n    instructions            MACs   a MAC\n");
-  for (size_t i = 0; i < count; i++) {
-    const uint64_t macs = multiply_accumulates(&app->engine, (uint64_t)kLengths[i]);
-    print_column((uint64_t)kLengths[i], 5);
+  print_text("    n");
+  for (size_t i = strlen(platform_cost_unit()); i < 16; i++) print_text(" ");
+  print_text(platform_cost_unit());
+  print_text("            MACs   a MAC\n");
+  for (size_t i = 0; i < lengths.count; i++) {
+    const uint64_t macs = multiply_accumulates(&app->engine, (uint64_t)lengths.n[i]);
+    print_column((uint64_t)lengths.n[i], 5);
     print_column(spent[i], 16);
     print_column(macs, 16);
     print_fixed_column((int64_t)((1000 * spent[i] + macs / 2) / macs), 3, 8);
@@ -180,14 +202,13 @@ int command_bench(app_t* app) {
   print_text(" of ");
   print_grouped(platform_stack_size());
   print_text("\n");
-  for (size_t i = 0; i < count; i++) {
+  for (size_t i = 0; i < lengths.count; i++) {
     print_json_start(embbert_implementation);
     print_text(", \"n\": ");
-    print_number((uint64_t)kLengths[i]);
-    print_text(", \"instructions\": ");
-    print_number(spent[i]);
+    print_number((uint64_t)lengths.n[i]);
+    print_cost(spent[i]);
     print_text(", \"macs\": ");
-    print_number(multiply_accumulates(&app->engine, (uint64_t)kLengths[i]));
+    print_number(multiply_accumulates(&app->engine, (uint64_t)lengths.n[i]));
     print_text("}\n");
   }
   bench_tokenizer(app);

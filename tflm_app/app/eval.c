@@ -1,10 +1,11 @@
-// Accuracy over a CSV file that the device reads itself.
+// The task's metrics over a CSV file that the device reads itself.
 
 #include <string.h>
 
 #include "../boards/platform.h"
 #include "app.h"
 #include "csv_reader.h"
+#include "metrics.h"
 #include "print.h"
 
 static const char kTooLong[] = "the text is longer than this board's text buffer";
@@ -38,11 +39,24 @@ typedef enum { kText, kPair, kLabel, kColumns } column_t;
 typedef struct {
   int at[kColumns];  // position of each column in the row, -1 for none
   int count;
+  size_t label_bytes;  // room that a label needs, with blanks around it
 } header_t;
 
-static csv_status_t read_header(csv_reader_t* csv, header_t* header) {
+static size_t longest_label(const embbert_engine_t* engine) {
+  size_t longest = 0;
+  const char* name = engine->labels;
+  for (int32_t i = 0; i < engine->config.labels; i++) {
+    const size_t length = strlen(name);
+    if (length > longest) longest = length;
+    name += length + 1;
+  }
+  return longest;
+}
+
+static csv_status_t read_header(csv_reader_t* csv, const embbert_engine_t* engine,
+                                header_t* header) {
   static const char* const kNames[kColumns] = {"text", "text_pair", "label"};
-  *header = (header_t){{-1, -1, -1}, 0};
+  *header = (header_t){.at = {-1, -1, -1}, .label_bytes = longest_label(engine) + 64};
   do {
     char buffer[32];
     const csv_status_t status = csv_reader_next(csv, buffer, sizeof(buffer));
@@ -67,7 +81,7 @@ static csv_status_t read_header(csv_reader_t* csv, header_t* header) {
 typedef struct {
   char* field[kColumns];
   size_t length[kColumns];
-  bool cut;  // a text did not fit and lost its end
+  bool cut[kColumns];  // did not fit and lost its end
   uint32_t line;
   const char* problem;  // NULL for a good row
 } row_t;
@@ -86,8 +100,9 @@ static csv_status_t read_row(app_t* app, csv_reader_t* csv, const header_t* head
     // Two texts share the buffer, and a label that comes after them needs room.
     size_t capacity = column == kColumns ? 0 : free_bytes;
     if (column == kText && header->at[kPair] > index) capacity /= 2;
-    if (column != kLabel && header->at[kLabel] > index && capacity > free_bytes - 128) {
-      capacity = free_bytes > 128 ? free_bytes - 128 : 0;
+    const size_t label_bytes = header->label_bytes;
+    if (column != kLabel && header->at[kLabel] > index && capacity + label_bytes > free_bytes) {
+      capacity = free_bytes > label_bytes ? free_bytes - label_bytes : 0;
     }
     const csv_status_t status = csv_reader_next(csv, free_at, capacity);
     if (index == 0) row->line = csv->begins;
@@ -100,7 +115,7 @@ static csv_status_t read_row(app_t* app, csv_reader_t* csv, const header_t* head
       size_t kept = csv->length;
       if (kept > capacity) {
         if (column == kLabel) row->problem = "a label that long is not among the model's";
-        row->cut = true;
+        row->cut[column] = true;
         kept = app_whole_words(free_at, capacity);
         if (kept == 0 && row->problem == NULL) row->problem = kTooLong;
       }
@@ -131,79 +146,103 @@ static int32_t find_label(const embbert_engine_t* engine, const char* text, size
   return -1;
 }
 
-// A decimal number such as -1.25 in 1/1000; false when it is none.
-static bool parse_score(const char* text, size_t length, int32_t* milli) {
+// A decimal number such as -1.25 or 3e-5; false when it is none.
+static bool parse_score(const char* text, size_t length, double* score) {
   size_t i = 0;
   const bool negative = length > 0 && text[0] == '-';
   if (negative || (length > 0 && text[0] == '+')) i++;
-  int32_t value = 0;
-  int32_t unit = 0;  // 0 before the point, then 1000, 100, ...
+  double value = 0;
+  int exponent = 0;
   bool digits = false;
-  for (; i < length; i++) {
-    if (text[i] == '.' && unit == 0) {
-      unit = 1000;
+  bool point = false;
+  for (; i < length && text[i] != 'e' && text[i] != 'E'; i++) {
+    if (text[i] == '.' && !point) {
+      point = true;
     } else if (text[i] >= '0' && text[i] <= '9') {
+      value = value * 10 + (text[i] - '0');
+      exponent -= point;
       digits = true;
-      const int32_t digit = text[i] - '0';
-      if (unit == 0) {
-        if (value >= 200000 * 1000) return false;
-        value = value * 10 + digit * 1000;
-      } else {
-        unit /= 10;
-        value += digit * unit;
-        if (unit == 0) unit = 1;  // digits beyond the third do not count
-      }
     } else {
       return false;
     }
   }
-  *milli = negative ? -value : value;
-  return digits;
+  if (i < length) {
+    const bool down = ++i < length && text[i] == '-';
+    if (down || (i < length && text[i] == '+')) i++;
+    int given = 0;
+    if (i == length) return false;
+    for (; i < length; i++) {
+      if (text[i] < '0' || text[i] > '9' || given > 1000) return false;
+      given = given * 10 + (text[i] - '0');
+    }
+    exponent += down ? -given : given;
+  }
+  double power = 1;
+  for (int step = exponent < 0 ? -exponent : exponent; step > 0; step--) power *= 10;
+  *score = exponent < 0 ? value / power : value * power;
+  if (negative) *score = -*score;
+  return digits && *score > -1e300 && *score < 1e300;
+}
+
+// Whether a text alone has as many tokens as the model takes of a row, or more.
+static bool fills_model(embbert_engine_t* engine, const char* text, size_t length) {
+  const uint16_t* ids;
+  size_t count;
+  return embbert_engine_tokenize(engine, text, length, NULL, 0, &ids, &count) == kEmbbertOk &&
+         count == (size_t)engine->max_tokens;
+}
+
+// Whether what a cut row lost may have changed its ids. Of a single text it lay behind the last
+// token that counts. Of a pair, the number of tokens of either text decides how both are cut, but
+// two texts that are each longer than the model takes get half of it, and only of an odd number of
+// tokens the longer one gets the spare.
+static bool cut_matters(embbert_engine_t* engine, const row_t* row) {
+  const bool pair = engine->config.pair != 0;
+  bool fills[2] = {false, false};
+  for (int i = kText; i <= (pair ? kPair : kText); i++) {
+    fills[i] = fills_model(engine, row->field[i], row->length[i]);
+    if (row->cut[i] && !fills[i]) return true;
+  }
+  return fills[kText] && fills[kPair] && engine->max_tokens % 2 != 0;
 }
 
 typedef struct {
-  uint32_t rows;
-  uint32_t right;
-  uint32_t unsure;
-  uint64_t error;  // regression: sum of absolute differences in 1/1000
+  metrics_t metrics;
   uint64_t tokens;
-  uint64_t instructions;
-  uint64_t most_instructions;
+  uint64_t cost;  // in the platform's unit
+  uint64_t most_cost;
 } totals_t;
 
 static const char* evaluate_row(app_t* app, const row_t* row, int32_t logits_file,
                                 totals_t* totals) {
   embbert_engine_t* const engine = &app->engine;
   const bool regression = engine->config.task == 1;
-  int32_t expected = 0;
+  double score = 0;
+  int32_t label = 0;
   if (regression) {
-    if (!parse_score(row->field[kLabel], row->length[kLabel], &expected)) {
+    if (!parse_score(row->field[kLabel], row->length[kLabel], &score)) {
       return "the label is not a number";
     }
   } else {
-    expected = find_label(engine, row->field[kLabel], row->length[kLabel]);
-    if (expected < 0) return "the label is not among the model's";
+    label = find_label(engine, row->field[kLabel], row->length[kLabel]);
+    if (label < 0) return "the label is not among the model's";
   }
+  if ((row->cut[kText] || row->cut[kPair]) && cut_matters(engine, row)) return kTooLong;
   embbert_result_t result;
   const char* const pair = engine->config.pair != 0 ? row->field[kPair] : NULL;
   const uint64_t before = platform_counter();
   const int status = embbert_engine_classify(engine, row->field[kText], row->length[kText], pair,
                                              row->length[kPair], &result);
-  const uint64_t spent = platform_instructions_since(before);
-  if (status != kEngineOk) return embbert_engine_message(status);
-  // What a cut text lost lay behind the last token, or it would have changed the ids. Of a pair,
-  // the lengths of both decide what is cut off.
-  if (row->cut && (pair != NULL || result.tokens < engine->model.embed.max_length)) {
-    return kTooLong;
+  const uint64_t spent = platform_cost_since(before);
+  if (status != kEmbbertOk) return embbert_engine_message(status);
+  if (regression) {
+    metrics_add_score(&totals->metrics, &result, score);
+  } else {
+    metrics_add_class(&totals->metrics, &result, label);
   }
-  totals->rows++;
-  totals->right += !regression && result.label == expected;
-  totals->unsure += !result.sure;
-  const int32_t difference = result.score - expected;
-  if (regression) totals->error += (uint64_t)(difference < 0 ? -difference : difference);
   totals->tokens += (uint64_t)result.tokens;
-  totals->instructions += spent;
-  if (spent > totals->most_instructions) totals->most_instructions = spent;
+  totals->cost += spent;
+  if (spent > totals->most_cost) totals->most_cost = spent;
   if (logits_file >= 0 &&
       platform_write_file(logits_file, result.logits, (size_t)engine->config.labels) != 0) {
     return "the logits cannot be written";
@@ -211,71 +250,96 @@ static const char* evaluate_row(app_t* app, const row_t* row, int32_t logits_fil
   return NULL;
 }
 
-static void print_totals(const app_t* app, const totals_t* totals) {
-  const bool regression = app->engine.config.task == 1;
+// A line for people.
+static void print_sentence(const totals_t* totals) {
+  const metrics_t* const metrics = &totals->metrics;
   print_text("rows ");
-  print_number(totals->rows);
-  if (regression) {
+  print_number(metrics->rows);
+  if (metrics->regression) {
+    print_text(", Pearson ");
+    print_fixed((metrics_pearson(metrics) + (metrics_pearson(metrics) < 0 ? -50 : 50)) / 100, 4);
     print_text(", mean absolute error ");
-    print_fixed((int64_t)(totals->error / totals->rows), 3);
+    print_fixed((int64_t)metrics_mean_absolute_error(metrics), 3);
   } else {
     print_text(", accuracy ");
-    print_fixed((int64_t)((10000ull * totals->right + totals->rows / 2) / totals->rows), 2);
+    print_fixed((metrics_accuracy(metrics) + 50) / 100, 2);
+    print_text(" %, macro F1 ");
+    print_fixed((metrics_macro_f1(metrics) + 50) / 100, 2);
     print_text(" %, unsure ");
-    print_number(totals->unsure);
+    print_number(metrics->unsure);
   }
   print_text(", tokens a row ");
-  print_fixed((int64_t)(10 * totals->tokens / totals->rows), 1);
-  if (totals->instructions > 0) {
-    print_text(", instructions a row ");
-    print_grouped(totals->instructions / totals->rows);
+  print_fixed((int64_t)(10 * totals->tokens / metrics->rows), 1);
+  if (platform_cost_unit() != NULL) {
+    print_text(", ");
+    print_text(platform_cost_unit());
+    print_text(" a row ");
+    print_grouped(totals->cost / metrics->rows);
     print_text(", at most ");
-    print_grouped(totals->most_instructions);
+    print_grouped(totals->most_cost);
   }
-  print_text("\n{\"target\": ");
+  print_text("\n");
+}
+
+static void print_member(const char* name, int64_t value, int decimals) {
+  print_text(", ");
+  print_json_string(name);
+  print_text(": ");
+  print_fixed(value, decimals);
+}
+
+// A line of JSON for programs.
+static void print_json(const totals_t* totals) {
+  const metrics_t* const metrics = &totals->metrics;
+  print_text("{\"target\": ");
   print_json_string(platform_name());
   print_text(", \"implementation\": ");
   print_json_string(embbert_implementation);
-  print_text(", \"count\": ");
-  print_number(totals->rows);
-  if (regression) {
-    print_text(", \"mean_absolute_error\": ");
-    print_fixed((int64_t)(totals->error / totals->rows), 3);
+  print_member("count", metrics->rows, 0);
+  if (metrics->regression) {
+    print_member("pearson", metrics_pearson(metrics), 6);
+    print_member("mean_absolute_error", (int64_t)metrics_mean_absolute_error(metrics), 3);
   } else {
-    print_text(", \"correct\": ");
-    print_number(totals->right);
-    print_text(", \"accuracy\": ");
-    print_fixed((int64_t)((1000000ull * totals->right + totals->rows / 2) / totals->rows), 6);
-    print_text(", \"unsure\": ");
-    print_number(totals->unsure);
+    print_member("correct", metrics->right, 0);
+    print_member("accuracy", metrics_accuracy(metrics), 6);
+    print_member("macro_f1", metrics_macro_f1(metrics), 6);
+    print_member("unsure", metrics->unsure, 0);
   }
-  print_text(", \"tokens\": ");
-  print_number(totals->tokens);
-  print_text(", \"instructions\": ");
-  print_number(totals->instructions);
+  print_member("tokens", (int64_t)totals->tokens, 0);
+  const char* const unit = platform_cost_unit();
+  print_member(unit != NULL ? unit : "instructions", (int64_t)totals->cost, 0);
   print_text("}\n");
 }
 
-int command_eval(app_t* app, const char* path, const char* logits_path) {
+// Classifies every row of a CSV file; the second word is where their int8 logits go, or nothing.
+int command_eval(app_t* app, char* words) {
+  static char path[512];
+  static char logits_path[512];
+  if (!app_keep_path(app_next_word(&words), path, sizeof(path)) ||
+      !app_keep_path(app_next_word(&words), logits_path, sizeof(logits_path))) {
+    return app_fail("eval", "a path is too long");
+  }
   static csv_reader_t csv;
   const int32_t file = platform_open_read(path);
   if (file < 0) return app_fail(path, "cannot be opened");
   int32_t logits_file = -1;
-  if (logits_path != NULL) {
+  if (logits_path[0] != '\0') {
     logits_file = platform_open_write(logits_path);
     if (logits_file < 0) return app_fail(logits_path, "cannot be written");
   }
   int32_t handle = file;
   csv_reader_init(&csv, read_file, &handle);
   header_t header;
-  if (read_header(&csv, &header) != kCsvField || header.at[kText] < 0 || header.at[kLabel] < 0 ||
-      (app->engine.config.pair != 0 && header.at[kPair] < 0)) {
+  if (read_header(&csv, &app->engine, &header) != kCsvField || header.at[kText] < 0 ||
+      header.at[kLabel] < 0 || (app->engine.config.pair != 0 && header.at[kPair] < 0)) {
     return fail_at(path, 1,
                    app->engine.config.pair != 0 ? "expected the header text,text_pair,label"
                                                 : "expected the header text,label");
   }
   static totals_t totals;
   totals = (totals_t){0};
+  metrics_begin(&totals.metrics, app->engine.config.task == 1, app->engine.config.labels,
+                app->class_counts);
   for (;;) {
     row_t row;
     const csv_status_t status = read_row(app, &csv, &header, &row);
@@ -287,7 +351,8 @@ int command_eval(app_t* app, const char* path, const char* logits_path) {
   if (logits_file >= 0 && platform_close(logits_file) != 0) {
     return app_fail(logits_path, "cannot be written");
   }
-  if (totals.rows == 0) return app_fail(path, "no rows after the header");
-  print_totals(app, &totals);
+  if (totals.metrics.rows == 0) return app_fail(path, "no rows after the header");
+  print_sentence(&totals);
+  print_json(&totals);
   return 0;
 }

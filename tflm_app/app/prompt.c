@@ -12,7 +12,7 @@ static void print_help(void) {
       "Type a sentence and Enter: you get its label, the confidence and what it cost.\n"
       ":pair a ||| b  compare two texts (models of pairs)\n"
       ":info          model, hashes, memory, build\n"
-      ":bench         instructions by number of tokens\n"
+      ":bench         what an answer costs, by number of tokens\n"
       ":help          this\n"
       ":quit          end\n");
 }
@@ -23,8 +23,8 @@ static void answer(app_t* app, const char* text, size_t length, const char* pair
   const uint64_t before = platform_counter();
   const int status =
       embbert_engine_classify(&app->engine, text, length, pair, pair_length, &result);
-  const uint64_t spent = platform_instructions_since(before);
-  if (status != kEngineOk) {
+  const uint64_t spent = platform_cost_since(before);
+  if (status != kEmbbertOk) {
     app_fail("prompt", embbert_engine_message(status));
     return;
   }
@@ -32,10 +32,11 @@ static void answer(app_t* app, const char* text, size_t length, const char* pair
   print_text(" (");
   print_number((uint64_t)result.tokens);
   print_text(" tokens");
-  if (spent > 0) {
+  if (platform_cost_unit() != NULL) {
     print_text(", ");
     print_grouped(spent);
-    print_text(" instructions");
+    print_text(" ");
+    print_text(platform_cost_unit());
   }
   print_text(")\n");
 }
@@ -54,6 +55,10 @@ static void answer_pair(app_t* app, const char* text, size_t length) {
   }
 }
 
+static bool is_command(const char* line, size_t length, const char* name) {
+  return strlen(name) == length && memcmp(line, name, length) == 0;
+}
+
 // Answers one line; false when it ends the session.
 static bool answer_line(app_t* app, const char* line, size_t length) {
   while (length > 0 && (*line == ' ' || *line == '\t')) {
@@ -65,14 +70,12 @@ static bool answer_line(app_t* app, const char* line, size_t length) {
     print_text("Nothing to read; type a sentence, or :help\n");
   } else if (line[0] != ':') {
     answer(app, line, length, NULL, 0);
-  } else if (length == 5 && memcmp(line, ":quit", 5) == 0) {
+  } else if (is_command(line, length, ":quit")) {
     return false;
-  } else if (length == 5 && memcmp(line, ":help", 5) == 0) {
+  } else if (is_command(line, length, ":help")) {
     print_help();
-  } else if (length == 5 && memcmp(line, ":info", 5) == 0) {
-    app_print_info(app);
-  } else if (length == 6 && memcmp(line, ":bench", 6) == 0) {
-    command_bench(app);
+  } else if (is_command(line, length, ":info") || is_command(line, length, ":bench")) {
+    app_find_command(app, line + 1, length - 1)->run(app, NULL);
   } else if (length > 6 && memcmp(line, ":pair ", 6) == 0) {
     line += 6;
     length -= 6;
@@ -81,7 +84,7 @@ static bool answer_line(app_t* app, const char* line, size_t length) {
       length--;
     }
     answer_pair(app, line, length);
-  } else if (length == 5 && memcmp(line, ":pair", 5) == 0) {
+  } else if (is_command(line, length, ":pair")) {
     answer_pair(app, "", 0);
   } else {
     print_text("Not a command; there are :help :info :bench :pair :quit\n");
@@ -89,8 +92,10 @@ static bool answer_line(app_t* app, const char* line, size_t length) {
   return true;
 }
 
-int command_prompt(app_t* app) {
+// Words: "uart" for the UART, nothing for where the program has been started from.
+int command_prompt(app_t* app, char* words) {
   static line_reader_t reader;
+  if (strcmp(words, "uart") == 0) platform_use_uart(true);
   line_reader_init(&reader, app->text, PROMPT_LINE_BYTES);
   const bool echo = platform_wants_echo();
   print_text("EmbBERT on ");
@@ -99,6 +104,7 @@ int command_prompt(app_t* app) {
   print_number((uint64_t)app->engine.config.labels);
   print_text(" labels. Type a sentence, or :help\n> ");
   print_flush();
+  uint32_t lost = platform_lost_bytes();
   for (;;) {
     const int byte = platform_read_byte();
     const size_t before = reader.finished ? 0 : reader.length;
@@ -124,9 +130,14 @@ int command_prompt(app_t* app) {
         print_text("Control characters are not text; type the line again.\n");
         break;
       case kLineReady:
+        if (platform_lost_bytes() != lost) {
+          print_text("Parts of the line were lost; type it again, after the answer.\n");
+          break;
+        }
         if (!answer_line(app, app->text, reader.length)) return 0;
         break;
     }
+    lost = platform_lost_bytes();
     print_text("> ");
     print_flush();
   }

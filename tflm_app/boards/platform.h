@@ -41,15 +41,21 @@ int32_t platform_read(int32_t handle, void* buffer, size_t capacity);
 int32_t platform_write_file(int32_t handle, const void* bytes, size_t count);
 int32_t platform_close(int32_t handle);
 
-// A counter that never wraps, and how many instructions have been executed since a reading of it,
-// exactly: a constant few for the call, then what lay between. Both 0 where nothing counts
-// instructions (the host).
+// How many bytes the user's line has lost because nobody read them in time; 0 on the host.
+uint32_t platform_lost_bytes(void);
+
+// What work costs on this platform, and is counted in: "instructions", "cycles" or "ticks"; NULL
+// where nothing counts (the host).
+const char* platform_cost_unit(void);
+
+// A counter, and what has been spent since a reading of it: a constant few for the call, then what
+// lay between. Instructions are exact and never wrap. Both 0 where nothing counts.
 uint64_t platform_counter(void);
-uint64_t platform_instructions_since(uint64_t counter);
+uint64_t platform_cost_since(uint64_t counter);
 
 // The low half of the counter, the fastest to read, and what a sum of its differences means.
 uint32_t platform_ticks(void);
-uint64_t platform_ticks_to_instructions(uint64_t ticks);
+uint64_t platform_ticks_to_cost(uint64_t ticks);
 
 // Deepest use of the stack since start in bytes, and its whole size; both 0 where nothing measures
 // them (the host).

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "embbert.h"
+#include "../embbert/src/embbert_image.h"
 
 enum { kMemory = 1 << 20, kMost = 1 << 18 };
 
@@ -21,13 +21,13 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     memcpy(&length, image + 8, 4);
     if (length > image_size || length < 32) length = (uint32_t)image_size;
     memcpy(image + 8, &length, 4);
-    uint32_t crc = model_image_crc32(0, image, 12);
-    crc = model_image_crc32(crc, image + 16, length - 16);
+    uint32_t crc = embbert_image_crc32(0, image, 12);
+    crc = embbert_image_crc32(crc, image + 16, length - 16);
     memcpy(image + 12, &crc, 4);
   }
   static _Alignas(16) uint8_t memory[kMemory];
   embbert_engine_t engine;
-  if (embbert_engine_open(&engine, image, image_size, memory, sizeof(memory)) == 0) {
+  if (embbert_engine_open(&engine, image, image_size, memory, sizeof(memory), NULL) == 0) {
     static const char kText[] = "Turn on the kitchen light, 2nd floor!";
     embbert_result_t result;
     const int status = embbert_engine_classify(&engine, kText, sizeof(kText) - 1, NULL, 0, &result);
@@ -36,8 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       abort();
     }
     // Memory of one byte less than it asks for is refused.
-    if (embbert_engine_open(&engine, image, image_size, memory, engine.memory_needed - 1) !=
-        kEngineMemory) {
+    if (embbert_engine_open(&engine, image, image_size, memory, engine.memory_needed - 1, NULL) !=
+        kEmbbertMemory) {
       abort();
     }
   }

@@ -1,7 +1,9 @@
 // A program for tests/tflm_app/test_boards.py: what it does depends on its first word.
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "../boards/common/board_hooks.h"
 #include "../boards/platform.h"
 
 static char command[64];
@@ -28,12 +30,33 @@ __attribute__((naked, noinline)) static void loop(uint32_t count __attribute__((
 static uint64_t cost(uint32_t count) {
   const uint64_t before = platform_counter();
   loop(count);
-  return platform_instructions_since(before);
+  return platform_cost_since(before);
 }
 
 __attribute__((noinline)) static uint32_t dig(uint32_t depth) {
   volatile uint32_t frame[16] = {depth};
   return depth == 0 ? 0 : dig(depth - 1) + frame[0];
+}
+
+static int constructed = 1;
+
+__attribute__((constructor(200))) static void construct_first(void) { constructed *= 10; }
+__attribute__((constructor(300))) static void construct_second(void) { constructed += 7; }
+
+// Interrupts 28 and 29 belong to nobody on the boards of these tests.
+enum { kInterrupt = 28 };
+static volatile uint32_t interrupts;
+
+bool board_interrupt(uint32_t number) {
+  if (number != kInterrupt) return false;
+  interrupts++;
+  return true;
+}
+
+static void pend(uint32_t number) {
+  *(volatile uint32_t*)(0xE000E100u + number / 32 * 4) = 1u << (number % 32);
+  *(volatile uint32_t*)(0xE000E200u + number / 32 * 4) = 1u << (number % 32);
+  __asm__ volatile("dsb\n isb" ::: "memory");
 }
 
 int main(void) {
@@ -60,6 +83,17 @@ int main(void) {
       platform_exit(0);
     case 'o':  // overflow the stack far into nothing
       dig(100000000);
+      platform_exit(0);
+    case 'i':  // interrupts: one that the board serves, twice; then one that nobody does
+      pend(kInterrupt);
+      pend(kInterrupt);
+      print_number(interrupts);
+      pend(kInterrupt + 1);
+      platform_exit(0);
+    case 'v':  // where the vector table is, the constructors' result, what is counted
+      print_number(*(volatile uint32_t*)0xE000ED08u);
+      print_number((uint64_t)constructed);
+      for (const char* unit = platform_cost_unit(); *unit != '\0'; unit++) platform_write(unit, 1);
       platform_exit(0);
     case 'w':  // write the command back
       platform_write(command, (size_t)length);

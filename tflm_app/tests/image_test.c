@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "embbert.h"
+#include "../embbert/src/embbert_image.h"
 
 static int failures;
 
@@ -31,12 +31,14 @@ int main(int argc, char** argv) {
   enum { kMemory = 1 << 20 };
   static _Alignas(16) uint8_t memory[kMemory];
   embbert_engine_t engine;
-  expect(embbert_engine_open(&engine, image, size, memory, kMemory) == kEngineOk, "refused", 0);
+  expect(embbert_engine_open(&engine, image, size, memory, kMemory, NULL) == kEmbbertOk, "refused",
+         0);
   const size_t needed = engine.memory_needed;
-  expect(embbert_engine_open(&engine, image, size, memory, needed) == kEngineOk, "refused", needed);
-  expect(embbert_engine_open(&engine, image, size, memory, needed - 1) == kEngineMemory,
+  expect(embbert_engine_open(&engine, image, size, memory, needed, NULL) == kEmbbertOk, "refused",
+         needed);
+  expect(embbert_engine_open(&engine, image, size, memory, needed - 1, NULL) == kEmbbertMemory,
          "too little memory accepted", needed - 1);
-  expect(embbert_engine_open(&engine, image, size, memory + 4, kMemory - 4) == kEngineMemory,
+  expect(embbert_engine_open(&engine, image, size, memory + 4, kMemory - 4, NULL) == kEmbbertMemory,
          "misaligned memory accepted", 4);
 
   uint32_t sections;
@@ -47,12 +49,12 @@ int main(int argc, char** argv) {
     for (int bit = 0; bit < 8; bit++) {
       if (at >= table_end && bit != (int)(at % 8)) continue;
       image[at] ^= (uint8_t)(1 << bit);
-      const int status = embbert_engine_open(&engine, image, size, memory, kMemory);
+      const int status = embbert_engine_open(&engine, image, size, memory, kMemory, NULL);
       // The length may come to lie beyond what there is; all else the checksum tells.
-      const int magic = at < 4 && status == kEngineImage + kImageMagic - 1;
-      const int version = at >= 4 && at < 8 && status == kEngineImage + kImageVersion - 1;
-      const int length = at >= 8 && at < 12 && status == kEngineImage + kImageTooShort - 1;
-      const int checksum = status == kEngineImage + kImageChecksum - 1;
+      const int magic = at < 4 && status == kEmbbertImage + kEmbbertImageMagic - 1;
+      const int version = at >= 4 && at < 8 && status == kEmbbertImage + kEmbbertImageVersion - 1;
+      const int length = at >= 8 && at < 12 && status == kEmbbertImage + kEmbbertImageTooShort - 1;
+      const int checksum = status == kEmbbertImage + kEmbbertImageChecksum - 1;
       expect(magic || version || length || checksum, "flipped bit accepted", 8 * at + (size_t)bit);
       image[at] ^= (uint8_t)(1 << bit);
       flips++;
@@ -61,15 +63,15 @@ int main(int argc, char** argv) {
   for (size_t cut = 0; cut < size; cut += cut < table_end ? 1 : 61) {
     uint8_t* const shorter = malloc(cut > 0 ? cut : 1);
     memcpy(shorter, image, cut);
-    const int status = embbert_engine_open(&engine, shorter, cut, memory, kMemory);
-    expect(status == kEngineImage + kImageTooShort - 1, "cut image accepted", cut);
+    const int status = embbert_engine_open(&engine, shorter, cut, memory, kMemory, NULL);
+    expect(status == kEmbbertImage + kEmbbertImageTooShort - 1, "cut image accepted", cut);
     free(shorter);
   }
   uint8_t* const moved = malloc(size + 16);
   for (size_t by = 1; by < 16; by++) {
     memcpy(moved + by, image, size);
-    const int status = embbert_engine_open(&engine, moved + by, size, memory, kMemory);
-    expect(status == kEngineImage + kImageMisplaced - 1, "misplaced image accepted", by);
+    const int status = embbert_engine_open(&engine, moved + by, size, memory, kMemory, NULL);
+    expect(status == kEmbbertImage + kEmbbertImageMisplaced - 1, "misplaced image accepted", by);
   }
   free(moved);
 
@@ -78,12 +80,12 @@ int main(int argc, char** argv) {
   for (uint32_t i = 0; i < sections; i++) {
     uint8_t* const entry = image + 32 + 16 * i;
     entry[1] ^= 0x40;  // kind + 16384
-    uint32_t crc = model_image_crc32(0, image, 12);
-    crc = model_image_crc32(crc, image + 16, size - 16);
+    uint32_t crc = embbert_image_crc32(0, image, 12);
+    crc = embbert_image_crc32(crc, image + 16, size - 16);
     memcpy(image + 12, &crc, sizeof(crc));
-    const int status = embbert_engine_open(&engine, image, size, memory, kMemory);
+    const int status = embbert_engine_open(&engine, image, size, memory, kMemory, NULL);
     // The section of hashes and names is for people; the engine does without.
-    expect(entry[0] == kSectionSource ? status == kEngineOk : status == kEngineSection,
+    expect(entry[0] == kEmbbertSectionSource ? status == kEmbbertOk : status == kEmbbertSection,
            "missing section accepted", i);
     entry[1] ^= 0x40;
   }

@@ -85,7 +85,8 @@ static void test_arguments(void) {
   const uint8_t segments[kLength + 1] = {1, 1, 2, 2, 2, 2, 2};
   int8_t logits[kLabels];
   const size_t size = sizeof(scratch);
-#define INFER(n) embbert_infer(&model, ids, segments, n, buffer_a, buffer_b, scratch, size, logits)
+#define INFER(n) \
+  embbert_infer(&model, ids, segments, n, buffer_a, buffer_b, scratch, size, logits, NULL)
   EXPECT(EMBBERT_ERROR_ARGUMENT, INFER(1));  // no weights yet
   model.embed.token = model.embed.position = model.embed.weight = weights;
   model.embed.bias = zeros;
@@ -109,12 +110,13 @@ static void test_arguments(void) {
   EXPECT(EMBBERT_ERROR_ARGUMENT, embbert_embed(&model.embed, NULL, NULL, 2, buffer_a));
   const size_t need = embbert_block_scratch_size(&blocks[0], 3);
   EXPECT(EMBBERT_ERROR_SCRATCH,
-         embbert_block(&blocks[0], buffer_a, 3, 3, buffer_b, scratch, need - 1));
-  EXPECT(EMBBERT_ERROR_LENGTH, embbert_block(&blocks[0], buffer_a, 3, 2, buffer_b, scratch, need));
+         embbert_block(&blocks[0], buffer_a, 3, 3, buffer_b, scratch, need - 1, NULL));
   EXPECT(EMBBERT_ERROR_LENGTH,
-         embbert_block(&blocks[0], buffer_a, 513, 1, buffer_b, scratch, size));
+         embbert_block(&blocks[0], buffer_a, 3, 2, buffer_b, scratch, need, NULL));
+  EXPECT(EMBBERT_ERROR_LENGTH,
+         embbert_block(&blocks[0], buffer_a, 513, 1, buffer_b, scratch, size, NULL));
   EXPECT(EMBBERT_ERROR_ARGUMENT,
-         embbert_block(&blocks[0], buffer_a, 3, 3, buffer_b, scratch + 4, size - 4));
+         embbert_block(&blocks[0], buffer_a, 3, 3, buffer_b, scratch + 4, size - 4, NULL));
   for (size_t i = 0; i < sizeof(buffer_a); i++) EXPECT(77, buffer_a[i]);
 
   model.num_blocks = 0;

@@ -163,8 +163,8 @@ static void run(const embbert_model_t* model, const uint16_t* ids, const uint8_t
 #endif
   const uint64_t begin = platform_counter();
   const int32_t status =
-      (int32_t)embbert_infer(model, ids, segments, n, a, b, scratch, scratch_size, logits);
-  const uint32_t instructions = (uint32_t)platform_instructions_since(begin);
+      (int32_t)embbert_infer(model, ids, segments, n, a, b, scratch, scratch_size, logits, NULL);
+  const uint32_t instructions = (uint32_t)platform_cost_since(begin);
   write_all(&status, sizeof(status));
   write_all(&instructions, sizeof(instructions));
   write_all(logits, labels);
@@ -182,7 +182,7 @@ static void run(const embbert_model_t* model, const uint16_t* ids, const uint8_t
     const int32_t rows = i == model->num_blocks - 1 ? 1 : n;
     const size_t size = embbert_block_scratch_size(block, n);
     check(embbert_block(block, a, n, rows, b, scratch + scratch_size - (size & ~(size_t)7),
-                        size & ~(size_t)7),
+                        size & ~(size_t)7, NULL),
           "embbert_block");
     write_all(a, (size_t)n * d);
     write_all(b, (size_t)rows * d);
@@ -198,9 +198,7 @@ static void run(const embbert_model_t* model, const uint16_t* ids, const uint8_t
 #ifdef EMBBERT_PROFILE
 uint32_t embbert_clock(void) { return platform_ticks(); }
 
-uint32_t embbert_clock_units(uint32_t ticks) {
-  return (uint32_t)platform_ticks_to_instructions(ticks);
-}
+uint32_t embbert_clock_units(uint32_t ticks) { return (uint32_t)platform_ticks_to_cost(ticks); }
 #endif
 
 int app_main(void);

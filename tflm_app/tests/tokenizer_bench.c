@@ -46,8 +46,8 @@ static void measure(size_t length) {
   }
   say_number((uint32_t)length, 7);
   say_number((uint32_t)count, 6);
-  say_number((uint32_t)platform_ticks_to_instructions(ticks), 10);
-  say_number((uint32_t)(platform_ticks_to_instructions(ticks) / length), 7);
+  say_number((uint32_t)platform_ticks_to_cost(ticks), 10);
+  say_number((uint32_t)(platform_ticks_to_cost(ticks) / length), 7);
   say("  ");
   platform_write(text, length < 24 ? length : 24);
   say("\n");
@@ -79,7 +79,7 @@ int main(void) {
   say(" bytes, scratch");
   say_number(sizeof(scratch), 5);
   say(" bytes; init");
-  say_number((uint32_t)platform_ticks_to_instructions(ticks), 7);
+  say_number((uint32_t)platform_ticks_to_cost(ticks), 7);
   say(" instructions\n  bytes   ids    instr. /byte\n");
 
   size_t length = 0;

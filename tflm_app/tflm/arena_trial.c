@@ -46,9 +46,9 @@ int app_main(void) {
   const size_t tokens = read_number(&text);
   if (arena > TRIAL_ARENA_BYTES) return fail("the arena is larger than this program's memory");
   if (tokens > MODEL_MAX_LENGTH) return fail("more tokens than the model takes");
-  int status =
-      embbert_engine_open(&engine, model_image_data, model_image_size, memory, OVERHEAD + arena);
-  if (status != kEngineOk) return fail(embbert_engine_message(status));
+  int status = embbert_engine_open(&engine, model_image_data, model_image_size, memory,
+                                   OVERHEAD + arena, NULL);
+  if (status != kEmbbertOk) return fail(embbert_engine_message(status));
   print_text("{\"used_bytes\": ");
   print_number(embbert_tflm_arena_used(&engine));
   if (tokens > 0) {
@@ -59,8 +59,8 @@ int app_main(void) {
     embbert_result_t result;
     const uint64_t before = platform_counter();
     status = embbert_engine_infer(&engine, ids, tokens, &result);
-    const uint64_t spent = platform_instructions_since(before);
-    if (status != kEngineOk) return fail(embbert_engine_message(status));
+    const uint64_t spent = platform_cost_since(before);
+    if (status != kEmbbertOk) return fail(embbert_engine_message(status));
     print_text(", \"instructions\": ");
     print_number(spent);
     print_text(", \"logits\": [");

@@ -12,7 +12,7 @@
 namespace embbert {
 namespace {
 
-// Input and output indices; converters/fuse.py has the same names in the same order.
+// Input and output indices; converters/kernels/fused_graph.py has the same names.
 constexpr int kEmbedIds = 0;
 constexpr int kEmbedSegments = 1;  // optional
 constexpr int kEmbedToken = 2;
@@ -244,7 +244,8 @@ TfLiteStatus BlockEval(TfLiteContext* context, TfLiteNode* node) {
   const int32_t rows = output->dims->data[0] == 1 ? 1 : n;
   const embbert_status_t status =
       embbert_block(&data->params, x, n, rows, tflite::micro::GetTensorData<int8_t>(output),
-                    context->GetScratchBuffer(context, data->scratch), data->scratch_size);
+                    context->GetScratchBuffer(context, data->scratch), data->scratch_size,
+                    nullptr);
   if (status == EMBBERT_OK) return kTfLiteOk;
   MicroPrintf("EMBBERT_BLOCK: error %d with %d tokens", static_cast<int>(status),
               static_cast<int>(n));

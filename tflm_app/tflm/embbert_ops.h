@@ -3,7 +3,7 @@
 //   tflite::MicroMutableOpResolver<3> resolver;
 //   embbert::AddOperators(resolver);
 //
-// converters/fuse.py makes graphs of them and documents inputs, outputs and options.
+// converters/fuse.py makes graphs of them; docs/tflm.md has inputs, outputs and options.
 #ifndef EMBBERT_TFLM_APP_TFLM_EMBBERT_OPS_H_
 #define EMBBERT_TFLM_APP_TFLM_EMBBERT_OPS_H_
 

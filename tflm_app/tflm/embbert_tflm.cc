@@ -6,6 +6,7 @@
 #define _Noreturn [[noreturn]]
 #include "../boards/platform.h"
 #include "../embbert/src/embbert_backend.h"
+#include "../embbert/src/embbert_image.h"
 #include "arena_size.h"      // made by converters/firmware/size_arena.py
 #include "model_resolver.h"  // made by converters/generate_tflm.py
 #include "model_shape.h"
@@ -92,12 +93,12 @@ bool has(const TfLiteTensor* tensor, TfLiteType type, int32_t count) {
 int embbert_backend_shape(embbert_engine_t* engine) {
   size_t size;
   const auto* shape = static_cast<const tflm_shape_t*>(
-      model_image_section(&engine->image, kSectionTflmShape, 0, &size));
-  if (shape == nullptr || size != sizeof(*shape)) return kEngineSection;
+      embbert_image_section(&engine->image, kEmbbertSectionTflmShape, 0, &size));
+  if (shape == nullptr || size != sizeof(*shape)) return kEmbbertSection;
   if (shape->vocab_size < 1 || shape->max_length != MODEL_MAX_LENGTH || shape->reduced < 1 ||
       shape->hidden != MODEL_HIDDEN || shape->expansion < 1 || shape->taps < 1 ||
       engine->config.blocks != MODEL_BLOCKS || engine->config.labels != MODEL_LABELS) {
-    return kEngineShapes;
+    return kEmbbertShapes;
   }
   engine->model.embed.vocab_size = shape->vocab_size;
   engine->model.embed.max_length = shape->max_length;
@@ -105,7 +106,7 @@ int embbert_backend_shape(embbert_engine_t* engine) {
   engine->model.embed.hidden = shape->hidden;
   engine->model.head.hidden = shape->hidden;
   engine->model.head.labels = engine->config.labels;
-  return kEngineOk;
+  return kEmbbertOk;
 }
 
 int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_size) {
@@ -120,11 +121,11 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
     append(" bytes, the model needs ");
     append_number(MODEL_ARENA_BYTES);
     append(" at a multiple of 16");
-    return kEngineMemory;
+    return kEmbbertMemory;
   }
   size_t size;
-  const void* tflite_file = model_image_section(&engine->image, kSectionTflite, 0, &size);
-  if (tflite_file == nullptr) return kEngineSection;
+  const void* tflite_file = embbert_image_section(&engine->image, kEmbbertSectionTflite, 0, &size);
+  if (tflite_file == nullptr) return kEmbbertSection;
 
   auto* next = static_cast<uint8_t*>(memory);
   auto* state = new (next) State;
@@ -144,7 +145,7 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
 
   // The benchmark counts multiply-accumulates from these; the weights are TFLM's business.
   const auto* shape = static_cast<const tflm_shape_t*>(
-      model_image_section(&engine->image, kSectionTflmShape, 0, &size));
+      embbert_image_section(&engine->image, kEmbbertSectionTflmShape, 0, &size));
   std::memset(blocks, 0, MODEL_BLOCKS * sizeof(embbert_block_t));
   for (int32_t i = 0; i < engine->config.blocks; i++) {
     blocks[i].hidden = shape->hidden;
@@ -158,14 +159,14 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
   const tflite::Model* model = tflite::GetModel(tflite_file);
   if (model->version() != TFLITE_SCHEMA_VERSION) {
     append("the .tflite has a schema that this TFLM does not know");
-    return kEngineRuntime;
+    return kEmbbertRuntime;
   }
-  if (embbert::AddModelOperators(state->resolver) != kTfLiteOk) return kEngineRuntime;
+  if (embbert::AddModelOperators(state->resolver) != kTfLiteOk) return kEmbbertRuntime;
   auto* interpreter = new (state->interpreter)
       tflite::MicroInterpreter(model, state->resolver, arena, memory_size - kOverhead);
   if (interpreter->initialization_status() != kTfLiteOk ||
       interpreter->AllocateTensors() != kTfLiteOk) {
-    return kEngineRuntime;
+    return kEmbbertRuntime;
   }
   const int32_t length = engine->model.embed.max_length;
   const bool inputs_fit =
@@ -175,9 +176,9 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
   if (!inputs_fit || interpreter->outputs_size() != 1 ||
       !has(interpreter->output(0), kTfLiteInt8, engine->config.labels)) {
     append("inputs or outputs of the graph are not int32 ids, int32 segments and int8 logits");
-    return kEngineRuntime;
+    return kEmbbertRuntime;
   }
-  return kEngineOk;
+  return kEmbbertOk;
 }
 
 int embbert_backend_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count) {
@@ -185,7 +186,7 @@ int embbert_backend_infer(embbert_engine_t* engine, const uint16_t* ids, size_t 
   tflite::MicroInterpreter* interpreter = interpreter_of(engine);
   const auto length = static_cast<size_t>(engine->model.embed.max_length);
   for (size_t t = 0; t < count; t++) {
-    if (ids[t] >= engine->model.embed.vocab_size) return kEngineTokens;
+    if (ids[t] >= engine->model.embed.vocab_size) return kEmbbertTokens;
   }
   int32_t* ids_in = interpreter->input(0)->data.i32;  // (S)
   for (size_t t = 0; t < length; t++) ids_in[t] = t < count ? ids[t] : 0;
@@ -193,15 +194,15 @@ int embbert_backend_infer(embbert_engine_t* engine, const uint16_t* ids, size_t 
     int32_t* segments_in = interpreter->input(1)->data.i32;  // (S)
     for (size_t t = 0; t < length; t++) segments_in[t] = t < count ? engine->segments[t] : 0;
   }
-  if (interpreter->Invoke() != kTfLiteOk) return kEngineRuntime;
+  if (interpreter->Invoke() != kTfLiteOk) return kEmbbertRuntime;
   std::memcpy(engine->logits, interpreter->output(0)->data.int8,
               static_cast<size_t>(engine->config.labels));
-  return kEngineOk;
+  return kEmbbertOk;
 }
 
 const char* embbert_backend_message(int status) {
   if (words_length > 0) return words;
-  return status == kEngineMemory ? "the arena is too small"
+  return status == kEmbbertMemory ? "the arena is too small"
                                  : "TFLM refused and gave no reason: its messages are compiled out";
 }
 

@@ -1,8 +1,9 @@
 // TensorFlow Lite Micro as the engine's backend in place of the kernels (embbert_backend.h of the
 // library says how), when the program is built with RUNTIME=tflm.
 //
-// embbert_backend_open wants its memory at a multiple of 16, and gives kEngineMemory when the arena
-// in it is smaller than arena_size.h says, before TFLM sees it; kEngineRuntime when TFLM refuses.
+// embbert_backend_open wants its memory at a multiple of 16, and gives kEmbbertMemory when the
+// arena in it is smaller than arena_size.h says, before TFLM sees it; kEmbbertRuntime when TFLM
+// refuses.
 #ifndef EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
 #define EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
 
@@ -15,7 +16,7 @@
 extern "C" {
 #endif
 
-// What kSectionTflmShape says of the model: converters/generate_tflm.py writes it.
+// What kEmbbertSectionTflmShape says of the model: converters/generate_tflm.py writes it.
 typedef struct {
   int32_t vocab_size;
   int32_t max_length;

@@ -57,8 +57,8 @@ TFLM_DEFINES := -DTF_LITE_STATIC_MEMORY -DTF_LITE_MCU_DEBUG_LOG \
 
 # One folder a library, so that changing it compiles and sizes anew.
 TFLM_ID := $(firstword $(shell printf '%s' '$(TFLM_ARCHIVE)' | cksum))
-COMMON := build/$(VARIANT)-tflm-$(TFLM_ID)
-GENERATED := build/models/$(MODEL_ID)-tflm-$(GRAPH_ID)
+COMMON := $(BUILD_FOLDER)/$(VARIANT)-tflm-$(TFLM_ID)
+GENERATED := $(BUILD_FOLDER)/models/$(MODEL_ID)-tflm-$(GRAPH_ID)
 OUT := $(COMMON)/$(MODEL_ID)-$(GRAPH_ID)
 PROGRAM := $(OUT)/embbert.elf
 TRIAL := $(OUT)/trial/trial.elf
@@ -81,6 +81,8 @@ RUNTIME_LIBRARIES := $(TFLM_ARCHIVE)
 $(PROGRAM) $(TRIAL): $(TFLM_ARCHIVE)
 
 $(addprefix $(GENERATED)/,model_resolver.h graph.tflite): $(GENERATED)/stamp ;
+
+MODEL_SIZES := $(OUT)/model_sizes.h
 
 $(OUT)/flags_tflm: FORCE
 	@mkdir -p $(@D)
@@ -117,7 +119,7 @@ $(OUT)/trial/arena_trial.o: tflm/arena_trial.c $(GENERATED)/stamp $(COMMON)/flag
 	@mkdir -p $(@D)
 	$(compile) -Os -I$(GENERATED) -c $< -o $@
 
-TRIAL_OBJECTS := $(patsubst %.c,$(COMMON)/%.o,$(EMBBERT_SOURCES) app/print.c $(BOARD)) \
+TRIAL_OBJECTS := $(patsubst %.c,$(COMMON)/%.o,$(EMBBERT_SOURCES) app/print.c $(BOARD) app/bare_main.c) \
   $(OUT)/trial/embbert_tflm.o $(OUT)/trial/arena_trial.o $(OUT)/model_image.o $(TFLM_OPS) \
   $(COMMON)/tflm/libc_stubs.o
 
@@ -126,8 +128,8 @@ $(TRIAL): $(TRIAL_OBJECTS)
 	  $(RUNTIME_LIBRARIES)
 
 $(OUT)/arena_size.h: $(TRIAL) ../converters/firmware/size_arena.py
-	@$(python_module) converters.firmware.size_arena --program=tflm_app/$(TRIAL) \
-	  --machine=$(MACHINE) --output=tflm_app/$@
+	@$(python_module) converters.generate_tflm --trial_program=tflm_app/$(TRIAL) \
+	  --machine=$(MACHINE) --output_folder=tflm_app/$(@D)
 
 # For converters/benchmarks/tflm.py: kernels, then where program, map, image and arena_size.h lie.
 .PHONY: arena tflm_paths

@@ -1,28 +1,16 @@
-// platform.h for a bare-metal Cortex-M: semihosting, CMSDK UART, MPS2/MPS3 FPGA counter.
+// platform.h for a bare-metal Cortex-M: semihosting, and the board's UART and counter.
+
+#include <stddef.h>
 
 #include "../platform.h"
 #include "board.h"
+#include "counter.h"
+#include "memory.h"
 #include "semihosting.h"
-#include "uart_cmsdk.h"
+#include "uart.h"
 
-#define REGISTER(address) (*(volatile uint32_t*)(uintptr_t)(address))
-#define FPGAIO_CLK100HZ REGISTER(BOARD_FPGAIO_BASE + 0x14u)
-#define FPGAIO_COUNTER REGISTER(BOARD_FPGAIO_BASE + 0x18u)
-
-// boards/emulate.sh starts QEMU with -icount shift=7: one instruction is 128 ns of its clock, more
-// than two ticks of the counter, so that counts of instructions come out exact.
-#define NANOSECONDS_PER_INSTRUCTION 128u
-
-#define STACK_PAINT 0xE5E5E5E5u
-
-extern uint32_t __stack_limit[];
-extern uint32_t __stack_top[];
-extern uint32_t __data_start[];
-extern uint32_t __data_end[];
-extern uint32_t __bss_start[];
-extern uint32_t __bss_end[];
-
-_Noreturn void platform_fault(const char* what, uint32_t pc);
+void platform_start(void);
+_Noreturn void platform_fault(const char* what, const uint32_t* pc);
 
 // Handles of the debugger's console, -1 while not open.
 static int32_t console_in = -1;
@@ -95,28 +83,24 @@ int32_t platform_write_file(int32_t handle, const void* bytes, size_t count) {
 
 int32_t platform_close(int32_t handle) { return semihosting_close(handle) == 0 ? 0 : -1; }
 
-uint32_t platform_ticks(void) { return FPGAIO_COUNTER; }
-
-uint64_t platform_ticks_to_instructions(uint64_t ticks) {
-  const uint32_t nanoseconds_per_tick = 1000000000u / BOARD_FPGAIO_CLOCK_HZ;
-  // Two readings differ by less than one tick from the truth, and an instruction is more than two,
-  // so that the nearest whole number is the number.
-  return (ticks * nanoseconds_per_tick + NANOSECONDS_PER_INSTRUCTION / 2) /
-         NANOSECONDS_PER_INSTRUCTION;
+// Before main(). Semihosting is looked for now: when there is none, the look faults, and a fault's
+// handler could not.
+void platform_start(void) {
+  (void)semihosting_present();
+  counter_open();
 }
 
-// No division here: what it costs depends on its operands, and it would be counted.
-uint64_t platform_counter(void) {
-  // The counter wraps after 172 s or 215 s; the 100 Hz counter, started together with it, says how
-  // often it has.
-  const uint64_t coarse = (uint64_t)FPGAIO_CLK100HZ * (BOARD_FPGAIO_CLOCK_HZ / 100u);
-  const uint32_t ticks = FPGAIO_COUNTER;
-  return coarse + (uint64_t)(int64_t)(int32_t)(ticks - (uint32_t)coarse);
-}
+const char* platform_cost_unit(void) { return counter_unit(); }
 
-uint64_t platform_instructions_since(uint64_t counter) {
-  return platform_ticks_to_instructions(platform_counter() - counter);
-}
+uint64_t platform_counter(void) { return counter_now(); }
+
+uint64_t platform_cost_since(uint64_t counter) { return counter_amount(counter_now() - counter); }
+
+uint32_t platform_ticks(void) { return counter_ticks(); }
+
+uint64_t platform_ticks_to_cost(uint64_t ticks) { return counter_amount(ticks); }
+
+uint32_t platform_lost_bytes(void) { return uart_overruns(); }
 
 uint32_t platform_stack_used(void) {
   const uint32_t* word = __stack_limit;
@@ -140,14 +124,16 @@ _Noreturn void platform_exit(int status) {
   for (;;) __asm__ volatile("wfi");
 }
 
-_Noreturn void platform_fault(const char* what, uint32_t pc) {
+// `pc` is where the processor has put the address of the instruction, or NULL.
+_Noreturn void platform_fault(const char* what, const uint32_t* pc) {
   static const char kDigits[] = "0123456789abcdef";
-  char address[] = " at 0x00000000\n";
-  for (int i = 0; i < 8; i++) address[6 + i] = kDigits[(pc >> (28 - 4 * i)) & 0xFu];
+  char address[] = " at 0x00000000";
+  for (int i = 0; pc != NULL && i < 8; i++) address[6 + i] = kDigits[(*pc >> (28 - 4 * i)) & 0xFu];
   size_t length = 0;
   while (what[length] != '\0') length++;
   platform_write("embbert: ", 9);
   platform_write(what, length);
-  platform_write(address, sizeof(address) - 1);
+  if (pc != NULL) platform_write(address, sizeof(address) - 1);
+  platform_write("\n", 1);
   platform_exit(1);
 }

@@ -1,4 +1,4 @@
-// cortex-m4-64k: addresses and clocks of the peripherals that boards/common/ drives.
+// cortex-m4-64k: what the drivers that its board.mk names need to know.
 
 #ifndef EMBBERT_TFLM_APP_BOARDS_CORTEX_M4_64K_BOARD_H_
 #define EMBBERT_TFLM_APP_BOARDS_CORTEX_M4_64K_BOARD_H_

@@ -90,13 +90,17 @@ int32_t platform_write_file(int32_t handle, const void* bytes, size_t count) {
 
 int32_t platform_close(int32_t handle) { return close(handle); }
 
+uint32_t platform_lost_bytes(void) { return 0; }
+
+const char* platform_cost_unit(void) { return NULL; }
+
 uint64_t platform_counter(void) { return 0; }
 
-uint64_t platform_instructions_since(uint64_t counter) { return counter; }
+uint64_t platform_cost_since(uint64_t counter) { return counter; }
 
 uint32_t platform_ticks(void) { return 0; }
 
-uint64_t platform_ticks_to_instructions(uint64_t ticks) { return ticks; }
+uint64_t platform_ticks_to_cost(uint64_t ticks) { return ticks; }
 
 uint32_t platform_stack_used(void) { return 0; }
 

@@ -1,4 +1,4 @@
-// mps2-an386: addresses and clocks of the peripherals that boards/common/ drives.
+// mps2-an386: what the drivers that its board.mk names need to know.
 
 #ifndef EMBBERT_TFLM_APP_BOARDS_MPS2_AN386_BOARD_H_
 #define EMBBERT_TFLM_APP_BOARDS_MPS2_AN386_BOARD_H_

@@ -1,4 +1,4 @@
-// mps2-an500: addresses and clocks of the peripherals that boards/common/ drives.
+// mps2-an500: what the drivers that its board.mk names need to know.
 
 #ifndef EMBBERT_TFLM_APP_BOARDS_MPS2_AN500_BOARD_H_
 #define EMBBERT_TFLM_APP_BOARDS_MPS2_AN500_BOARD_H_

@@ -1,4 +1,4 @@
-// mps3-an547: addresses and clocks of the peripherals that boards/common/ drives.
+// mps3-an547: what the drivers that its board.mk names need to know.
 
 #ifndef EMBBERT_TFLM_APP_BOARDS_MPS3_AN547_BOARD_H_
 #define EMBBERT_TFLM_APP_BOARDS_MPS3_AN547_BOARD_H_

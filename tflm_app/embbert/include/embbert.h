@@ -1,26 +1,59 @@
-// EmbBERT as a library: text in, label and confidence out. Five functions.
+// EmbBERT as a library: text in, label and confidence out. This one header is all that a program
+// includes; embbert_tokenizer.h and embbert_kernels.h are the engine's parts, usable by themselves.
 //
+// Example:
+//
+//   #include <string.h>
+//
+//   #include "embbert.h"
+//
+//   // From the generated model_image.c.
+//   extern const uint32_t model_image_size;
+//   extern const uint32_t model_image_data[];
+//
+//   static uint64_t memory[9600];  // 75 kB; open says how much the model needs
 //   static embbert_engine_t engine;
-//   static _Alignas(8) uint8_t memory[MEMORY_BYTES];  // `make ... info` prints it: model memory
-//   if (embbert_engine_open(&engine, model_image, model_image_size, memory, sizeof(memory)) != 0)
-//   ... embbert_result_t result; if (embbert_engine_classify(&engine, "lights off", 10, NULL, 0,
-//   &result) == 0) use(result.name);
+//
+//   // The label of a text, or what is wrong.
+//   const char* label_of(const char* text) {
+//     embbert_result_t result;
+//     int status = kEmbbertOk;
+//     if (!embbert_engine_is_open(&engine)) {
+//       status = embbert_engine_open(&engine, model_image_data, model_image_size, memory,
+//                                    sizeof(memory), NULL);
+//     }
+//     if (status == kEmbbertOk) {
+//       status = embbert_engine_classify(&engine, text, strlen(text), NULL, 0, &result);
+//     }
+//     return status == kEmbbertOk ? result.name : embbert_engine_message(status);
+//   }
 //
 // Memory. The caller owns all of it: the engine, `memory`, and the image, which is only read and
-// may stay in flash. All three must outlive the last call. Nothing is allocated, there are no
-// globals.
+// may stay in flash. All three must outlive the last call. Nothing is allocated, and there are no
+// global variables: any number of engines, of one model or of several, live in one program. How
+// many bytes `memory` has to have is engine.memory_needed after every open of a sound image, even
+// embbert_engine_open(&engine, image, image_capacity, NULL, 0, NULL), which answers kEmbbertMemory;
+// EMBBERT_ENGINE_MEMORY_BYTES says the same to the compiler.
 //
 // Tasks and interrupts. An engine serves one call at a time; put a mutex around it when several
 // tasks share one. Different engines, each with a `memory` of its own, may run at once, over the
 // same image too. Calls may be preempted at any point and need no interrupt disabled. Do not call
-// from an interrupt handler: a call takes milliseconds. embbert_engine_message may be called from
-// anywhere.
+// from an interrupt handler. embbert_engine_message may be called from anywhere.
 //
-// Time. Opening reads the image once for its checksum, some 12 instructions a byte. Tokenizing is
-// linear in the text, below 400 instructions a byte. Inference depends on the number of tokens
-// alone: `make bench` prints it. No call waits for anything.
+// Time. No call waits for anything, and every call ends. In instructions of a Cortex-M4, measured:
+//   open      11 a byte of the image, most of them for its checksum: 4.4 million for 417 kB.
+//   tokenize  linear in the bytes that are read: 150 to 450 a byte of text in any script, 1,110 in
+//             the worst found, one word of thousands of letters. Reading ends when max_tokens ids
+//             are full; a pair that does not fit is read three times.
+//   infer     grows with the number of tokens alone, a little faster than it: the `embbert` preset
+//             takes 2.7 million for 12 tokens, 38.6 million for 128, 105 million for 256, which at
+//             100 MHz is some 35 ms, half a second, 1.4 s. The portable kernels take several times
+//             as many. `make bench` prints it for a model and a board.
+// A call may take seconds, then: embbert_options_t.progress is asked in between whether to go on.
+// On the M4 at most 1.9 million instructions lie between two calls of it with 256 tokens, 3.7
+// million with 512.
 //
-// Stack. `make size` prints the deepest use, measured and computed.
+// Stack. Below 2 kB on every core; `make size` prints the deepest use, measured and computed.
 
 #ifndef EMBBERT_H_
 #define EMBBERT_H_
@@ -30,7 +63,6 @@
 #include <stdint.h>
 
 #include "embbert_kernels.h"
-#include "embbert_model_image.h"
 #include "embbert_tokenizer.h"
 
 #ifdef __cplusplus
@@ -39,27 +71,66 @@ extern "C" {
 
 // Status of every function; 0 is success. embbert_engine_message puts it into words.
 enum {
-  kEngineOk = 0,
-  kEngineImage = 1,             // + image_status_t - 1: 1..15
-  kEngineSection = 16,          // a section is missing or of the wrong size
-  kEngineOptions = 17,          // kernel options that no kernel of this build accepts
-  kEngineShapes = 18,           // parts that do not fit one another
-  kEngineMemory = 19,           // `memory` is too small or not at a multiple of 8
-  kEngineTokenizerTables = 20,  // the tokenizer's tables are not valid
-  kEngineTokens = 21,           // infer: no token, too many, or an id outside the vocabulary
-  kEngineArgument = 22,         // a pointer is NULL, or a pair for a model without pairs
-  kEngineRuntime = 23,          // another backend than the kernels refused, with its own message
+  kEmbbertOk = 0,
+  kEmbbertImage = 1,             // 1..15: there is no sound image, for one of several reasons
+  kEmbbertSection = 16,          // a section is missing or of the wrong size
+  kEmbbertOptions = 17,          // kernel options that no kernel of this build accepts
+  kEmbbertShapes = 18,           // parts that do not fit one another
+  kEmbbertMemory = 19,           // `memory` is too small or not at a multiple of 8
+  kEmbbertTokenizerTables = 20,  // the tokenizer's tables are not valid
+  kEmbbertTokens = 21,           // infer: no token, too many, or an id outside the vocabulary
+  kEmbbertArgument = 22,         // a NULL pointer, options out of range, a pair that none is for
+  kEmbbertRuntime = 23,          // another backend than the kernels refused, with its own message
+  kEmbbertClosed = 24,           // the engine is not open, or its last open failed
+  kEmbbertAborted = 25,          // options.progress said so; the engine stays open
 };
 
-// Read `model`, `config`, `image` and `memory_needed` as you like; the rest is private.
+// What a model image says of the model as a whole.
+typedef struct {
+  int32_t task;              // 0 classification, 1 regression
+  int32_t pair;              // 1 when the model was trained on pairs of texts
+  int32_t blocks;            // layers
+  int32_t labels;            // logits
+  int32_t threshold;         // confidence below which an answer is unsure, in 1/10000
+  int32_t logits_zero;       // zero point of the logits
+  int32_t score_multiplier;  // regression: score in 1/1000 =
+  int32_t score_shift;       //   (logit - zero) * multiplier * 2^shift / 65536
+} embbert_config_t;
+
+// A checked image.
+typedef struct {
+  const uint8_t* bytes;
+  uint32_t size;
+  uint32_t sections;
+} embbert_image_t;
+
+// All zero, or NULL in its place, stands for the defaults.
+typedef struct {
+  // Texts end after so many tokens, and memory is needed for so many: 2 or more. 0, or more than
+  // the model takes: as many as it takes. Answers to shorter texts do not change.
+  int32_t max_tokens;
+  // Called between layers and between chunks of attention, with `context`, in the caller's task: to
+  // feed a watchdog or to let others run. Anything but 0 ends the call with kEmbbertAborted. It
+  // must not call the engine. NULL: nothing is called.
+  int (*progress)(void* context);
+  void* context;
+} embbert_options_t;
+
+// Read `model`, `config`, `image`, `max_tokens` and `memory_needed` as you like; the rest is
+// private.
 typedef struct {
   embbert_model_t model;
-  model_config_t config;
-  model_image_t image;
-  size_t memory_needed;  // bytes; set even when open fails with kEngineMemory
+  embbert_config_t config;
+  embbert_image_t image;
+  int32_t max_tokens;    // the most that a text becomes
+  size_t memory_needed;  // bytes; set even when open fails with kEmbbertMemory
+  uint32_t state;        // whether open has succeeded
+  embbert_hook_t hook;
   embbert_tokenizer_t tokenizer;
   const uint32_t* confidence;
   const char* labels;
+  const char* source;  // four strings; see embbert_engine_source
+  size_t source_size;
   uint16_t* ids;
   uint8_t* segments;
   int8_t* logits;
@@ -74,40 +145,49 @@ typedef struct {
   const char* name;      // its name, in the image
   uint32_t confidence;   // softmax of the dequantized logits at `label`, in 1/10000
   bool sure;             // confidence is at least the model's threshold
-  int32_t score;         // regression: the predicted value in 1/1000
+  int64_t score;         // regression: the predicted value in 1/1000
   int32_t tokens;        // how many the text became
   const int8_t* logits;  // (labels), valid until the engine's next call
 } embbert_result_t;
 
-// Bytes of `memory` for a model, from the parts that model_sizes.h lists.
-#define EMBBERT_ENGINE_ROUND8(bytes) (((bytes) + 7u) / 8u * 8u)
-#define EMBBERT_ENGINE_LARGER(a, b) ((a) > (b) ? (a) : (b))
-#define EMBBERT_ENGINE_MEMORY_BYTES(blocks, labels, max_length, buffer_bytes, scratch_bytes) \
-  (EMBBERT_ENGINE_ROUND8((blocks) * sizeof(embbert_block_t)) +                               \
-   EMBBERT_ENGINE_ROUND8(2u * (max_length)) + EMBBERT_ENGINE_ROUND8(max_length) +            \
-   EMBBERT_ENGINE_ROUND8(labels) +                                                           \
-   EMBBERT_ENGINE_LARGER(                                                                    \
-       EMBBERT_ENGINE_ROUND8(sizeof(embbert_tokenizer_scratch_t)),                           \
-       2u * EMBBERT_ENGINE_ROUND8(buffer_bytes) + EMBBERT_ENGINE_ROUND8(scratch_bytes)))
+// Bytes of `memory` for a model of so many layers and labels, D = hidden, and max_tokens tokens;
+// `scratch` is the largest EMBBERT_BLOCK_SCRATCH_BYTES (embbert_kernels.h) of its layers. A
+// constant where the arguments are.
+#define EMBBERT_ENGINE_MEMORY_BYTES(blocks, labels, hidden, max_tokens, scratch)       \
+  (EMBBERT_ROUND_UP((blocks) * sizeof(embbert_block_t), 8u) +                          \
+   EMBBERT_ROUND_UP(2u * (max_tokens), 8u) + EMBBERT_ROUND_UP((max_tokens) + 0u, 8u) + \
+   EMBBERT_ROUND_UP((labels) + 0u, 8u) +                                               \
+   EMBBERT_LARGER(EMBBERT_ROUND_UP(sizeof(embbert_tokenizer_scratch_t), 8u),           \
+                  2u * EMBBERT_ROUND_UP((size_t)(max_tokens) * (hidden), 8u) +         \
+                      EMBBERT_ROUND_UP((size_t)(scratch), 8u)))
 
 // Checks the image at `image` (at a multiple of 16, at most `image_capacity` bytes) to the last bit
-// and prepares `engine`. `memory`: `memory_size` bytes at a multiple of 8.
+// and prepares `engine`. `memory`: `memory_size` bytes at a multiple of 8. `options` is read here
+// and not kept; NULL: the defaults. Whatever `engine` held before is forgotten.
 int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t image_capacity,
-                        void* memory, size_t memory_size);
+                        void* memory, size_t memory_size, const embbert_options_t* options);
+
+// Whether the last open of this engine succeeded; false for one that is all zero, as static ones
+// are at first.
+bool embbert_engine_is_open(const embbert_engine_t* engine);
 
 // Tokenizes UTF-8 text, `pair` NULL or the second text. *ids, in the engine's memory, holds *count
-// ids until the engine's next call: at most max_length, text beyond that is cut off.
+// ids until the engine's next call: at most max_tokens, text beyond that is cut off.
 int embbert_engine_tokenize(embbert_engine_t* engine, const char* text, size_t length,
                             const char* pair, size_t pair_length, const uint16_t** ids,
                             size_t* count);
 
-// Classifies 1..max_length ids, the first of which should be [CLS].
+// Classifies 1..max_tokens ids, the first of which should be [CLS].
 int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count,
                          embbert_result_t* result);
 
 // Tokenizes and classifies.
 int embbert_engine_classify(embbert_engine_t* engine, const char* text, size_t length,
                             const char* pair, size_t pair_length, embbert_result_t* result);
+
+// What the image was made from: 0 its maker, 1 the model's name, 2 the SHA-256 of model.tflite, 3
+// of tokenizer.json. Never NULL; "" where the image does not say or the engine is not open.
+const char* embbert_engine_source(const embbert_engine_t* engine, int index);
 
 // One line of English for a status; never NULL.
 const char* embbert_engine_message(int status);

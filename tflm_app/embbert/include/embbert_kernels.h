@@ -39,6 +39,7 @@ typedef enum {
   EMBBERT_ERROR_ID = 4,        // a token id >= vocab_size or a segment that is not 1 or 2
   EMBBERT_ERROR_SCRATCH = 5,   // scratch smaller than the *_scratch_size function says
   EMBBERT_ERROR_MODEL = 6,     // blocks that do not fit one another
+  EMBBERT_ERROR_ABORTED = 7,   // the caller's hook said so
 } embbert_status_t;
 
 // Nano embedder. Call embbert_embed_init, then fill in the four pointers.
@@ -106,6 +107,19 @@ typedef struct {
   embbert_head_t head;
 } embbert_model_t;
 
+// Exactly one of the three files embbert_{portable,dsp,mve}.c compiles to anything.
+#if defined(EMBBERT_FORCE_PORTABLE)
+#define EMBBERT_USE_PORTABLE 1
+#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && !defined(EMBBERT_FORCE_DSP)
+#define EMBBERT_USE_MVE 1
+#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32)
+#define EMBBERT_USE_DSP 1
+#elif defined(EMBBERT_FORCE_DSP)
+#error "EMBBERT_FORCE_DSP: the compiler's target has no DSP instructions"
+#else
+#define EMBBERT_USE_PORTABLE 1
+#endif
+
 // Which implementation this library was compiled as: "portable", "dsp" or "mve". By default the
 // best that the compiler's target has; EMBBERT_FORCE_PORTABLE or EMBBERT_FORCE_DSP choose a lesser
 // one.
@@ -122,14 +136,24 @@ embbert_status_t embbert_head_init(embbert_head_t* head, const void* options, si
 embbert_status_t embbert_embed(const embbert_embed_t* embed, const uint16_t* ids,
                                const uint8_t* segments, int32_t n, int8_t* out);
 
-// Bytes of scratch that embbert_block needs for up to `max_n` tokens and any `rows`.
+// What a long computation calls between its parts, with the scratch in use and the processor in the
+// caller's task: to feed a watchdog, to let other work run, or to end it, by anything but 0.
+typedef struct {
+  int (*call)(void* context);
+  void* context;
+} embbert_hook_t;
+
+// Bytes of scratch that embbert_block needs for up to `max_n` tokens and any `rows`:
+// EMBBERT_BLOCK_SCRATCH_BYTES below of the block's shape.
 size_t embbert_block_scratch_size(const embbert_block_t* block, int32_t max_n);
 
 // x (n, D) is overwritten with its normalised form; out (rows, D). `rows` is n, or 1 for the first
 // row alone (the last layer under a classifier head), which then costs little more than n dot
-// products. A row of the result does not depend on `rows`.
+// products. A row of the result does not depend on `rows`. `hook`, or NULL, is called before every
+// EMBBERT_HOOK_ROWS rows of the result.
 embbert_status_t embbert_block(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
-                               int8_t* out, void* scratch, size_t scratch_size);
+                               int8_t* out, void* scratch, size_t scratch_size,
+                               const embbert_hook_t* hook);
 
 // x (D), the first row of the last block's output; logits (L).
 embbert_status_t embbert_head(const embbert_head_t* head, const int8_t* x, int8_t* logits);
@@ -139,11 +163,43 @@ size_t embbert_buffer_size(const embbert_model_t* model, int32_t max_n);
 size_t embbert_scratch_size(const embbert_model_t* model, int32_t max_n);
 
 // The whole model on n real tokens (no padding): ids (n), segments (n) or NULL, logits (L).
-// Work and time follow n. `buffer_a` and `buffer_b` hold at least n * D bytes each.
+// Work and time follow n. `buffer_a` and `buffer_b` hold at least n * D bytes each. `hook`, or
+// NULL, is called before every layer, and within it as embbert_block does.
 embbert_status_t embbert_infer(const embbert_model_t* model, const uint16_t* ids,
                                const uint8_t* segments, int32_t n, int8_t* buffer_a,
-                               int8_t* buffer_b, void* scratch, size_t scratch_size,
-                               int8_t* logits);
+                               int8_t* buffer_b, void* scratch, size_t scratch_size, int8_t* logits,
+                               const embbert_hook_t* hook);
+
+// Bytes of scratch as a constant, for static memory: of d = D, e = E, k = K and n tokens. The
+// kernels lay their scratch out by the same parts, so that there is no second formula; it is that
+// of the implementation that the compiler's flags select.
+#define EMBBERT_ROUND_UP(value, multiple) (((value) + (multiple)-1u) / (multiple) * (multiple))
+#define EMBBERT_LARGER(a, b) ((a) > (b) ? (a) : (b))
+#if defined(EMBBERT_USE_PORTABLE)
+#define EMBBERT_HOOK_ROWS 1
+#define EMBBERT_SCRATCH_SCORES(n) EMBBERT_ROUND_UP(2u * (n), 8u)
+#define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n) \
+  (6u * (d) + EMBBERT_SCRATCH_SCORES(n) + (e) * (d) + 0u * (k))
+#elif defined(EMBBERT_USE_DSP)
+#define EMBBERT_HOOK_ROWS 8
+// Two blocks of four rows of int16, or one; then the panel, which also holds the convolution's
+// columns.
+#define EMBBERT_SCRATCH_WORK(d, e, n) (8u * EMBBERT_LARGER((e) * (d), EMBBERT_ROUND_UP(n, 2u)))
+#define EMBBERT_SCRATCH_PANEL(k) (4u * EMBBERT_LARGER(64u, 5u * EMBBERT_ROUND_UP(k, 8u) / 4u + 8u))
+#define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n) \
+  (((n) > 4u ? 2u : 1u) * (8u * (d) + EMBBERT_SCRATCH_WORK(d, e, n)) + EMBBERT_SCRATCH_PANEL(k))
+#else
+#define EMBBERT_HOOK_ROWS 6
+#define EMBBERT_SCRATCH_ROWS(n) ((n) > 3u ? 6u : 3u)
+#define EMBBERT_SCRATCH_CONTEXT(d, n) (EMBBERT_SCRATCH_ROWS(n) * 2u * (d))
+#define EMBBERT_SCRATCH_WEIGHTS(d, e, n) \
+  (EMBBERT_SCRATCH_ROWS(n) * EMBBERT_LARGER(2u * EMBBERT_ROUND_UP(n, 8u), (e) * (d)))
+#define EMBBERT_SCRATCH_SUMS(n) EMBBERT_ROUND_UP(4u * (n), 8u)
+#define EMBBERT_SCRATCH_COLUMNS(k) (2u * EMBBERT_ROUND_UP(k, 16u) + 8u)
+#define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n)                                                 \
+  (EMBBERT_SCRATCH_CONTEXT(d, n) + EMBBERT_SCRATCH_WEIGHTS(d, e, n) + EMBBERT_SCRATCH_SUMS(n) + \
+   EMBBERT_SCRATCH_COLUMNS(k))
+#endif
 
 #ifdef EMBBERT_PROFILE
 // With EMBBERT_PROFILE, the library adds up what each step costs by calling the application's

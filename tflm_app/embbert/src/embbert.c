@@ -3,11 +3,15 @@
 #include <string.h>
 
 #include "embbert_backend.h"
+#include "embbert_image.h"
 
-static const void* section_of(const embbert_engine_t* engine, section_kind_t kind, uint32_t index,
-                              size_t expected) {
+// What `state` is in an open engine: no likely value of memory that nobody has set.
+static const uint32_t kOpen = 0x4F50454Eu;
+
+static const void* section_of(const embbert_engine_t* engine, embbert_section_t kind,
+                              uint32_t index, size_t expected) {
   size_t size;
-  const void* section = model_image_section(&engine->image, kind, index, &size);
+  const void* section = embbert_image_section(&engine->image, kind, index, &size);
   return size == expected ? section : NULL;
 }
 
@@ -25,61 +29,64 @@ static bool biases_fit(const int32_t* bias, size_t count) {
 static int open_embed(embbert_engine_t* engine) {
   embbert_embed_t* const embed = &engine->model.embed;
   size_t size;
-  const void* options = model_image_section(&engine->image, kSectionEmbedOptions, 0, &size);
-  if (options == NULL) return kEngineSection;
-  if (embbert_embed_init(embed, options, size) != EMBBERT_OK) return kEngineOptions;
+  const void* options =
+      embbert_image_section(&engine->image, kEmbbertSectionEmbedOptions, 0, &size);
+  if (options == NULL) return kEmbbertSection;
+  if (embbert_embed_init(embed, options, size) != EMBBERT_OK) return kEmbbertOptions;
   const size_t v = (size_t)embed->vocab_size;
   const size_t s = (size_t)embed->max_length;
   const size_t r = (size_t)embed->reduced;
   const size_t d = (size_t)embed->hidden;
-  embed->token = section_of(engine, kSectionEmbedToken, 0, v * r);
-  embed->position = section_of(engine, kSectionEmbedPosition, 0, s * r);
-  embed->weight = section_of(engine, kSectionEmbedWeight, 0, d * 2 * r);
-  embed->bias = section_of(engine, kSectionEmbedBias, 0, 2 * d * sizeof(int32_t));
+  embed->token = section_of(engine, kEmbbertSectionEmbedToken, 0, v * r);
+  embed->position = section_of(engine, kEmbbertSectionEmbedPosition, 0, s * r);
+  embed->weight = section_of(engine, kEmbbertSectionEmbedWeight, 0, d * 2 * r);
+  embed->bias = section_of(engine, kEmbbertSectionEmbedBias, 0, 2 * d * sizeof(int32_t));
   const bool complete = embed->token != NULL && embed->position != NULL && embed->weight != NULL &&
                         embed->bias != NULL;
-  if (!complete) return kEngineSection;
-  return biases_fit(embed->bias, 2 * d) ? kEngineOk : kEngineShapes;
+  if (!complete) return kEmbbertSection;
+  return biases_fit(embed->bias, 2 * d) ? kEmbbertOk : kEmbbertShapes;
 }
 
 static int open_block(embbert_engine_t* engine, embbert_block_t* block, uint32_t index) {
   size_t size;
-  const void* options = model_image_section(&engine->image, kSectionBlockOptions, index, &size);
-  if (options == NULL) return kEngineSection;
-  if (embbert_block_init(block, options, size) != EMBBERT_OK) return kEngineOptions;
-  if (block->hidden != engine->model.embed.hidden) return kEngineShapes;
+  const void* options =
+      embbert_image_section(&engine->image, kEmbbertSectionBlockOptions, index, &size);
+  if (options == NULL) return kEmbbertSection;
+  if (embbert_block_init(block, options, size) != EMBBERT_OK) return kEmbbertOptions;
+  if (block->hidden != engine->model.embed.hidden) return kEmbbertShapes;
   const size_t d = (size_t)block->hidden;
   const size_t inner = d * (size_t)block->expansion;
-  block->wq = section_of(engine, kSectionBlockWq, index, d * d);
-  block->bq = section_of(engine, kSectionBlockBq, index, d * sizeof(int32_t));
-  block->wv = section_of(engine, kSectionBlockWv, index, d * d);
-  block->conv = section_of(engine, kSectionBlockConv, index, (size_t)block->taps * inner);
-  block->conv_bias = section_of(engine, kSectionBlockConvBias, index, inner * sizeof(int32_t));
-  block->wz = section_of(engine, kSectionBlockWz, index, d * inner);
-  block->bz = section_of(engine, kSectionBlockBz, index, d * sizeof(int32_t));
+  block->wq = section_of(engine, kEmbbertSectionBlockWq, index, d * d);
+  block->bq = section_of(engine, kEmbbertSectionBlockBq, index, d * sizeof(int32_t));
+  block->wv = section_of(engine, kEmbbertSectionBlockWv, index, d * d);
+  block->conv = section_of(engine, kEmbbertSectionBlockConv, index, (size_t)block->taps * inner);
+  block->conv_bias =
+      section_of(engine, kEmbbertSectionBlockConvBias, index, inner * sizeof(int32_t));
+  block->wz = section_of(engine, kEmbbertSectionBlockWz, index, d * inner);
+  block->bz = section_of(engine, kEmbbertSectionBlockBz, index, d * sizeof(int32_t));
   const bool complete = block->wq != NULL && block->bq != NULL && block->wv != NULL &&
                         block->conv != NULL && block->conv_bias != NULL && block->wz != NULL &&
                         block->bz != NULL;
-  if (!complete) return kEngineSection;
+  if (!complete) return kEmbbertSection;
   const bool fit =
       biases_fit(block->bq, d) && biases_fit(block->conv_bias, inner) && biases_fit(block->bz, d);
-  return fit ? kEngineOk : kEngineShapes;
+  return fit ? kEmbbertOk : kEmbbertShapes;
 }
 
 static int open_head(embbert_engine_t* engine) {
   embbert_head_t* const head = &engine->model.head;
   size_t size;
-  const void* options = model_image_section(&engine->image, kSectionHeadOptions, 0, &size);
-  if (options == NULL) return kEngineSection;
-  if (embbert_head_init(head, options, size) != EMBBERT_OK) return kEngineOptions;
+  const void* options = embbert_image_section(&engine->image, kEmbbertSectionHeadOptions, 0, &size);
+  if (options == NULL) return kEmbbertSection;
+  if (embbert_head_init(head, options, size) != EMBBERT_OK) return kEmbbertOptions;
   if (head->hidden != engine->model.embed.hidden || head->labels != engine->config.labels) {
-    return kEngineShapes;
+    return kEmbbertShapes;
   }
   const size_t labels = (size_t)head->labels;
-  head->weight = section_of(engine, kSectionHeadWeight, 0, labels * (size_t)head->hidden);
-  head->bias = section_of(engine, kSectionHeadBias, 0, labels * sizeof(int32_t));
-  if (head->weight == NULL || head->bias == NULL) return kEngineSection;
-  return biases_fit(head->bias, labels) ? kEngineOk : kEngineShapes;
+  head->weight = section_of(engine, kEmbbertSectionHeadWeight, 0, labels * (size_t)head->hidden);
+  head->bias = section_of(engine, kEmbbertSectionHeadBias, 0, labels * sizeof(int32_t));
+  if (head->weight == NULL || head->bias == NULL) return kEmbbertSection;
+  return biases_fit(head->bias, labels) ? kEmbbertOk : kEmbbertShapes;
 }
 
 #endif  // EMBBERT_OTHER_BACKEND
@@ -91,103 +98,154 @@ static bool labels_are_complete(const char* labels, size_t size, int32_t count) 
   return size > 0 && labels[size - 1] == '\0' && found == count;
 }
 
-int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t image_capacity,
-                        void* memory, size_t memory_size) {
-  if (engine == NULL || image == NULL) return kEngineArgument;
-  memset(engine, 0, sizeof(*engine));
-  const image_status_t image_status = model_image_open(&engine->image, image, image_capacity);
-  if (image_status != kImageOk) return kEngineImage + (int)image_status - 1;
+#ifndef EMBBERT_OTHER_BACKEND
 
-  const model_config_t* config = section_of(engine, kSectionConfig, 0, sizeof(*config));
-  engine->confidence = section_of(engine, kSectionConfidence, 0, 256 * sizeof(uint32_t));
+// What the engine's memory holds: block descriptions, ids, segments, logits, then what a
+// tokenization and an inference need in turn. Sets the sizes, and looks at nothing but options.
+static int measure_memory(embbert_engine_t* engine) {
+  const size_t tokens = (size_t)engine->max_tokens;
+  for (int32_t i = 0; i < engine->config.blocks; i++) {
+    embbert_block_t block;
+    size_t size;
+    const void* options =
+        embbert_image_section(&engine->image, kEmbbertSectionBlockOptions, (uint32_t)i, &size);
+    if (options == NULL) return kEmbbertSection;
+    if (embbert_block_init(&block, options, size) != EMBBERT_OK) return kEmbbertOptions;
+    const size_t scratch = embbert_block_scratch_size(&block, engine->max_tokens);
+    if (scratch > engine->scratch_size) engine->scratch_size = scratch;
+  }
+  engine->memory_needed =
+      EMBBERT_ENGINE_MEMORY_BYTES((size_t)engine->config.blocks, (size_t)engine->config.labels,
+                                  (size_t)engine->model.embed.hidden, tokens, engine->scratch_size);
+  return kEmbbertOk;
+}
+
+static int open_memory(embbert_engine_t* engine, void* memory, size_t memory_size) {
+  int status = measure_memory(engine);
+  if (status != kEmbbertOk) return status;
+  if (memory == NULL || (uintptr_t)memory % 8 != 0 || memory_size < engine->memory_needed) {
+    return kEmbbertMemory;
+  }
+  const size_t tokens = (size_t)engine->max_tokens;
+  const size_t buffer_size = embbert_buffer_size(&engine->model, engine->max_tokens);
+  embbert_block_t* const blocks = memory;
+  for (int32_t i = 0; i < engine->config.blocks; i++) {
+    status = open_block(engine, &blocks[i], (uint32_t)i);
+    if (status != kEmbbertOk) return status;
+  }
+  engine->model.blocks = blocks;
+  engine->model.num_blocks = engine->config.blocks;
+  uint8_t* next = memory;
+  next += EMBBERT_ROUND_UP((size_t)engine->config.blocks * sizeof(embbert_block_t), 8u);
+  engine->ids = (uint16_t*)(void*)next;
+  next += EMBBERT_ROUND_UP(2u * tokens, 8u);
+  engine->segments = next;
+  next += EMBBERT_ROUND_UP(tokens, 8u);
+  engine->logits = (int8_t*)next;
+  next += EMBBERT_ROUND_UP((size_t)engine->config.labels, 8u);
+  engine->buffer_a = (int8_t*)next;
+  next += EMBBERT_ROUND_UP(buffer_size, 8u);
+  engine->buffer_b = (int8_t*)next;
+  next += EMBBERT_ROUND_UP(buffer_size, 8u);
+  engine->scratch = next;
+  return kEmbbertOk;
+}
+
+#endif  // EMBBERT_OTHER_BACKEND
+
+// Labels, confidences and what else is the same for every backend.
+static int open_config(embbert_engine_t* engine) {
+  const embbert_config_t* config = section_of(engine, kEmbbertSectionConfig, 0, sizeof(*config));
+  engine->confidence = section_of(engine, kEmbbertSectionConfidence, 0, 256 * sizeof(uint32_t));
   size_t labels_size;
-  engine->labels = model_image_section(&engine->image, kSectionLabels, 0, &labels_size);
-  size_t blob_size;
-  const void* blob = model_image_section(&engine->image, kSectionTokenizer, 0, &blob_size);
-  if (config == NULL || engine->confidence == NULL || engine->labels == NULL || blob == NULL) {
-    return kEngineSection;
+  engine->labels = embbert_image_section(&engine->image, kEmbbertSectionLabels, 0, &labels_size);
+  engine->source =
+      embbert_image_section(&engine->image, kEmbbertSectionSource, 0, &engine->source_size);
+  if (config == NULL || engine->confidence == NULL || engine->labels == NULL) {
+    return kEmbbertSection;
   }
   engine->config = *config;
   if (config->blocks < 1 || config->blocks > EMBBERT_MAX_BLOCKS || config->labels < 1 ||
       config->labels > 0xFFFF || config->task < 0 || config->task > 1 || config->pair < 0 ||
-      config->pair > 1 || !labels_are_complete(engine->labels, labels_size, config->labels)) {
-    return kEngineShapes;
+      config->pair > 1 || config->logits_zero < -128 || config->logits_zero > 127 ||
+      config->score_multiplier < 0 || config->score_shift < 0 || config->score_shift > 24 ||
+      !labels_are_complete(engine->labels, labels_size, config->labels)) {
+    return kEmbbertShapes;
   }
   for (int i = 0; i < 256; i++) {
     // A sum of 65535 of them fits 32 bits, and that of a softmax begins with 65536.
-    if (engine->confidence[i] > 65536u) return kEngineShapes;
+    if (engine->confidence[i] > 65536u) return kEmbbertShapes;
   }
-  if (engine->confidence[0] != 65536u) return kEngineShapes;
+  return engine->confidence[0] == 65536u ? kEmbbertOk : kEmbbertShapes;
+}
 
-#ifdef EMBBERT_OTHER_BACKEND
-  int status = embbert_backend_shape(engine);
-#else
-  int status = open_embed(engine);
-  if (status != kEngineOk) return status;
-  status = open_head(engine);
-#endif
-  if (status != kEngineOk) return status;
-  if (embbert_tokenizer_init(&engine->tokenizer, blob, blob_size) != EMBBERT_TOKENIZER_OK) {
-    return kEngineTokenizerTables;
+static int open_tokenizer(embbert_engine_t* engine) {
+  size_t size;
+  const void* blob = embbert_image_section(&engine->image, kEmbbertSectionTokenizer, 0, &size);
+  if (blob == NULL) return kEmbbertSection;
+  if (embbert_tokenizer_init(&engine->tokenizer, blob, size) != EMBBERT_TOKENIZER_OK) {
+    return kEmbbertTokenizerTables;
   }
   // A vocabulary larger than the embedding table would give ids that the embedder refuses.
-  if (engine->tokenizer.vocab_size > engine->model.embed.vocab_size) return kEngineShapes;
-  const size_t max_length = (size_t)engine->model.embed.max_length;
-  if (max_length < 2) return kEngineShapes;
+  const bool fits = engine->tokenizer.vocab_size <= engine->model.embed.vocab_size;
+  return fits ? kEmbbertOk : kEmbbertShapes;
+}
 
+static int set_options(embbert_engine_t* engine, const embbert_options_t* options) {
+  engine->max_tokens = engine->model.embed.max_length;
+  if (engine->max_tokens < 2) return kEmbbertShapes;
+  if (options == NULL) return kEmbbertOk;
+  if (options->max_tokens != 0 && options->max_tokens < 2) return kEmbbertArgument;
+  if (options->max_tokens != 0 && options->max_tokens < engine->max_tokens) {
+    engine->max_tokens = options->max_tokens;
+  }
+  engine->hook = (embbert_hook_t){options->progress, options->context};
+  return kEmbbertOk;
+}
+
+int embbert_engine_open(embbert_engine_t* engine, const void* image, size_t image_capacity,
+                        void* memory, size_t memory_size, const embbert_options_t* options) {
+  if (engine == NULL) return kEmbbertArgument;
+  memset(engine, 0, sizeof(*engine));
+  if (image == NULL) return kEmbbertArgument;
+  const embbert_image_status_t image_status =
+      embbert_image_open(&engine->image, image, image_capacity);
+  if (image_status != kEmbbertImageOk) return kEmbbertImage + (int)image_status - 1;
+  int status = open_config(engine);
 #ifdef EMBBERT_OTHER_BACKEND
-  return embbert_backend_open(engine, memory, memory_size);
+  if (status == kEmbbertOk) status = embbert_backend_shape(engine);
 #else
-  // The memory: block descriptions, ids, segments, logits, then what a tokenization and an
-  // inference need in turn.
-  const size_t blocks_bytes =
-      EMBBERT_ENGINE_ROUND8((size_t)config->blocks * sizeof(embbert_block_t));
-  uint8_t* next = memory;
-  engine->memory_needed = blocks_bytes;
-  if (memory == NULL || (uintptr_t)next % 8 != 0 || memory_size < blocks_bytes) {
-    return kEngineMemory;
-  }
-  embbert_block_t* const blocks = memory;
-  next += blocks_bytes;
-  for (int32_t i = 0; i < config->blocks; i++) {
-    status = open_block(engine, &blocks[i], (uint32_t)i);
-    if (status != kEngineOk) return status;
-  }
-  engine->model.blocks = blocks;
-  engine->model.num_blocks = config->blocks;
-  const size_t buffer_size = embbert_buffer_size(&engine->model, (int32_t)max_length);
-  engine->scratch_size = embbert_scratch_size(&engine->model, (int32_t)max_length);
-  engine->memory_needed =
-      EMBBERT_ENGINE_MEMORY_BYTES((size_t)config->blocks, (size_t)config->labels, max_length,
-                                  buffer_size, engine->scratch_size);
-  if (memory_size < engine->memory_needed) return kEngineMemory;
-  engine->ids = (uint16_t*)(void*)next;
-  next += EMBBERT_ENGINE_ROUND8(2u * max_length);
-  engine->segments = next;
-  next += EMBBERT_ENGINE_ROUND8(max_length);
-  engine->logits = (int8_t*)next;
-  next += EMBBERT_ENGINE_ROUND8((size_t)config->labels);
-  engine->buffer_a = (int8_t*)next;
-  next += EMBBERT_ENGINE_ROUND8(buffer_size);
-  engine->buffer_b = (int8_t*)next;
-  next += EMBBERT_ENGINE_ROUND8(buffer_size);
-  engine->scratch = next;
-  return kEngineOk;
+  if (status == kEmbbertOk) status = open_embed(engine);
+  if (status == kEmbbertOk) status = open_head(engine);
 #endif
+  if (status == kEmbbertOk) status = open_tokenizer(engine);
+  if (status == kEmbbertOk) status = set_options(engine, options);
+#ifdef EMBBERT_OTHER_BACKEND
+  if (status == kEmbbertOk) status = embbert_backend_open(engine, memory, memory_size);
+#else
+  if (status == kEmbbertOk) status = open_memory(engine, memory, memory_size);
+#endif
+  if (status == kEmbbertOk) engine->state = kOpen;
+  return status;
+}
+
+bool embbert_engine_is_open(const embbert_engine_t* engine) {
+  return engine != NULL && engine->state == kOpen;
 }
 
 int embbert_engine_tokenize(embbert_engine_t* engine, const char* text, size_t length,
                             const char* pair, size_t pair_length, const uint16_t** ids,
                             size_t* count) {
-  if (engine == NULL || text == NULL || ids == NULL || count == NULL) return kEngineArgument;
-  if (pair != NULL && engine->config.pair == 0) return kEngineArgument;
+  if (engine == NULL || text == NULL || ids == NULL || count == NULL) return kEmbbertArgument;
+  if (engine->state != kOpen) return kEmbbertClosed;
+  if (pair != NULL && engine->config.pair == 0) return kEmbbertArgument;
   embbert_tokenizer_scratch_t* const scratch = (void*)engine->buffer_a;
   const int status =
       embbert_tokenizer_encode(&engine->tokenizer, text, length, pair, pair_length, engine->ids,
-                               (size_t)engine->model.embed.max_length, count, scratch);
-  if (status != EMBBERT_TOKENIZER_OK) return kEngineTokenizerTables;
+                               (size_t)engine->max_tokens, count, scratch);
+  if (status != EMBBERT_TOKENIZER_OK) return kEmbbertTokenizerTables;
   *ids = engine->ids;
-  return kEngineOk;
+  return kEmbbertOk;
 }
 
 // Softmax at the largest logit, whose own term is the table's first entry, 65536.
@@ -201,22 +259,28 @@ static uint32_t confidence_at(const embbert_engine_t* engine, int32_t label) {
 
 int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count,
                          embbert_result_t* result) {
-  if (engine == NULL || ids == NULL || result == NULL) return kEngineArgument;
-  if (count < 1 || count > (size_t)engine->model.embed.max_length) return kEngineTokens;
+  if (engine == NULL || ids == NULL || result == NULL) return kEmbbertArgument;
+  if (engine->state != kOpen) return kEmbbertClosed;
+  if (count < 1 || count > (size_t)engine->max_tokens) return kEmbbertTokens;
   uint8_t segment = 1;
   for (size_t i = 0; i < count; i++) {
     if (ids[i] == EMBBERT_TOKENIZER_SEP) segment = 2;
     engine->segments[i] = segment;
   }
 #ifdef EMBBERT_OTHER_BACKEND
+  if (engine->hook.call != NULL && engine->hook.call(engine->hook.context) != 0) {
+    return kEmbbertAborted;
+  }
   const int status = embbert_backend_infer(engine, ids, count);
-  if (status != kEngineOk) return status;
+  if (status != kEmbbertOk) return status;
 #else
   const embbert_status_t status =
       embbert_infer(&engine->model, ids, engine->segments, (int32_t)count, engine->buffer_a,
-                    engine->buffer_b, engine->scratch, engine->scratch_size, engine->logits);
-  if (status == EMBBERT_ERROR_ID) return kEngineTokens;
-  if (status != EMBBERT_OK) return kEngineShapes;
+                    engine->buffer_b, engine->scratch, engine->scratch_size, engine->logits,
+                    engine->hook.call != NULL ? &engine->hook : NULL);
+  if (status == EMBBERT_ERROR_ABORTED) return kEmbbertAborted;
+  if (status == EMBBERT_ERROR_ID) return kEmbbertTokens;
+  if (status != EMBBERT_OK) return kEmbbertShapes;
 #endif
 
   memset(result, 0, sizeof(*result));
@@ -225,9 +289,10 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
   result->name = engine->labels;
   if (engine->config.task == 1) {
     const int64_t logit = engine->logits[0] - engine->config.logits_zero;
-    result->score = (int32_t)(logit * engine->config.score_multiplier / 65536);
+    const int64_t unit = (int64_t)1 << engine->config.score_shift;
+    result->score = logit * engine->config.score_multiplier * unit / 65536;
     result->sure = true;
-    return kEngineOk;
+    return kEmbbertOk;
   }
   for (int32_t i = 1; i < engine->config.labels; i++) {
     if (engine->logits[i] > engine->logits[result->label]) result->label = i;
@@ -235,7 +300,7 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
   for (int32_t i = 0; i < result->label; i++) result->name += strlen(result->name) + 1;
   result->confidence = confidence_at(engine, result->label);
   result->sure = (int32_t)result->confidence >= engine->config.threshold;
-  return kEngineOk;
+  return kEmbbertOk;
 }
 
 int embbert_engine_classify(embbert_engine_t* engine, const char* text, size_t length,
@@ -243,42 +308,55 @@ int embbert_engine_classify(embbert_engine_t* engine, const char* text, size_t l
   const uint16_t* ids;
   size_t count;
   const int status = embbert_engine_tokenize(engine, text, length, pair, pair_length, &ids, &count);
-  return status == kEngineOk ? embbert_engine_infer(engine, ids, count, result) : status;
+  return status == kEmbbertOk ? embbert_engine_infer(engine, ids, count, result) : status;
+}
+
+const char* embbert_engine_source(const embbert_engine_t* engine, int index) {
+  if (!embbert_engine_is_open(engine) || engine->source == NULL) return "";
+  const char* string = engine->source;
+  const char* const end = string + engine->source_size;
+  if (string == end || end[-1] != '\0') return "";
+  for (; index > 0 && string < end; index--) string += strlen(string) + 1;
+  return string < end ? string : "";
 }
 
 const char* embbert_engine_message(int status) {
 #ifdef EMBBERT_OTHER_BACKEND
-  if (status == kEngineMemory || status == kEngineRuntime) return embbert_backend_message(status);
+  if (status == kEmbbertMemory || status == kEmbbertRuntime) return embbert_backend_message(status);
 #endif
   switch (status) {
-    case kEngineOk:
+    case kEmbbertOk:
       return "no error";
-    case kEngineImage + kImageTooShort - 1:
+    case kEmbbertImage + kEmbbertImageTooShort - 1:
       return "the model image is cut short; write it again";
-    case kEngineImage + kImageMisplaced - 1:
+    case kEmbbertImage + kEmbbertImageMisplaced - 1:
       return "the model image is not at a multiple of 16; mend the linker script";
-    case kEngineImage + kImageMagic - 1:
+    case kEmbbertImage + kEmbbertImageMagic - 1:
       return "there is no model image; write one";
-    case kEngineImage + kImageVersion - 1:
+    case kEmbbertImage + kEmbbertImageVersion - 1:
       return "the model image has another layout version; make it anew with this firmware";
-    case kEngineImage + kImageChecksum - 1:
+    case kEmbbertImage + kEmbbertImageChecksum - 1:
       return "the model image is damaged (checksum); write it again";
-    case kEngineImage + kImageTable - 1:
+    case kEmbbertImage + kEmbbertImageTable - 1:
       return "the model image contradicts itself; make it anew";
-    case kEngineSection:
+    case kEmbbertSection:
       return "the model image lacks a section, or has one of the wrong size; make it anew";
-    case kEngineOptions:
+    case kEmbbertOptions:
       return "the kernels do not accept the model's options; make the image anew";
-    case kEngineShapes:
+    case kEmbbertShapes:
       return "parts of the model image do not fit one another; make it anew";
-    case kEngineMemory:
-      return "the model needs more memory than it was given; build for this model";
-    case kEngineTokenizerTables:
+    case kEmbbertMemory:
+      return "the model needs more memory than it was given, or memory at a multiple of 8";
+    case kEmbbertTokenizerTables:
       return "the tokenizer's tables are not valid; make the image anew";
-    case kEngineTokens:
+    case kEmbbertTokens:
       return "no token, too many tokens, or a token outside the vocabulary";
-    case kEngineArgument:
-      return "a null pointer, or a pair of texts for a model that takes one";
+    case kEmbbertArgument:
+      return "a null pointer, options out of range, or a pair for a model of single texts";
+    case kEmbbertClosed:
+      return "the model is not open";
+    case kEmbbertAborted:
+      return "stopped by the program";
     default:
       return "an unknown error";
   }

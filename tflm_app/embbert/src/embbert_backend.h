@@ -16,13 +16,13 @@ extern "C" {
 int embbert_backend_shape(embbert_engine_t* engine);
 
 // Sets memory_needed and lays out ids, segments, logits, model.blocks and buffer_a (the tokenizer's
-// scratch) in `memory`; kEngineMemory when that is too small.
+// scratch) in `memory`; kEmbbertMemory when that is too small.
 int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_size);
 
 // ids (count); engine->segments (count) are set. Leaves the logits in engine->logits.
 int embbert_backend_infer(embbert_engine_t* engine, const uint16_t* ids, size_t count);
 
-// Puts the engine's last kEngineMemory or kEngineRuntime into words.
+// Puts the engine's last kEmbbertMemory or kEmbbertRuntime into words.
 const char* embbert_backend_message(int status);
 
 #ifdef __cplusplus

@@ -146,21 +146,23 @@ embbert_status_t embbert_embed(const embbert_embed_t* embed, const uint16_t* ids
 }
 
 size_t embbert_block_scratch_size(const embbert_block_t* block, int32_t max_n) {
-  return embbert_block_rows_scratch(block, max_n);
+  return EMBBERT_BLOCK_SCRATCH_BYTES((size_t)block->hidden, (size_t)block->expansion,
+                                     (size_t)block->taps, (size_t)max_n);
 }
 
 embbert_status_t embbert_block(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
-                               int8_t* out, void* scratch, size_t scratch_size) {
+                               int8_t* out, void* scratch, size_t scratch_size,
+                               const embbert_hook_t* hook) {
   if (block == NULL || !is_aligned(x, 8) || !is_aligned(out, 8) || !is_aligned(scratch, 8) ||
       !is_aligned(block->wq, 4) || !is_aligned(block->bq, 4) || !is_aligned(block->wv, 4) ||
       !is_aligned(block->conv, 4) || !is_aligned(block->conv_bias, 4) ||
-      !is_aligned(block->wz, 4) || !is_aligned(block->bz, 4)) {
+      !is_aligned(block->wz, 4) || !is_aligned(block->bz, 4) ||
+      (hook != NULL && hook->call == NULL)) {
     return EMBBERT_ERROR_ARGUMENT;
   }
   if (!in_range(n, 1, EMBBERT_MAX_LENGTH) || (rows != n && rows != 1)) return EMBBERT_ERROR_LENGTH;
   if (scratch_size < embbert_block_scratch_size(block, n)) return EMBBERT_ERROR_SCRATCH;
-  embbert_block_rows(block, x, n, rows, out, scratch);
-  return EMBBERT_OK;
+  return embbert_block_rows(block, x, n, rows, out, scratch, hook);
 }
 
 embbert_status_t embbert_head(const embbert_head_t* head, const int8_t* x, int8_t* logits) {
@@ -196,9 +198,11 @@ size_t embbert_scratch_size(const embbert_model_t* model, int32_t max_n) {
 
 embbert_status_t embbert_infer(const embbert_model_t* model, const uint16_t* ids,
                                const uint8_t* segments, int32_t n, int8_t* buffer_a,
-                               int8_t* buffer_b, void* scratch, size_t scratch_size,
-                               int8_t* logits) {
-  if (model == NULL || model->blocks == NULL) return EMBBERT_ERROR_ARGUMENT;
+                               int8_t* buffer_b, void* scratch, size_t scratch_size, int8_t* logits,
+                               const embbert_hook_t* hook) {
+  if (model == NULL || model->blocks == NULL || (hook != NULL && hook->call == NULL)) {
+    return EMBBERT_ERROR_ARGUMENT;
+  }
   if (!in_range(model->num_blocks, 1, EMBBERT_MAX_BLOCKS) ||
       model->head.hidden != model->embed.hidden) {
     return EMBBERT_ERROR_MODEL;
@@ -210,9 +214,10 @@ embbert_status_t embbert_infer(const embbert_model_t* model, const uint16_t* ids
   int8_t* x = buffer_a;
   int8_t* out = buffer_b;
   for (int32_t i = 0; i < model->num_blocks && status == EMBBERT_OK; i++) {
+    if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
     // The head reads row 0 alone.
     const int32_t rows = i == model->num_blocks - 1 ? 1 : n;
-    status = embbert_block(&model->blocks[i], x, n, rows, out, scratch, scratch_size);
+    status = embbert_block(&model->blocks[i], x, n, rows, out, scratch, scratch_size, hook);
     int8_t* const done = x;
     x = out;
     out = done;

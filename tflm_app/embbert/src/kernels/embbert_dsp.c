@@ -103,10 +103,6 @@ static inline int32_t zipped(int32_t i) {
   return (i >> 2) * (4 * kRows) + (i & 1) * (2 * kRows) + ((i >> 1) & 1);
 }
 
-static inline int32_t at_least(int32_t value, int32_t least) {
-  return value > least ? value : least;
-}
-
 // Words of a block of `elements` (even) elements a row.
 static inline int32_t block_words(int32_t elements) { return elements / 2 * kRows; }
 
@@ -542,11 +538,11 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
   // Padding taps are zero, and they come first; so do the rows before the sentence.
   const int32_t taps = padded_taps(block, end - 1);
   const int32_t first = t - taps + 1;
-  const int32_t absent_rows = at_least(-first, 0);
+  const int32_t absent_rows = embbert_larger(-first, 0);
   const int32_t window = taps + kGroup;              // the last one is not used
   int16_t* const x = (int16_t*)(void*)group->panel;  // windows of two columns
   int8_t* const padded = (int8_t*)(x + 2 * window);  // taps, where some are absent
-  const int32_t absent_taps = at_least(taps - block->taps, 0);
+  const int32_t absent_taps = embbert_larger(taps - block->taps, 0);
   memset(x, 0, 4 * (size_t)window + (size_t)taps);
   const int32_t shift = block->conv_shift, zero = block->y_zero;
   const int8_t* const silu = block->silu + 128;
@@ -620,34 +616,28 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
   }
 }
 
-// Words of one of a group's `work` blocks.
-static int32_t work_words(const embbert_block_t* block, int32_t n) {
-  return at_least(block_words(block->expansion * block->hidden), block_words((n + 1) & ~1));
-}
+// EMBBERT_BLOCK_SCRATCH_BYTES of the header knows these.
+_Static_assert(kGroup == EMBBERT_HOOK_ROWS && kRows == 4 && kBlocks == 2, "rows of a group");
+_Static_assert(kChunk / 2 * kColumns == 64 && kConvRound == 8, "words of a panel");
 
-size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
-  const int32_t blocks = n > kRows ? kBlocks : 1;
-  const int32_t panel = kChunk / 2 * kColumns;                                    // words
-  const int32_t columns = 5 * padded_taps(block, EMBBERT_MAX_TAPS) / 4 + kGroup;  // words
-  const int32_t words =
-      blocks * (block_words(block->hidden) + work_words(block, n)) + at_least(panel, columns);
-  return (size_t)words * sizeof(uint32_t);
-}
-
-void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
-                        int8_t* out, void* scratch) {
+embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
+                                    int32_t rows, int8_t* out, void* scratch,
+                                    const embbert_hook_t* hook) {
   const int32_t d = block->hidden;
   group_t group;
   EMBBERT_PROFILE_START(mark);
   normalize(block, x, n);
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
   for (int32_t t = 0; t < rows; t += kGroup) {
+    if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
     group.rows = rows - t < kGroup ? rows - t : kGroup;
     group.blocks = (group.rows + kRows - 1) / kRows;
     group.qc = (uint32_t*)scratch;
     group.qc_words = block_words(d);
     group.work = group.qc + group.blocks * group.qc_words;
-    group.work_words = work_words(block, n);
+    group.work_words =
+        (int32_t)(EMBBERT_SCRATCH_WORK((uint32_t)d, (uint32_t)block->expansion, (uint32_t)n) /
+                  sizeof(uint32_t));
     group.panel = group.work + group.blocks * group.work_words;
 
     query(block, &group, x + t * d);
@@ -667,6 +657,7 @@ void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int3
     project(block, &group, out + t * d);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_PROJECT);
   }
+  return EMBBERT_OK;
 }
 
 #endif  // EMBBERT_USE_DSP

@@ -4,19 +4,6 @@
 
 #include "embbert_kernels.h"
 
-// Exactly one of the three files embbert_{portable,dsp,mve}.c compiles to anything.
-#if defined(EMBBERT_FORCE_PORTABLE)
-#define EMBBERT_USE_PORTABLE 1
-#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && !defined(EMBBERT_FORCE_DSP)
-#define EMBBERT_USE_MVE 1
-#elif defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_SIMD32)
-#define EMBBERT_USE_DSP 1
-#elif defined(EMBBERT_FORCE_DSP)
-#error "EMBBERT_FORCE_DSP: the compiler's target has no DSP instructions"
-#else
-#define EMBBERT_USE_PORTABLE 1
-#endif
-
 #define EMBBERT_EXP2_ENTRIES 256
 #define EMBBERT_RSQRT_ENTRIES 96
 extern const uint16_t embbert_exp2_table[EMBBERT_EXP2_ENTRIES];
@@ -46,9 +33,16 @@ extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
 // The implementation's part: arguments have been checked.
 void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
                         int32_t n, int8_t* out);
-void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
-                        int8_t* out, void* scratch);
-size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n);
+embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
+                                    int32_t rows, int8_t* out, void* scratch,
+                                    const embbert_hook_t* hook);
+
+// Whether the caller wants the computation to end; asked before every EMBBERT_HOOK_ROWS rows.
+static inline int embbert_hook_stops(const embbert_hook_t* hook) {
+  return hook != NULL && hook->call(hook->context) != 0;
+}
+
+static inline int32_t embbert_larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
 // (a * b + 2^31) >> 32: the only rounding of the kernels, one instruction on every Arm core they
 // are written for (SMMULR, VRMULH).

@@ -46,14 +46,6 @@ typedef struct {
   int32_t padded_n;     // n, rounded up to a multiple of 8
 } group_t;
 
-static inline int32_t round_up(int32_t value, int32_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-static inline int32_t at_least(int32_t value, int32_t least) {
-  return value > least ? value : least;
-}
-
 // One step of three rows of vectors a0, a1, a2 against two, b0 and b1.
 #define MULTIPLY(suffix)                           \
   do {                                             \
@@ -344,7 +336,8 @@ static void context(const group_t* group, const embbert_factor_t* factors, const
 
 // Taps that the convolution of rows up to `last` computes with, padded.
 static int32_t padded_taps(const embbert_block_t* block, int32_t last) {
-  return round_up(block->taps < last + 1 ? block->taps : last + 1, kTapsRound);
+  const int32_t taps = block->taps < last + 1 ? block->taps : last + 1;
+  return (taps + kTapsRound - 1) / kTapsRound * kTapsRound;
 }
 
 // Rows t.. of SiLU(causal depthwise convolution of xhat (n, D)), to s (rows, E*D).
@@ -357,9 +350,9 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
   const int8_t* const silu = block->silu + 128;
   // Padding taps are zero, and they come first; so do the rows before the sentence.
   const int32_t taps = padded_taps(block, t + group->rows - 1);
-  const int32_t absent_taps = at_least(taps - block->taps, 0);
+  const int32_t absent_taps = embbert_larger(taps - block->taps, 0);
   const int32_t first = t - taps + 1;
-  const int32_t absent_rows = at_least(-first, 0);
+  const int32_t absent_rows = embbert_larger(-first, 0);
   const int32_t present_rows = t + group->rows - first - absent_rows;
   const uint16x8_t offsets = multiples_of(d);
   int8_t* const padded = group->columns;  // taps, where some are absent
@@ -453,44 +446,32 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
   }
 }
 
-// Sizes in bytes of the parts of scratch, each a multiple of 8.
-typedef struct {
-  int32_t c, weights, sums, columns;
-} sizes_t;
+// EMBBERT_BLOCK_SCRATCH_BYTES of the header knows these.
+_Static_assert(kGroup == EMBBERT_HOOK_ROWS && kRows == 3 && kTapsRound == 16, "rows of a group");
 
-static sizes_t sizes_of(const embbert_block_t* block, int32_t n) {
-  const int32_t rows = n > kRows ? kGroup : kRows;
+embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
+                                    int32_t rows, int8_t* out, void* scratch,
+                                    const embbert_hook_t* hook) {
   const int32_t d = block->hidden;
-  const int32_t padded_n = round_up(n, 8);
-  return (sizes_t){.c = rows * d * 2,
-                   .weights = rows * at_least(2 * padded_n, block->expansion * d),
-                   .sums = round_up(n * 4, 8),
-                   .columns = 2 * padded_taps(block, EMBBERT_MAX_TAPS) + 8};
-}
-
-size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
-  const sizes_t sizes = sizes_of(block, n);
-  return (size_t)(sizes.c + sizes.weights + sizes.sums + sizes.columns);
-}
-
-void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
-                        int8_t* out, void* scratch) {
-  const int32_t d = block->hidden;
-  const sizes_t sizes = sizes_of(block, n);
-  uint8_t* const base = (uint8_t*)scratch;
+  const uint32_t e = (uint32_t)block->expansion;
+  uint8_t* next = (uint8_t*)scratch;
   group_t group;
-  group.q = (int8_t*)base;
-  group.c = (int16_t*)(void*)base;
-  group.weights = (int16_t*)(void*)(base + sizes.c);
-  group.s = (int8_t*)(base + sizes.c);
-  group.sums = (int32_t*)(void*)(base + sizes.c + sizes.weights);
-  group.columns = (int8_t*)(base + sizes.c + sizes.weights + sizes.sums);
-  group.padded_n = round_up(n, 8);
+  group.q = (int8_t*)next;
+  group.c = (int16_t*)(void*)next;
+  next += EMBBERT_SCRATCH_CONTEXT((uint32_t)d, (uint32_t)n);
+  group.weights = (int16_t*)(void*)next;
+  group.s = (int8_t*)next;
+  next += EMBBERT_SCRATCH_WEIGHTS((uint32_t)d, e, (uint32_t)n);
+  group.sums = (int32_t*)(void*)next;
+  next += EMBBERT_SCRATCH_SUMS((uint32_t)n);
+  group.columns = (int8_t*)next;
+  group.padded_n = (int32_t)EMBBERT_ROUND_UP((uint32_t)n, 8u);
 
   EMBBERT_PROFILE_START(mark);
   normalize(block, x, n, group.sums);
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
   for (int32_t t = 0; t < rows; t += kGroup) {
+    if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
     group.rows = rows - t < kGroup ? rows - t : kGroup;
     group.padded_rows = group.rows > kRows ? kGroup : kRows;
     query(block, &group, x + t * d);
@@ -510,6 +491,7 @@ void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int3
     project(block, &group, out + t * d);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_PROJECT);
   }
+  return EMBBERT_OK;
 }
 
 #endif  // EMBBERT_USE_MVE

@@ -16,19 +16,12 @@ typedef struct {
   int8_t* s;        // (E*D)
 } scratch_t;
 
-static size_t round_up(size_t size) { return (size + 7) & ~(size_t)7; }
-
-size_t embbert_block_rows_scratch(const embbert_block_t* block, int32_t n) {
-  const size_t d = (size_t)block->hidden;
-  return 4 * d + 2 * d + round_up(2 * (size_t)n) + (size_t)block->expansion * d;
-}
-
 static scratch_t lay_out(void* scratch, int32_t hidden, int32_t n) {
   const size_t d = (size_t)hidden;
   uint8_t* const base = (uint8_t*)scratch;
   return (scratch_t){(int32_t*)(void*)base, (int16_t*)(void*)(base + 4 * d),
                      (int16_t*)(void*)(base + 6 * d),
-                     (int8_t*)(base + 6 * d + round_up(2 * (size_t)n))};
+                     (int8_t*)(base + 6 * d + EMBBERT_SCRATCH_SCORES((size_t)n))};
 }
 
 static int32_t dot_int8(const int8_t* a, const int8_t* b, int32_t count) {
@@ -172,13 +165,15 @@ static void project(const embbert_block_t* block, const int16_t* c, const int8_t
   }
 }
 
-void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
-                        int8_t* out, void* scratch) {
+embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
+                                    int32_t rows, int8_t* out, void* scratch,
+                                    const embbert_hook_t* hook) {
   const scratch_t area = lay_out(scratch, block->hidden, n);
   EMBBERT_PROFILE_START(mark);
   normalize(block, x, n);
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
   for (int32_t t = 0; t < rows; t++) {
+    if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
     query(block, x + t * block->hidden, area.q);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_QUERY);
     score(block, area.q, x, n, area.scores);
@@ -192,6 +187,7 @@ void embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n, int3
     project(block, area.q, area.s, out + t * block->hidden);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_PROJECT);
   }
+  return EMBBERT_OK;
 }
 
 #endif  // EMBBERT_USE_PORTABLE

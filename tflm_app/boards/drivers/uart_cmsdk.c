@@ -1,23 +1,24 @@
-// Registers: "Cortex-M System Design Kit Technical Reference Manual", APB UART.
+// The UART of Arm's Cortex-M System Design Kit. Registers: "Cortex-M System Design Kit Technical
+// Reference Manual", APB UART.
 
-#include "uart_cmsdk.h"
-
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "board.h"
+#include "interrupts.h"
+#include "memory.h"
+#include "uart.h"
 
-#define REGISTER(address) (*(volatile uint32_t*)(uintptr_t)(address))
 #define UART_DATA REGISTER(BOARD_UART_BASE + 0x00u)
 #define UART_STATE REGISTER(BOARD_UART_BASE + 0x04u)
 #define UART_CTRL REGISTER(BOARD_UART_BASE + 0x08u)
 #define UART_INTSTATUS REGISTER(BOARD_UART_BASE + 0x0Cu)
 #define UART_BAUDDIV REGISTER(BOARD_UART_BASE + 0x10u)
-#define NVIC_ISER REGISTER(0xE000E100u + 4u * (BOARD_UART_INTERRUPT / 32u))
-#define NVIC_ICPR REGISTER(0xE000E280u + 4u * (BOARD_UART_INTERRUPT / 32u))
 
 enum {
   kStateTransmitFull = 1u << 0,
   kStateReceiveFull = 1u << 1,
+  kStateReceiveOverrun = 1u << 3,
   kCtrlTransmit = 1u << 0,
   kCtrlReceive = 1u << 1,
   kCtrlReceiveInterrupt = 1u << 3,
@@ -25,14 +26,12 @@ enum {
 };
 
 static const uint32_t kBaud = 115200u;
-static const uint32_t kInterruptBit = 1u << (BOARD_UART_INTERRUPT % 32u);
+
+static uint32_t overruns;
 
 void uart_open(void) {
   UART_BAUDDIV = BOARD_UART_CLOCK_HZ / kBaud;
   UART_CTRL = kCtrlTransmit | kCtrlReceive | kCtrlReceiveInterrupt;
-  // The interrupt only ends WFI; PRIMASK keeps its handler from ever running.
-  __asm__ volatile("cpsid i" ::: "memory");
-  NVIC_ISER = kInterruptBit;
 }
 
 void uart_write(const char* bytes, size_t count) {
@@ -43,10 +42,17 @@ void uart_write(const char* bytes, size_t count) {
   }
 }
 
+static bool has_byte(void) { return (UART_STATE & kStateReceiveFull) != 0; }
+
 int uart_read_byte(void) {
-  while ((UART_STATE & kStateReceiveFull) == 0) __asm__ volatile("wfi");
+  while (!has_byte()) sleep_until_interrupt(BOARD_UART_INTERRUPT, has_byte);
+  if ((UART_STATE & kStateReceiveOverrun) != 0) {
+    UART_STATE = kStateReceiveOverrun;
+    overruns++;
+  }
   const int byte = (int)(UART_DATA & 0xFFu);
   UART_INTSTATUS = kIntReceive;
-  NVIC_ICPR = kInterruptBit;
   return byte;
 }
+
+uint32_t uart_overruns(void) { return overruns; }
