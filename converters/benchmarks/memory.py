@@ -9,10 +9,9 @@ Example:
   python -m converters.benchmarks.memory --lengths=64,256
 """
 
-import os
 import pathlib
-import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -21,18 +20,12 @@ from converters.benchmarks import plain_conversion
 from converters.portable import graph
 from converters.tflite import writer
 from converters.tflm import arena_probe
-from embbert_tf import errors
+from embbert_tf import cli
+from embbert_tf.data import files
 from embbert_tf.model import config, special_tokens
 from embbert_tf.quantization import folding, ranges
 from embbert_tf.storage import run_folder
 
-_RUN = flags.DEFINE_string("run", None, "Run folder; default an untrained model.")
-_CONFIG = flags.DEFINE_enum(
-    "config", "embbert", sorted(config.PRESETS), "Sizes of the untrained model."
-)
-_LABELS = flags.DEFINE_integer("labels", 7, "Labels of the untrained model.", lower_bound=1)
-_LENGTHS = flags.DEFINE_list("lengths", ["64", "256"], "Tokens of the graph's input, S.")
-_MODELS = flags.DEFINE_string("models", None, "Folder to keep the .tflite files in.")
 _SAMPLES = 8
 _SEED = 0
 
@@ -55,9 +48,9 @@ def portable(folded: folding.FoldedModel, length: int, offline: bool) -> bytes:
     """Returns the portable `.tflite` of a folded model, calibrated on random ids.
 
     Args:
-      folded: The model.
-      length: S.
-      offline: Whether the file carries our own memory plan.
+        folded: The model.
+        length: S.
+        offline: Whether the file carries our own memory plan.
     """
     meter = ranges.RangeMeter(folded)
     for ids in sequences(folded.config.vocab_size, length):
@@ -66,8 +59,41 @@ def portable(folded: folding.FoldedModel, length: int, offline: bool) -> bytes:
     return writer.write(built.graph)
 
 
-def _line(length, what: str, file: int | str, arena: int | str, total: int) -> str:
-    def number(value):
+def measure(model: Any, lengths: list[int], folder: pathlib.Path) -> list[str]:
+    """Converts a Keras classifier both ways at several lengths, and measures file and arena.
+
+    Args:
+        model: `EmbBertClassifier`.
+        lengths: S of the graphs.
+        folder: Where the `.tflite` files stay.
+
+    Returns:
+        Rows of the table.
+
+    Raises:
+        OptionError: A length exceeds the model's.
+        ProbeError: TFLM cannot run a graph.
+    """
+    folded = folding.fold(model)
+    files.make_folder(folder)
+    rows = []
+    for length in lengths:
+        ids = sequences(folded.config.vocab_size, length)
+        made = {
+            "plain TFLiteConverter": plain_conversion.convert(model, ids, length),
+            "portable graph, TFLM's greedy planner": portable(folded, length, False),
+            "portable graph, its own offline plan": portable(folded, length, True),
+        }
+        for (what, tflite), name in zip(made.items(), ("plain", "greedy", "offline"), strict=True):
+            path = folder / f"{name}{length}.tflite"
+            files.write_bytes(path, tflite)
+            arena = arena_probe.measure(path)["smallest_bytes"]
+            rows.append(_line(length, what, len(tflite), arena, len(tflite) + arena))
+    return rows
+
+
+def _line(length: int, what: str, file: int | str, arena: int | str, total: int) -> str:
+    def number(value: int | str) -> str:
         return f"{value:,}" if isinstance(value, int) else value
 
     return (
@@ -76,45 +102,45 @@ def _line(length, what: str, file: int | str, arena: int | str, total: int) -> s
     )
 
 
-def main(argv):
-    """Entry point."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        lengths = [int(text) for text in _LENGTHS.value]
-        if _RUN.value:
-            model = run_folder.load_run(_RUN.value).model
-        else:
-            from tensorflow import keras
+def _untrained(preset: str, labels: int) -> Any:
+    from tensorflow import keras
 
-            from embbert_tf.model import classifier
+    from embbert_tf.model import classifier
 
-            keras.utils.set_random_seed(_SEED)
-            model = classifier.EmbBertClassifier(
-                config.PRESETS[_CONFIG.value], num_labels=_LABELS.value
-            )
-        folded = folding.fold(model)
-        rows = []
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = pathlib.Path(_MODELS.value or scratch)
-            folder.mkdir(parents=True, exist_ok=True)
-            for length in lengths:
-                ids = sequences(folded.config.vocab_size, length)
-                made = {
-                    "plain TFLiteConverter": plain_conversion.convert(model, ids, length),
-                    "portable graph, TFLM's greedy planner": portable(folded, length, False),
-                    "portable graph, its own offline plan": portable(folded, length, True),
-                }
-                for (what, tflite), name in zip(
-                    made.items(), ("plain", "greedy", "offline"), strict=True
-                ):
-                    path = folder / f"{name}{length}.tflite"
-                    path.write_bytes(tflite)
-                    arena = arena_probe.measure(path)["smallest_bytes"]
-                    rows.append(_line(length, what, len(tflite), arena, len(tflite) + arena))
-    except (errors.RunError, arena_probe.ProbeError, ValueError, OSError) as error:
-        sys.exit(f"benchmark_memory: {error}")
+    keras.utils.set_random_seed(_SEED)
+    return classifier.EmbBertClassifier(config.PRESETS[preset], num_labels=labels)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    flags.DEFINE_string("run", None, "Run folder; default an untrained model.", flag_values=values)
+    flags.DEFINE_enum(
+        "config",
+        "embbert",
+        sorted(config.PRESETS),
+        "Sizes of the untrained model.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "labels", 7, "Labels of the untrained model.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_list(
+        "lengths", ["64", "256"], "Tokens of the graph's input, S.", flag_values=values
+    )
+    flags.DEFINE_string("models", None, "Folder to keep the .tflite files in.", flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Prints the table."""
+    if not all(text.isdecimal() and int(text) for text in values.lengths):
+        raise app.UsageError(f"--lengths={','.join(values.lengths)}: say numbers of tokens")
+    lengths = [int(text) for text in values.lengths]
+    if values.run:
+        model = run_folder.load_run(values.run).model
+    else:
+        model = _untrained(values.config, values.labels)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = measure(model, lengths, pathlib.Path(values.models or scratch))
     print("Bytes; the arena is the smallest that runs on TFLM, 64-bit host, int8, batch 1.")
     print(f"| {'S':>3} | {'what':<38} | {'file':>9} | {'arena':>9} | {'together':>9} | of paper |")
     print("| ---:| --- | ---:| ---:| ---:| ---:|")
@@ -124,4 +150,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(define_flags, main)

@@ -1,7 +1,8 @@
 """Converts a run with nothing but `tf.lite.TFLiteConverter`: the rival of the portable graph.
 
 TensorFlow's full-int8 conversion with its defaults: int32 token ids in, int8 logits out, the
-padding mask taken from the ids; see `converters/benchmarks/plain_conversion.py`.
+padding mask taken from the ids. The forward pass is written by the formulas of arXiv 2502.10001, so
+that nothing of the portable graph's craft is in it.
 
 Example:
   python -m converters.benchmarks.plain_conversion --run=build/demo/run --calibration=train.csv \
@@ -9,61 +10,25 @@ Example:
 """
 
 import pathlib
-import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from absl import app, flags
+import numpy as np
+from absl import flags
 
 from calibration import samples
+from converters.evaluation import labelled_rows
 from converters.tflite import model_folder
-from embbert_tf import errors
-from embbert_tf.data import examples as examples_lib
-from embbert_tf.data import files, tokenizer
+from embbert_tf import cli, errors
+from embbert_tf.data import encoding, files, tokenizer
 from embbert_tf.storage import run_folder
-
-_RUN = flags.DEFINE_string("run", None, "Run folder that training wrote.")
-_CALIBRATION = flags.DEFINE_string("calibration", None, "CSV to draw representative samples from.")
-_OUTPUT = flags.DEFINE_string("output", None, "The .tflite to write.")
-_MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of the input; 0: the model's maximum.")
-_COUNT = flags.DEFINE_integer("samples", 256, "Representative samples.", lower_bound=1)
-_SEED = flags.DEFINE_integer("sample_seed", 0, "Seed of the samples.")
-
-
-def main(argv):
-    """Entry point."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
-    try:
-        run = run_folder.load_run(_RUN.value)
-        examples = list(examples_lib.read_examples(_CALIBRATION.value))
-        if not examples:
-            raise errors.DataError(f"{_CALIBRATION.value}: no rows to calibrate on")
-        max_length = _MAX_LENGTH.value or run.config.max_length
-        sequences = [
-            tokenizer.encode(run.tokenizer, e.text, e.text_pair if run.pair else None, max_length)
-            for e in examples
-        ]
-        chosen = samples.pick(examples, [len(s) for s in sequences], _COUNT.value, _SEED.value)
-        picked = [sequences[i] for i in chosen]
-        tflite = convert(run.model, picked, max_length, run.pair)
-        output = pathlib.Path(_OUTPUT.value)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(output, lambda path: path.write_bytes(tflite))
-    except (errors.RunError, errors.DataError, OSError, ValueError) as error:
-        sys.exit(f"plain_conversion: {error}")
-    print(f"{len(tflite)} bytes -> {output}")
-
-
-if __name__ == "__main__":
-    flags.mark_flags_as_required(["run", "calibration", "output"])
-    app.run(main)
 
 # Added to the score of a padding key: exp(-20) is nothing, yet int8 scores keep some resolution.
 _MASKED = 20.0
 
 
-def _forward(model, ids, segment_ids=None):
+def _forward(model: Any, ids: Any, segment_ids: Any = None) -> Any:
     """Logits (1, L) of int32 ids (1, S), by the formulas of arXiv 2502.10001, section 4."""
     import tensorflow as tf
 
@@ -107,24 +72,26 @@ def _forward(model, ids, segment_ids=None):
 
 
 def convert(
-    model, sequences: Iterable[Sequence[int]], max_length: int, pair: bool = False
+    model: Any, sequences: Iterable[Sequence[int]], max_length: int, pair: bool = False
 ) -> bytes:
     """Returns the plain full-int8 `.tflite` of a Keras classifier.
 
     Args:
-      model: `EmbBertClassifier`.
-      sequences: Representative token ids, each at most `max_length` long.
-      max_length: Tokens of the graph's input.
-      pair: Whether the graph takes segment ids as a second input.
+        model: `EmbBertClassifier`.
+        sequences: Representative token ids, each at most `max_length` long.
+        max_length: Tokens of the graph's input.
+        pair: Whether the graph takes segment ids as a second input.
 
     Raises:
-      ValueError: `max_length` exceeds the model's positions, or the converter fails.
+        OptionError: `max_length` exceeds the model's positions.
     """
     import tensorflow as tf
 
     limit = model.config.max_length
     if not 1 <= max_length <= limit:
-        raise ValueError(f"--max_length={max_length} is not within 1..{limit}, the model's own")
+        raise errors.OptionError(
+            f"--max_length={max_length} is not within 1..{limit}, the model's own"
+        )
     names = ["ids", "segment_ids"] if pair else ["ids"]
     signature = [tf.TensorSpec([1, max_length], tf.int32, name) for name in names]
     function = tf.function(lambda *inputs: _forward(model, *inputs), input_signature=signature)
@@ -135,7 +102,7 @@ def convert(
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_output_type = tf.int8
 
-    def representative():
+    def representative() -> Iterator[list[np.ndarray]]:
         for ids in sequences:
             inputs = [model_folder.pad(list(ids), max_length)]
             if pair:
@@ -147,3 +114,63 @@ def convert(
         # "Statistics for quantized inputs were expected": ids are not quantized.
         warnings.simplefilter("ignore")
         return converter.convert()
+
+
+def convert_run(
+    run: run_folder.Run, calibration: str, max_length: int = 0, count: int = 256, seed: int = 0
+) -> bytes:
+    """Returns the plain full-int8 `.tflite` of a trained run.
+
+    Args:
+        run: The run.
+        calibration: CSV to draw representative samples from.
+        max_length: Tokens of the input; 0: the model's maximum.
+        count: Representative samples.
+        seed: Seed of the samples.
+
+    Raises:
+        DataError: The CSV cannot be used.
+        OptionError: The length exceeds the model's.
+    """
+    examples = labelled_rows.read_sample(calibration)
+    labelled_rows.check_pairs(examples, run.pair, calibration)
+    max_length = max_length or run.config.max_length
+    sequences = encoding.encode_all(run.tokenizer, examples, run.pair, max_length)
+    chosen = samples.pick(examples, [len(s) for s in sequences], count, seed)
+    return convert(run.model, [sequences[i] for i in chosen], max_length, run.pair)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    strings = {
+        "run": "Run folder that training wrote.",
+        "calibration": "CSV to draw representative samples from.",
+        "output": "The .tflite to write.",
+    }
+    for name, meaning in strings.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    numbers = {
+        "max_length": (0, 0, "Tokens of the input; 0: the model's maximum."),
+        "samples": (256, 1, "Representative samples."),
+        "sample_seed": (0, 0, "Seed of the samples."),
+    }
+    for name, (default, least, meaning) in numbers.items():
+        flags.DEFINE_integer(name, default, meaning, lower_bound=least, flag_values=values)
+    flags.mark_flags_as_required(["run", "calibration", "output"], flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Converts one run."""
+    run = run_folder.load_run(values.run)
+    output = pathlib.Path(values.output)
+    files.check_folder(output.parent)
+    tflite = convert_run(
+        run, values.calibration, values.max_length, values.samples, values.sample_seed
+    )
+    files.make_folder(output.parent)
+    files.write_bytes(output, tflite)
+    print(f"{len(tflite)} bytes -> {output}")
+
+
+if __name__ == "__main__":
+    cli.run(define_flags, main)

@@ -14,10 +14,13 @@ import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
 from absl import app, flags
 
 from converters.firmware import size_arena
+from embbert_tf import cli, errors
+from embbert_tf.data import files
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 LENGTHS = (12, 64, 256)
@@ -32,27 +35,27 @@ _FLASH = {
 }
 
 
-class BenchmarkError(RuntimeError):
+class BenchmarkError(errors.EmbBertError):
     """A configuration could not be built or measured; the message says which."""
 
 
 def measure(
     folder: pathlib.Path, graph: str, target: str, library: pathlib.Path, tflm_dir: pathlib.Path
-) -> dict:
+) -> dict[str, Any]:
     """Builds one program and measures it.
 
     Args:
-      folder: Model folder.
-      graph: "portable", "fused" or the path of a `.tflite`.
-      target: Board of tflm_app.
-      library: libtensorflow-microlite.a for it.
-      tflm_dir: TFLM's headers.
+        folder: Model folder.
+        graph: "portable", "fused" or the path of a `.tflite`.
+        target: Board of tflm_app.
+        library: libtensorflow-microlite.a for it.
+        tflm_dir: TFLM's headers.
 
     Returns:
-      A row: graph, target, kernels, instructions by number of tokens, arena_bytes, flash by part.
+        A row: graph, target, kernels, instructions by number of tokens, arena_bytes, flash by part.
 
     Raises:
-      BenchmarkError: The build or a run failed.
+        BenchmarkError: The build or a run failed.
     """
     make = ["make", "-s", "-C", str(_REPOSITORY / "tflm_app"), "RUNTIME=tflm", f"TARGET={target}"]
     make += [f"MODEL={folder.resolve()}", f"GRAPH={graph}", f"TFLM_DIR={tflm_dir.resolve()}"]
@@ -62,22 +65,8 @@ def measure(
     if built.returncode != 0:
         raise BenchmarkError(f"{where}: {(built.stderr or built.stdout).strip().splitlines()[-1]}")
     paths = json.loads(built.stdout.strip().splitlines()[-1])
-    out = pathlib.Path(paths["out"])
-    text = (out / "arena_size.h").read_text()
-    smallest = int(re.search(r"correctly: (\d+)", text)[1])
-    arena = int(re.search(r"MODEL_ARENA_BYTES (\d+)u", text)[1])
-    shape = (pathlib.Path(paths["generated"]) / "model_shape.h").read_text()
-    max_length = int(re.search(r"MODEL_MAX_LENGTH (\d+)", shape)[1])
-    machine = "mps2-an386" if target == "cortex-m4-64k" else target
-    trial = size_arena.Trial(out / "trial" / "trial.elf", machine)
-    instructions = {}
-    for tokens in LENGTHS:
-        if tokens > max_length:
-            continue
-        answer = trial.run(arena, tokens)
-        if answer is None:
-            raise BenchmarkError(f"{where}: {trial.last_words}")
-        instructions[tokens] = answer["instructions"]
+    out, generated = pathlib.Path(paths["out"]), pathlib.Path(paths["generated"])
+    instructions, max_length, smallest = _run(out, generated, target, where)
     sized = subprocess.run([*make, "size"], capture_output=True, text=True, check=False)
     if sized.returncode != 0:
         raise BenchmarkError(f"{where}: {sized.stderr.strip()}")
@@ -94,7 +83,33 @@ def measure(
     }
 
 
-def table(rows: list[dict]) -> str:
+def _run(
+    out: pathlib.Path, generated: pathlib.Path, target: str, where: str
+) -> tuple[dict[int, int], int, int]:
+    """Returns instructions by number of tokens, the longest text in tokens, the smallest arena."""
+    text = (out / "arena_size.h").read_text()
+    smallest = int(_figure(r"correctly: (\d+)", text))
+    arena = int(_figure(r"MODEL_ARENA_BYTES (\d+)u", text))
+    max_length = int(_figure(r"MODEL_MAX_LENGTH (\d+)", (generated / "model_shape.h").read_text()))
+    machine = "mps2-an386" if target == "cortex-m4-64k" else target
+    trial = size_arena.Trial(out / "trial" / "trial.elf", machine)
+    instructions = {}
+    for tokens in LENGTHS:
+        if tokens <= max_length:
+            answer = trial.run(arena, tokens)
+            if answer is None:
+                raise BenchmarkError(f"{where}: {trial.last_words}")
+            instructions[tokens] = answer["instructions"]
+    return instructions, max_length, smallest
+
+
+def _figure(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found, f"{pattern} in {text}"
+    return found[1]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table; instructions in millions, bytes as they are."""
     lengths = [n for n in LENGTHS if any(n in row["instructions"] for row in rows)]
     heads = ["graph", "core", "kernels", *(f"n={n}" for n in lengths), "arena", *_FLASH, "flash"]
@@ -111,45 +126,40 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def define_flags(values=flags.FLAGS):
-    """Defines the flags. Not on import: other commands have flags of the same names."""
-    flags.DEFINE_string("model", None, "Model folder.", flag_values=values)
-    flags.DEFINE_string(
-        "plain", None, "Plain conversion of the same model, a .tflite.", flag_values=values
-    )
-    flags.DEFINE_string("tflm_dir", None, "TFLM's headers.", flag_values=values)
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    strings = {
+        "model": "Model folder.",
+        "plain": "Plain conversion of the same model, a .tflite.",
+        "tflm_dir": "TFLM's headers.",
+        "json": "Write the rows to this file too.",
+    }
+    for name, meaning in strings.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
     flags.DEFINE_multi_string(
         "library",
         None,
         "BOARD=libtensorflow-microlite.a; once for each library.",
         flag_values=values,
     )
-    flags.DEFINE_string("json", None, "Write the rows to this file too.", flag_values=values)
     flags.mark_flags_as_required(["model", "tflm_dir", "library"], flag_values=values)
 
 
-def main(argv, values=flags.FLAGS):
-    """Command line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
+def main(values: flags.FlagValues) -> None:
+    """Prints the table; exit status 1 if a configuration could not be measured."""
     libraries = [pair.partition("=")[::2] for pair in values.library]
     for target, library in libraries:
         if not library:
             raise app.UsageError(f"--library={target}: say BOARD=FILE")
     rows, failures = [], 0
     graphs = [str(pathlib.Path(values.plain).resolve())] if values.plain else []
+    model, headers = pathlib.Path(values.model), pathlib.Path(values.tflm_dir)
     for graph in [*graphs, "portable", "fused"]:
         for target, library in libraries:
             try:
-                row = measure(
-                    pathlib.Path(values.model),
-                    graph,
-                    target,
-                    pathlib.Path(library),
-                    pathlib.Path(values.tflm_dir),
-                )
+                row = measure(model, graph, target, pathlib.Path(library), headers)
             except BenchmarkError as error:
-                print(f"benchmark_tflm: {error}", file=sys.stderr)
+                print(f"tflm: {error}", file=sys.stderr)
                 failures += 1
                 continue
             rows.append(row)
@@ -157,13 +167,10 @@ def main(argv, values=flags.FLAGS):
     print("million instructions an inference; bytes of arena (smallest that runs) and flash")
     print(table(rows))
     if values.json is not None:
-        output = pathlib.Path(values.json)
-        temporary = output.with_name(output.name + ".tmp")
-        temporary.write_text(json.dumps(rows, indent=1) + "\n")
-        temporary.replace(output)
-    return 1 if failures else 0
+        files.write_text(values.json, json.dumps(rows, indent=1) + "\n")
+    if failures:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    cli.run(define_flags, main)

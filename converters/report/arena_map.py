@@ -13,6 +13,7 @@ import numpy as np
 from converters.tflite import graph as graph_lib
 from converters.tflite import reader
 from converters.tflm import memory_planner
+from embbert_tf import errors
 
 _MOST_STEPS = 50_000
 _MOST_BLOCKS = 20_000
@@ -25,7 +26,7 @@ _CALLS = {
 }
 
 
-class ArenaError(ValueError):
+class ArenaError(errors.EmbBertError):
     """No map can be drawn; the message says why."""
 
 
@@ -49,13 +50,13 @@ class Block:
     """Bytes of the arena's head that one tensor, or one operator's scratch, has for a while.
 
     Attributes:
-      label: Name for people.
-      role: "input", "output", "activation" or "scratch".
-      offset: First byte.
-      size: Bytes, rounded up to TFLM's alignment.
-      first: Step that makes it.
-      last: Last step that reads it.
-      fixed: Whether the file's offline plan says so.
+        label: Name for people.
+        role: "input", "output", "activation" or "scratch".
+        offset: First byte.
+        size: Bytes, rounded up to TFLM's alignment.
+        first: Step that makes it.
+        last: Last step that reads it.
+        fixed: Whether the file's offline plan says so.
     """
 
     label: str
@@ -72,11 +73,11 @@ class ArenaMap:
     """The arena's head over time.
 
     Attributes:
-      steps: The moments.
-      blocks: What lies where and when.
-      head_bytes: Highest byte in use.
-      in_use: (steps,) bytes that hold something at each step, shared bytes counted once.
-      peak: Step with the most bytes in use.
+        steps: The moments.
+        blocks: What lies where and when.
+        head_bytes: Highest byte in use.
+        in_use: (steps,) bytes that hold something at each step, shared bytes counted once.
+        peak: Step with the most bytes in use.
     """
 
     steps: tuple[Step, ...]
@@ -86,7 +87,7 @@ class ArenaMap:
     peak: int
 
     def alive(self, step: int) -> list[Block]:
-        """Blocks that hold something at a step, largest first."""
+        """Returns the blocks that hold something at a step, largest first."""
         return sorted(
             (b for b in self.blocks if b.first <= step <= b.last), key=lambda b: (-b.size, b.offset)
         )
@@ -107,7 +108,7 @@ def read_all(data: bytes) -> list[graph_lib.Graph]:
     """Reads all subgraphs of a `.tflite`.
 
     Raises:
-      flatbuffer.FlatbufferError: The file is damaged.
+        FlatbufferError: The file is damaged.
     """
     first = reader.read(data)
     if first.other_subgraphs > 1000:
@@ -118,7 +119,7 @@ def read_all(data: bytes) -> list[graph_lib.Graph]:
 class _Timeline:
     """Runs through the operators as TFLM's planner does and notes when each tensor lives."""
 
-    def __init__(self, graphs: list[graph_lib.Graph]):
+    def __init__(self, graphs: list[graph_lib.Graph]) -> None:
         self.graphs = graphs
         self.steps: list[Step] = []
         self.first: dict[int, int] = {}
@@ -127,13 +128,13 @@ class _Timeline:
         self.scopes: dict[tuple[int, int], tuple[int, int]] = {}  # operator -> its steps
         self.visit(0, 0)
 
-    def step(self, op, subgraph: int, index: int) -> int:
+    def step(self, op: graph_lib.Op | None, subgraph: int, index: int) -> int:
         if len(self.steps) >= _MOST_STEPS:
             raise ArenaError(f"more than {_MOST_STEPS} operators to run")
         self.steps.append(Step(op, subgraph, index))
         return len(self.steps) - 1
 
-    def visit(self, number: int, depth: int):
+    def visit(self, number: int, depth: int) -> None:
         if depth > _DEEPEST:
             raise ArenaError("subgraphs call each other without end")
         graph = self.graphs[number]
@@ -153,9 +154,9 @@ class _Timeline:
                 self.visit(called, depth + 1)
             now = len(self.steps) - 1
             self.scopes.setdefault((number, index), (start, now))
-            for tensor in [*op.inputs, *op.outputs]:
-                if tensor is not None:
-                    self.last[id(tensor)] = now
+            for used in [*op.inputs, *op.outputs]:
+                if used is not None:
+                    self.last[id(used)] = now
         now = len(self.steps) - 1
         for tensor in graph.outputs:
             self.first.setdefault(id(tensor), now)
@@ -166,7 +167,7 @@ def offline_offsets(graphs: list[graph_lib.Graph]) -> list[int] | None:
     """Returns the offline plan's offset of every tensor of every subgraph; None without a plan.
 
     Raises:
-      ArenaError: The plan does not fit the file; TFLM refuses such a file too.
+        ArenaError: The plan does not fit the file; TFLM refuses such a file too.
     """
     raw = graphs[0].metadata.get(memory_planner.OFFLINE_METADATA)
     if raw is None:
@@ -187,11 +188,11 @@ def build(
     """Maps the arena's head of a file.
 
     Args:
-      graphs: From `read_all`.
-      scratch: Bytes of scratch by (subgraph, operator).
+        graphs: From `read_all`.
+        scratch: Bytes of scratch by (subgraph, operator).
 
     Raises:
-      ArenaError: The graph or its offline plan cannot be followed.
+        ArenaError: The graph or its offline plan cannot be followed.
     """
     timeline = _Timeline(graphs)
     offsets = offline_offsets(graphs)

@@ -1,15 +1,21 @@
 """Draws an `arena_map.ArenaMap`: as lines for a terminal, and as a PNG."""
 
-import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from converters.report import arena_map
 from embbert_tf.data import files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLUMNS = 64
 _ROWS = 40
 _OTHERS = "others"
 _MOST_KINDS = 11
 _GREY = "#d5d8dc"
+_EDGE = "#34495e"
+_RED = "#922b21"
 
 
 def lines(arena: arena_map.ArenaMap) -> list[str]:
@@ -38,21 +44,25 @@ def lines(arena: arena_map.ArenaMap) -> list[str]:
     return rows
 
 
-def write_png(arena: arena_map.ArenaMap, path, title: str, tail_bytes: int | None = None):
+def write_png(
+    arena: arena_map.ArenaMap,
+    path: files.PathLike,
+    title: str,
+    tail_bytes: int | None = None,
+) -> None:
     """Writes the map as a picture: operators to the right, bytes of the arena upwards.
 
     Args:
-      arena: The map.
-      path: The PNG.
-      title: Heading.
-      tail_bytes: Bytes that TFLM keeps for good at the arena's end, drawn as a band; None if
-        unknown.
+        arena: The map.
+        path: The PNG.
+        title: Heading.
+        tail_bytes: Bytes that TFLM keeps for good at the arena's end, drawn as a band; None if
+            unknown.
 
     Raises:
-      OSError: The file cannot be written.
+        FileError: The file cannot be written.
     """
     import matplotlib
-    from matplotlib import patches
     from matplotlib.backends import backend_agg
     from matplotlib.figure import Figure
 
@@ -61,33 +71,10 @@ def write_png(arena: arena_map.ArenaMap, path, title: str, tail_bytes: int | Non
     backend_agg.FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     head = max(arena.head_bytes, 1)
-    colours = _colours(arena, matplotlib.colormaps["Set3"].colors)
+    colours = _colours(arena, matplotlib.color_sequences["Set3"])
     for block in arena.blocks:
-        if block.first < 0:
-            continue
-        width = block.last - block.first + 1
-        axes.add_patch(
-            patches.Rectangle(
-                (block.first - 0.5, block.offset),
-                width,
-                block.size,
-                facecolor=colours.get(_kind(arena, block), _GREY),
-                edgecolor="#34495e",
-                linewidth=0.6,
-                alpha=0.85,
-            )
-        )
-        if block.size > head * 0.035 and width > count * 0.025:
-            axes.text(
-                block.first - 0.5 + width / 2,
-                block.offset + block.size / 2,
-                f"{_shorten(block.label, int(2 + 110 * width / count))}\n{block.size:,}",
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                clip_on=True,
-                parse_math=False,
-            )
+        if block.first >= 0:
+            _draw_block(axes, arena, block, colours)
     top = head
     if tail_bytes:
         top = head + tail_bytes
@@ -100,22 +87,76 @@ def write_png(arena: arena_map.ArenaMap, path, title: str, tail_bytes: int | Non
             va="center",
             fontsize=7,
         )
-    axes.step(range(count), [float(n) for n in arena.in_use], where="mid", color="#922b21", lw=1.2)
-    axes.axvline(arena.peak, color="#922b21", lw=1.0, ls="--")
+    _draw_use(axes, arena)
+    _draw_legend(axes, colours)
+    axes.set_xlim(-0.5, max(count - 0.5, 0.5))
+    axes.set_ylim(0, top * 1.03)
+    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_ylabel("byte of the arena")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    ticks = range(0, count, -(-count // 90))
+    axes.set_xticks(ticks)
+    labels = [arena.steps[i].label for i in ticks]
+    axes.set_xticklabels(labels, rotation=90, fontsize=6, parse_math=False)
+    files.write_atomic(path, lambda target: figure.savefig(target, format="png", dpi=110))
+
+
+def _draw_block(
+    axes: "Axes", arena: arena_map.ArenaMap, block: arena_map.Block, colours: dict[str, Any]
+) -> None:
+    """Draws the bytes and the life of one block, with its label where there is room."""
+    from matplotlib import patches
+
+    count = len(arena.steps)
+    width = block.last - block.first + 1
+    axes.add_patch(
+        patches.Rectangle(
+            (block.first - 0.5, block.offset),
+            width,
+            block.size,
+            facecolor=colours.get(_kind(arena, block), _GREY),
+            edgecolor=_EDGE,
+            linewidth=0.6,
+            alpha=0.85,
+        )
+    )
+    if block.size > max(arena.head_bytes, 1) * 0.035 and width > count * 0.025:
+        axes.text(
+            block.first - 0.5 + width / 2,
+            block.offset + block.size / 2,
+            f"{_shorten(block.label, int(2 + 110 * width / count))}\n{block.size:,}",
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            clip_on=True,
+            parse_math=False,
+        )
+
+
+def _draw_use(axes: "Axes", arena: arena_map.ArenaMap) -> None:
+    """Draws the bytes in use over time, and where they are most."""
+    use = [float(n) for n in arena.in_use]
+    axes.step(range(len(use)), use, where="mid", color=_RED, lw=1.2)
+    axes.axvline(arena.peak, color=_RED, lw=1.0, ls="--")
     axes.annotate(
         f"peak: {arena.steps[arena.peak].label}, {arena.in_use[arena.peak]:,} bytes",
-        (arena.peak, float(arena.in_use[arena.peak])),
+        (arena.peak, use[arena.peak]),
         xytext=(6, 5),
         textcoords="offset points",
         fontsize=8,
-        color="#922b21",
+        color=_RED,
         parse_math=False,
     )
+
+
+def _draw_legend(axes: "Axes", colours: dict[str, Any]) -> None:
+    from matplotlib import patches
+
     handles = [
-        patches.Patch(facecolor=colour, edgecolor="#34495e", label=kind)
+        patches.Patch(facecolor=colour, edgecolor=_EDGE, label=kind)
         for kind, colour in colours.items()
     ]
-    handles.append(patches.Patch(facecolor="#922b21", label="bytes in use"))
+    handles.append(patches.Patch(facecolor=_RED, label="bytes in use"))
     axes.legend(
         handles=handles,
         title="made by",
@@ -123,20 +164,6 @@ def write_png(arena: arena_map.ArenaMap, path, title: str, tail_bytes: int | Non
         bbox_to_anchor=(1.0, 0.5),
         fontsize=7,
         title_fontsize=8,
-    )
-    axes.set_xlim(-0.5, max(count - 0.5, 0.5))
-    axes.set_ylim(0, top * 1.03)
-    axes.set_title(title, fontsize=10, parse_math=False)
-    axes.set_ylabel("byte of the arena")
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    stride = -(-count // 90)
-    ticks = range(0, count, stride)
-    axes.set_xticks(ticks)
-    axes.set_xticklabels(
-        [arena.steps[i].label for i in ticks], rotation=90, fontsize=6, parse_math=False
-    )
-    files.write_atomic(
-        pathlib.Path(path), lambda target: figure.savefig(target, format="png", dpi=110)
     )
 
 
@@ -148,7 +175,7 @@ def _kind(arena: arena_map.ArenaMap, block: arena_map.Block) -> str:
     return arena_map.operator_name(op)
 
 
-def _colours(arena: arena_map.ArenaMap, palette) -> dict[str, tuple]:
+def _colours(arena: arena_map.ArenaMap, palette: Sequence[Any]) -> dict[str, Any]:
     """Gives the kinds that take most bytes, over time, a colour each."""
     weight: dict[str, int] = {}
     for block in arena.blocks:

@@ -1,25 +1,30 @@
 """What any `.tflite` needs on TFLM: operators, resolver, arena, and a map of it."""
 
 import collections
-import os
 import pathlib
 import re
-import select
-import signal
 import sys
 
 from converters.report import arena_map, arena_picture
 from converters.tflite import graph as graph_lib
 from converters.tflite import reader as reader_lib
 from converters.tflite import writer as writer_lib
-from converters.tflm import arena_probe, operators
+from converters.tflm import arena_probe, child, operators
+from embbert_tf import errors
+from embbert_tf.data import files
 
 _MOST_SCRATCH_TRIALS = 200
 _VERIFY_SECONDS = 30.0
 
 
-class ReportError(ValueError):
-    """The file cannot be reported on; the message is for the user."""
+class ReportError(errors.EmbBertError):
+    """The file cannot be reported on; `text` is what the report had said before.
+
+    Attributes:
+        text: Lines, possibly none.
+    """
+
+    text = ""
 
 
 def resolver_code(graphs: list[graph_lib.Graph]) -> str:
@@ -64,13 +69,13 @@ def measure_scratch(graphs: list[graph_lib.Graph]) -> dict[tuple[int, int], int]
     operator's inputs and outputs is its scratch.
 
     Args:
-      graphs: All subgraphs of a file.
+        graphs: All subgraphs of a file.
 
     Returns:
-      Bytes by (subgraph, operator); operators that cannot run alone are left out.
+        Bytes by (subgraph, operator); operators that cannot run alone are left out.
     """
     known: dict[tuple, int] = {}
-    result = {}
+    result: dict[tuple[int, int], int] = {}
     for number, graph in enumerate(graphs):
         for index, op in enumerate(graph.ops):
             if op.kind in ("IF", "WHILE", "CALL_ONCE", "VAR_HANDLE"):
@@ -105,17 +110,19 @@ def _scratch_alone(op: graph_lib.Op) -> int:
     return max(int(head.group(1)) - arena.head_bytes, 0) if head else 0
 
 
-def verify(data: bytes):
+def verify(data: bytes) -> None:
     """Checks a file with the TFLite schema's verifier, in a child.
 
     Raises:
-      ReportError: The verifier rejects the file.
+        ReportError: The verifier rejects the file.
     """
-    if b"is not a valid Flatbuffer" in _in_child(_verify, data, seconds=_VERIFY_SECONDS):
+    answer = child.call(lambda: _verdict(data), _VERIFY_SECONDS).answer or b""
+    if b"is not a valid Flatbuffer" in answer:
         raise ReportError("damaged .tflite: the TFLite schema's verifier rejects it")
 
 
-def _verify(data: bytes) -> bytes:
+def _verdict(data: bytes) -> bytes:
+    """Returns the verifier's complaint, nothing if it has none."""
     from ai_edge_litert import interpreter
 
     try:
@@ -126,29 +133,6 @@ def _verify(data: bytes) -> bytes:
     except (ValueError, RuntimeError) as error:
         return str(error).encode()
     return b""
-
-
-def _in_child(function, argument, seconds: float) -> bytes:
-    """Returns function(argument) from a forked child, b"" if that dies or takes too long."""
-    reader, writer = os.pipe()
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            os.write(writer, function(argument)[:4096])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    try:
-        ready = select.select([reader], [], [], seconds)[0]
-        return os.read(reader, 4096) if ready else b""
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.close(reader)
 
 
 def _summary(path: str, data: bytes, graphs: list[graph_lib.Graph]) -> list[str]:
@@ -195,59 +179,134 @@ def _peak_lines(arena: arena_map.ArenaMap) -> list[str]:
     return result
 
 
-def report(path: str, picture: str | None):
-    """Prints the report on a file.
+def report_under_limits(
+    path: files.PathLike, picture: files.PathLike | None, seconds: float, memory_mb: int
+) -> str:
+    """Returns the report on a file that may be damaged, or mean harm.
+
+    Everything that touches the file happens in child processes; the caller must have no threads.
 
     Args:
-      path: The `.tflite`.
-      picture: The PNG to write, or None.
+        path: The `.tflite`.
+        picture: The PNG to write, or None.
+        seconds: After which the analysis is given up.
+        memory_mb: Memory that the analysis may take, in MiB.
 
     Raises:
-      ReportError: The file is damaged.
-      flatbuffer.FlatbufferError: Likewise.
-      OSError: A file cannot be read or written.
+        ReportError: The file is damaged, or the analysis exceeds a limit. What it had said by then
+            is in the error's `text`.
+        FileError: A file cannot be read or written.
     """
-    data = pathlib.Path(path).read_bytes()
+    data = files.read_bytes(path)
+
+    def work() -> bytes:
+        try:
+            report(path, data, picture)
+        except errors.FileError as error:
+            return b"F" + str(error).encode()
+        except errors.EmbBertError as error:
+            return b"R" + arena_map.printable(str(error), 300).encode()
+        except MemoryError:
+            return (
+                f"Rdamaged .tflite, or one that needs more than {memory_mb} MiB of memory".encode()
+            )
+        return b""
+
+    outcome = child.call(work, seconds, memory_bytes=memory_mb << 20, own_group=True)
+    if outcome.answer == b"":
+        return outcome.text
+    if outcome.answer is not None:
+        message = outcome.answer[1:].decode()
+        if outcome.answer.startswith(b"F"):
+            raise errors.FileError(message)
+    elif outcome.late:
+        message = f"given up after {seconds:g} seconds; allow more time"
+    elif outcome.signal is not None:
+        message = f"damaged .tflite: reading it died of signal {outcome.signal}"
+    else:
+        raise RuntimeError(f"the analysis of {path} failed:\n{outcome.text}")
+    error = ReportError(f"{path}: {message}")
+    error.text = outcome.text
+    raise error
+
+
+def report(path: files.PathLike, data: bytes, picture: files.PathLike | None) -> None:
+    """Prints the report on a file; `report_under_limits` does so where that is safe.
+
+    Args:
+        path: What to call the file.
+        data: The `.tflite`.
+        picture: The PNG to write, or None.
+
+    Raises:
+        ReportError: The file is damaged.
+        FlatbufferError: Likewise.
+        FileError: The picture cannot be written.
+    """
     graphs = arena_map.read_all(data)
     verify(data)
     try:
         arena, map_error = arena_map.build(graphs), None
     except arena_map.ArenaError as error:
         arena, map_error = None, error
-    print("\n".join(_summary(path, data, graphs)))
-    missing = needed(graphs)[1]
+    print("\n".join(_summary(str(path), data, graphs)))
     print(f"\nOperators for the firmware (TFLM of {operators.DATE}):\n")
     print(resolver_code(graphs))
     print()
+    missing = needed(graphs)[1]
     if missing:
         print(f"TFLM lacks: {', '.join(missing)}")
     sys.stdout.flush()
+    recorded = _measure(data)
+    if arena and recorded:
+        arena = _complete(arena, graphs, recorded["head_bytes"])
+    if arena is None:
+        print(f"no map of the arena: {map_error}")
+        return
+    _print_map(arena)
+    if picture:
+        title = f"{arena_map.printable(pathlib.Path(path).name)}: arena head {arena.head_bytes:,}"
+        if recorded:
+            title += f" + tail {recorded['tail_bytes']:,}; runs in {recorded['smallest_bytes']:,}"
+        tail = recorded["tail_bytes"] if recorded else None
+        arena_picture.write_png(arena, picture, title + " bytes", tail)
+        print(f"picture: {picture}")
 
-    recorded = None
+
+def _measure(data: bytes) -> dict[str, int] | None:
+    """Prints and returns the arena that TFLM records; None where it cannot run the model."""
     try:
         recorded = arena_probe.probe(data)
     except arena_probe.ProbeError as error:
         words = " ".join(arena_map.printable(str(error), 600).split())
         print(f"arena: not measured, TFLM cannot run the model: {words}")
-    if recorded:
+        return None
+    print(
+        f"arena on this machine ({64 if sys.maxsize > 2**32 else 32}-bit): head "
+        f"{recorded['head_bytes']:,} + tail {recorded['tail_bytes']:,} = "
+        f"{recorded['used_bytes']:,} bytes used; the smallest that runs: "
+        f"{recorded['smallest_bytes']:,} bytes"
+    )
+    return recorded
+
+
+def _complete(
+    arena: arena_map.ArenaMap, graphs: list[graph_lib.Graph], head_bytes: int
+) -> arena_map.ArenaMap:
+    """Adds the operators' scratch where it is needed, and says whether the map is TFLM's then."""
+    if arena.head_bytes != head_bytes:
+        arena = arena_map.build(graphs, measure_scratch(graphs))
+    if arena.head_bytes == head_bytes:
+        print("the map below agrees with TFLM to the byte")
+    else:
         print(
-            f"arena on this machine ({8 * _pointer_bytes()}-bit): head "
-            f"{recorded['head_bytes']:,} + tail {recorded['tail_bytes']:,} = "
-            f"{recorded['used_bytes']:,} bytes used; the smallest that runs: "
-            f"{recorded['smallest_bytes']:,} bytes"
+            f"the map below has {arena.head_bytes:,} of the head's {head_bytes:,} bytes: "
+            "operators' scratch is not all known"
         )
-        if arena and arena.head_bytes != recorded["head_bytes"]:
-            arena = arena_map.build(graphs, measure_scratch(graphs))
-        if arena and arena.head_bytes == recorded["head_bytes"]:
-            print("the map below agrees with TFLM to the byte")
-        elif arena:
-            print(
-                f"the map below has {arena.head_bytes:,} of the head's "
-                f"{recorded['head_bytes']:,} bytes: operators' scratch is not all known"
-            )
-    if map_error:
-        print(f"no map of the arena: {map_error}")
-        return
+    return arena
+
+
+def _print_map(arena: arena_map.ArenaMap) -> None:
     offline = sum(block.fixed for block in arena.blocks)
     if offline:
         print(f"the file's offline plan places {offline} of {len(arena.blocks)} tensors")
@@ -256,15 +315,3 @@ def report(path: str, picture: str | None):
     print("\n".join(arena_picture.lines(arena)))
     print()
     print("\n".join(_peak_lines(arena)))
-    if picture:
-        title = f"{arena_map.printable(pathlib.Path(path).name)}: arena head {arena.head_bytes:,}"
-        if recorded:
-            title += f" + tail {recorded['tail_bytes']:,}; runs in {recorded['smallest_bytes']:,}"
-        arena_picture.write_png(
-            arena, picture, title + " bytes", recorded["tail_bytes"] if recorded else None
-        )
-        print(f"picture: {picture}")
-
-
-def _pointer_bytes() -> int:
-    return 8 if sys.maxsize > 2**32 else 4

@@ -55,10 +55,12 @@ def call(
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _work(function, writer, log, memory_bytes, own_group)
+            _work(function, writer, log, memory_bytes)
         os.close(writer)
         status = None
         try:
+            if own_group:
+                os.setpgid(child, child)
             received, late = _receive(reader, seconds)
             if not late:
                 status = os.waitpid(child, 0)[1]
@@ -78,7 +80,6 @@ def _work(
     writer: int,
     log: BinaryIO,
     memory_bytes: int | None,
-    own_group: bool,
 ) -> NoReturn:
     """What the child does."""
     status = 1
@@ -86,8 +87,6 @@ def _work(
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         sys.stdout = sys.stderr = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        if own_group:
-            os.setsid()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))

@@ -2,8 +2,8 @@
 
 Packs the weights, converts them to the length that covers 99.5 % of the
 validation texts, records sizes and a few logits, and writes a model card. The folder is a run
-folder and a model folder in one (`converters/zoo/layout.py` lists its files). Nothing of it is written
-unless all of it fits into 2 MB.
+folder and a model folder in one (`converters/zoo/layout.py` lists its files). Nothing
+of it is written unless all of it fits into 2 MB.
 
 Example:
   python -m converters.zoo.add --run=build/snips --calibration=train.csv --output=zoo/snips
@@ -12,47 +12,27 @@ Of a backbone folder it makes zoo/backbone, with the same weights file:
   python -m converters.zoo.add --run=build/pretrained --output=zoo/backbone
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
-import sys
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 from absl import app, flags
 
 from calibration import recipes, samples
-from converters import commands
 from converters.evaluation import evaluation, labelled_rows
-from converters.tflite import model_folder
+from converters.portable import convert
+from converters.portable.options import ConvertOptions
 from converters.tflm import arena_probe
 from converters.zoo import layout, model_card
-from embbert_tf import errors
+from embbert_tf import cli
 from embbert_tf.data import encoding, files
+from embbert_tf.data.examples import Example
 from embbert_tf.storage import backbone_folder, packed_weights, run_folder
 
-_RUN = flags.DEFINE_string("run", None, "Run folder, after `python -m embbert_tf.qat`.")
-_CALIBRATION = flags.DEFINE_string(
-    "calibration", None, "CSV to draw representative samples from (training data)."
-)
-_VALID = flags.DEFINE_string(
-    "valid", None, "CSV of validation texts; default the rows that the run held out."
-)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write, such as zoo/snips.")
-_MAX_LENGTH = flags.DEFINE_integer(
-    "max_length", 0, "Tokens of the graph; 0: what 99.5 % of the validation texts need.", 0
-)
-_RECIPE = flags.DEFINE_enum(
-    "recipe",
-    "qat",
-    [name for name, recipe in recipes.RECIPES.items() if recipe.qat_weights],
-    "Quantization scheme of the shipped .tflite.",
-)
-_BACKBONE = flags.DEFINE_string(
-    "backbone",
-    str(layout.ROOT / layout.BACKBONE),
-    "Backbone folder that the run may have started from.",
-)
-_NOTE = flags.DEFINE_string("note", "", "A sentence for the model card.")
 # Beside the run's own files. What training measured stays as it was: of unrounded weights.
 _COPIED = (run_folder.CONFIG, run_folder.RANGES, "qat.json", run_folder.METRICS)
 
@@ -61,12 +41,12 @@ def write_packed_run(run: run_folder.Run, path: pathlib.Path) -> None:
     """Writes the files of a run folder with packed weights.
 
     Args:
-      run: A run with its quantization-aware training finished.
-      path: An existing folder.
+        run: A run with its quantization-aware training finished.
+        path: An existing folder.
 
     Raises:
-      ZooError: The run has no quantization-aware training.
-      PackedWeightsError: A weight is not finite, or too large.
+        ZooError: The run has no quantization-aware training.
+        PackedWeightsError: A weight is not finite, or too large.
     """
     if run.qat_model is None:
         raise layout.ZooError(
@@ -98,7 +78,7 @@ def write_backbone(source: pathlib.Path, path: pathlib.Path) -> None:
     The weights' file stays the same to the byte, as runs that start from it are told by its hash.
 
     Raises:
-      RunError: `source` is no backbone folder.
+        RunError: `source` is no backbone folder.
     """
     backbone_folder.load_backbone(source)
     for name in (run_folder.CONFIG, backbone_folder.BACKBONE):
@@ -106,12 +86,12 @@ def write_backbone(source: pathlib.Path, path: pathlib.Path) -> None:
     _write_tokenizer(source, path)
 
 
-def origin(run: run_folder.Run, backbone: str) -> dict:
+def origin(run: run_folder.Run, backbone: files.PathLike) -> dict[str, Any]:
     """Returns where the weights of a run come from, for `zoo.json`.
 
     Args:
-      run: The run.
-      backbone: Backbone folder that it may have started from.
+        run: The run.
+        backbone: Backbone folder that it may have started from.
     """
     settings = run_folder.read_settings(run.path)
     training = settings.get("training", {})
@@ -134,10 +114,12 @@ def origin(run: run_folder.Run, backbone: str) -> dict:
     return result
 
 
-def _rounding(run, packed, examples, path) -> dict:
+def _rounding(
+    run: run_folder.Run, packed: run_folder.Run, examples: list[Example], path: str
+) -> dict[str, Any]:
     """Metrics on validation rows before and after the weights were rounded."""
     shown = ("accuracy", "matthews", "f1") if run.labels else ("pearson", "spearman")
-    result = {"count": len(examples)}
+    result: dict[str, Any] = {"count": len(examples)}
     for kind, before, after in (
         ("fp32", run.model, packed.model),
         ("qat", run.qat_model, packed.qat_model),
@@ -148,111 +130,128 @@ def _rounding(run, packed, examples, path) -> dict:
     return result
 
 
-def _replace(staging: pathlib.Path, output: pathlib.Path) -> None:
-    """Puts a finished folder in the place of another, unless it is too large.
+@contextlib.contextmanager
+def _staging(source: pathlib.Path, output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a folder to write to, which takes the place of `output` at the end.
 
     Raises:
-      ZooError: It is.
+        ZooError: It is too large; `output` is as it was.
     """
-    size = layout.folder_bytes(staging)
-    if size > layout.MAX_BYTES:
-        raise layout.ZooError(
-            f"{_RUN.value}: makes a folder of {size:,} bytes; the zoo takes at most "
-            f"{layout.MAX_BYTES:,}. A smaller vocabulary or preset fits"
-        )
-    old = staging.with_name(staging.name + ".old")
-    if output.exists():
-        output.rename(old)
-    try:
-        staging.rename(output)
-    except OSError:
-        if old.exists():
-            old.rename(output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def add() -> dict:
-    """Makes the folder; returns what `zoo.json` holds.
-
-    Raises:
-      ZooError: The run is not fit for the zoo.
-      RunError, DataError, PackedWeightsError, ModelFolderError, ProbeError, CommandError: As the
-        steps do.
-    """
-    output = pathlib.Path(_OUTPUT.value)
-    _check_output(pathlib.Path(_RUN.value), output, layout.RECORD)
-    run = run_folder.load_run(_RUN.value)
-    valid = evaluation.validation_csv(run.path, _VALID.value)
-    examples = labelled_rows.read_sample(valid)
-    limit = run.config.max_length
-    lengths = [len(ids) for ids in encoding.encode_all(run.tokenizer, examples, run.pair, limit)]
-    max_length = _MAX_LENGTH.value or samples.covering_length(lengths, limit)
-
-    output.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(output.parent)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as scratch:
         staging = pathlib.Path(scratch) / output.name
         staging.mkdir()
+        yield staging
+        size = layout.folder_bytes(staging)
+        if size > layout.MAX_BYTES:
+            raise layout.ZooError(
+                f"{source}: makes a folder of {size:,} bytes; the zoo takes at most "
+                f"{layout.MAX_BYTES:,}. A smaller vocabulary or preset fits"
+            )
+        old = staging.with_name(staging.name + ".old")
+        if output.exists():
+            output.rename(old)
+        try:
+            staging.rename(output)
+        except OSError:
+            if old.exists():
+                old.rename(output)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def add(
+    source: pathlib.Path,
+    output: pathlib.Path,
+    calibration: str,
+    *,
+    valid: str | None = None,
+    max_length: int = 0,
+    recipe: str = "qat",
+    backbone: files.PathLike = layout.ROOT / layout.BACKBONE,
+    note: str = "",
+) -> dict[str, Any]:
+    """Makes the folder of a task.
+
+    Args:
+        source: Run folder, after quantization-aware training.
+        output: Folder to write, such as zoo/snips.
+        calibration: CSV to draw representative samples from.
+        valid: CSV of validation texts; None: the rows that the run held out.
+        max_length: Tokens of the graph; 0: what 99.5 % of the validation texts need.
+        recipe: Quantization scheme.
+        backbone: Backbone folder that the run may have started from.
+        note: A sentence for the model card.
+
+    Returns:
+        What `zoo.json` holds.
+
+    Raises:
+        ZooError: The run is not fit for the zoo.
+        EmbBertError: As the steps do.
+    """
+    _check_output(source, output, layout.RECORD)
+    run = run_folder.load_run(source)
+    rows = evaluation.validation_csv(run.path, valid)
+    examples = labelled_rows.read_sample(rows)
+    limit = run.config.max_length
+    lengths = [len(ids) for ids in encoding.encode_all(run.tokenizer, examples, run.pair, limit)]
+    max_length = max_length or samples.covering_length(lengths, limit)
+    with _staging(source, output) as staging:
         write_packed_run(run, staging)
         packed = run_folder.load_run(staging)
-        arguments = [
-            f"--run={staging}",
-            f"--calibration={_CALIBRATION.value}",
-            f"--output={staging / model_folder.TFLITE}",
-            f"--max_length={max_length}",
-            f"--recipe={_RECIPE.value}",
-        ]
-        if run.task == "classification":
-            arguments.append(f"--validation={valid}")
-        commands.run("converters.convert_tflite", *arguments)
-        folder = model_folder.load(staging)
+        model = convert.convert(
+            packed,
+            calibration=calibration,
+            validation=rows if run.labels else None,
+            recipe=recipe,
+            options=ConvertOptions(max_length=max_length),
+        ).save(staging)
         record = {
-            "origin": origin(run, _BACKBONE.value),
-            "note": _NOTE.value,
+            "origin": origin(run, backbone),
+            "note": note,
             "max_length": max_length,
             "covered": sum(n <= max_length for n in lengths) / len(lengths),
-            "recipe": _RECIPE.value,
-            "rounding": _rounding(run, packed, examples, valid),
+            "recipe": recipe,
+            "rounding": _rounding(run, packed, examples, str(rows)),
             "sizes": {
-                "file": len(folder.tflite),
-                "arena": arena_probe.measure(staging / model_folder.TFLITE)["smallest_bytes"],
+                "file": len(model.tflite),
+                "arena": arena_probe.measure(model.tflite_path)["smallest_bytes"],
             },
             "checks": {
                 "texts": [list(texts) for texts in layout.CHECK_TEXTS],
-                "logits": evaluation.check_logits(folder, layout.CHECK_TEXTS),
+                "logits": evaluation.check_logits(model, layout.CHECK_TEXTS),
             },
         }
         files.write_json(staging / layout.RECORD, record)
-        (staging / layout.CARD).write_text(
-            model_card.card(output.name, run, record), encoding="utf-8"
-        )
-        _replace(staging, output)
+        files.write_text(staging / layout.CARD, model_card.card(output.name, run, record))
     return record
 
 
-def add_backbone() -> None:
+def add_backbone(source: pathlib.Path, output: pathlib.Path) -> None:
     """Makes `zoo/backbone`.
 
+    Args:
+        source: Backbone folder.
+        output: Folder to write.
+
     Raises:
-      ZooError: It is too large, or something else is in its place.
-      RunError: --run is no backbone folder.
+        ZooError: It is too large, or something else is in its place.
+        RunError: `source` is no backbone folder.
     """
-    source, output = pathlib.Path(_RUN.value), pathlib.Path(_OUTPUT.value)
     _check_output(source, output, backbone_folder.BACKBONE)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as scratch:
-        staging = pathlib.Path(scratch) / output.name
-        staging.mkdir()
+    with _staging(source, output) as staging:
         write_backbone(source, staging)
-        _replace(staging, output)
 
 
 def _check_output(source: pathlib.Path, output: pathlib.Path, known_by: str) -> None:
     """Keeps a folder of something else from being replaced.
 
     Raises:
-      ZooError: `output` is such a folder, or `source`.
+        ZooError: `output` is such a folder, or `source`.
     """
+    if output.exists() and not output.is_dir():
+        raise layout.ZooError(f"{output}: a file is in the way; take another --output")
     if output.exists() and not (output / known_by).exists() and any(output.iterdir()):
         raise layout.ZooError(
             f"{output}: not empty, and no folder of the zoo; take another --output"
@@ -261,40 +260,66 @@ def _check_output(source: pathlib.Path, output: pathlib.Path, known_by: str) -> 
         raise layout.ZooError(f"{output}: --run and --output are the same folder")
 
 
-def main(argv):
-    """Entry point."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
-    try:
-        if run_folder.read_settings(_RUN.value).get("task") == backbone_folder.TASK:
-            add_backbone()
-            print(f"{_OUTPUT.value}: {layout.folder_bytes(_OUTPUT.value):,} bytes")
-            return
-        if _CALIBRATION.value is None:
-            raise layout.ZooError("say --calibration=CSV, the data that the run was trained on")
-        record = add()
-    except (
-        layout.ZooError,
-        errors.RunError,
-        errors.DataError,
-        errors.PackedWeightsError,
-        model_folder.ModelFolderError,
-        arena_probe.ProbeError,
-        commands.CommandError,
-        OSError,
-    ) as error:
-        sys.exit(f"zoo_add: {error}")
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    strings = {
+        "run": (None, "Run folder, after `python -m embbert_tf.qat`."),
+        "calibration": (None, "CSV to draw representative samples from (training data)."),
+        "valid": (None, "CSV of validation texts; default the rows that the run held out."),
+        "output": (None, "Folder to write, such as zoo/snips."),
+        "backbone": (
+            str(layout.ROOT / layout.BACKBONE),
+            "Backbone folder that the run may have started from.",
+        ),
+        "note": ("", "A sentence for the model card."),
+    }
+    for name, (default, meaning) in strings.items():
+        flags.DEFINE_string(name, default, meaning, flag_values=values)
+    flags.DEFINE_integer(
+        "max_length",
+        0,
+        "Tokens of the graph; 0: what 99.5 % of the validation texts need.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "recipe",
+        "qat",
+        [name for name, recipe in recipes.RECIPES.items() if recipe.qat_weights],
+        "Quantization scheme of the shipped .tflite.",
+        flag_values=values,
+    )
+    flags.mark_flags_as_required(["run", "output"], flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Makes the folder and prints its figures."""
+    source, output = pathlib.Path(values.run), pathlib.Path(values.output)
+    if run_folder.read_settings(source).get("task") == backbone_folder.TASK:
+        add_backbone(source, output)
+        print(f"{output}: {layout.folder_bytes(output):,} bytes")
+        return
+    if values.calibration is None:
+        raise app.UsageError("say --calibration=CSV, the data that the run was trained on")
+    record = add(
+        source,
+        output,
+        values.calibration,
+        valid=values.valid,
+        max_length=values.max_length,
+        recipe=values.recipe,
+        backbone=values.backbone,
+        note=values.note,
+    )
     for kind in ("fp32", "qat"):
         for metric, (before, after) in record["rounding"][kind].items():
             print(f"validation {kind} {metric} {100 * before:.2f}, rounded {100 * after:.2f}")
-    size = layout.folder_bytes(_OUTPUT.value)
     print(
-        f"{_OUTPUT.value}: {size:,} bytes; S={record['max_length']} covers "
+        f"{output}: {layout.folder_bytes(output):,} bytes; S={record['max_length']} covers "
         f"{100 * record['covered']:.2f} % of the validation texts; .tflite "
         f"{record['sizes']['file']:,} bytes, arena {record['sizes']['arena']:,} bytes"
     )
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["run", "output"])
-    app.run(main)
+    cli.run(define_flags, main)

@@ -1,7 +1,7 @@
 """The layout of `zoo/`, and what its tables compare with.
 
-`zoo/backbone/` is a backbone folder (`embbert_tf/storage/backbone_folder.py`). `zoo/<task>/` is a run folder
-and a model folder in one, so that `--run=zoo/snips` and `MODEL=zoo/snips` both work:
+`zoo/backbone/` is a backbone folder (`embbert_tf/storage/backbone_folder.py`). `zoo/<task>/` is a
+run folder and a model folder in one, so that `--run=zoo/snips` and `MODEL=zoo/snips` both work:
 
 | file | content |
 | --- | --- |
@@ -19,6 +19,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Set
+from typing import Any
 
 from converters.tflite import model_folder
 from embbert_tf import errors
@@ -44,18 +45,18 @@ class Task:
     """One data set of `zoo/`, and what was published of EmbBERT on it (arXiv 2502.10001).
 
     Attributes:
-      name: Of its folder.
-      reported: CSV below the data folder whose figures are reported: the test set, or where its
-        labels are not public the development set.
-      split: "test" or "dev".
-      metrics: Keys of `embbert_tf.training.metrics` that are reported.
-      published_fp32: The first metric in per cent, mean of the published runs; None if unknown.
-      published_8bit: The same with weights in 8 bits.
-      commonest: In per cent, a figure a metric, what the training rows' commonest label (or their
-        mean score) as the answer to every reported row gets. Empty: not shown.
-      bag_of_words: The same of counted words: TF-IDF of one and two words, of a pair also of those
-        that both texts share and of those in which they differ, into scikit-learn's logistic
-        regression, of scores into its ridge regression.
+        name: Of its folder.
+        reported: CSV below the data folder whose figures are reported: the test set, or where its
+          labels are not public the development set.
+        split: "test" or "dev".
+        metrics: Keys of `embbert_tf.training.metrics` that are reported.
+        published_fp32: The first metric in per cent, mean of the published runs; None if unknown.
+        published_8bit: The same with weights in 8 bits.
+        commonest: In per cent, a figure a metric, what the training rows' commonest label (or
+          their mean score) as the answer to every reported row gets. Empty: not shown.
+        bag_of_words: The same of counted words: TF-IDF of one and two words, of a pair also of
+          those that both texts share and of those in which they differ, into scikit-learn's
+          logistic regression, of scores into its ridge regression.
     """
 
     name: str
@@ -127,21 +128,21 @@ TASKS = {
 }
 
 
-class ZooError(ValueError):
+class ZooError(errors.EmbBertError):
     """A folder that cannot be put into `zoo/` or read from it; the message says why."""
 
 
-def folders(root=ROOT) -> list[pathlib.Path]:
+def folders(root: files.PathLike = ROOT) -> list[pathlib.Path]:
     """Returns the tasks' folders below `root`, sorted by name."""
     root = pathlib.Path(root)
     return sorted(path.parent for path in root.glob(f"*/{RECORD}"))
 
 
-def read_record(path) -> dict:
+def read_record(path: files.PathLike) -> dict[str, Any]:
     """Returns the content of a task folder's `zoo.json`.
 
     Raises:
-      ZooError: It is missing or damaged.
+        ZooError: It is missing or damaged.
     """
     path = pathlib.Path(path)
     try:
@@ -154,13 +155,13 @@ def read_record(path) -> dict:
     return record
 
 
-def chosen_on_validation(origin: dict) -> bool:
+def chosen_on_validation(origin: dict[str, Any]) -> bool:
     """Whether an epoch of training or of QAT stayed because it was the best of several."""
     stages = (origin.get(name) or {} for name in ("training", "qat"))
     return any(s.get("keep", "best") == "best" and s.get("epochs") != 1 for s in stages)
 
 
-def folder_bytes(path) -> int:
+def folder_bytes(path: files.PathLike) -> int:
     """Returns the bytes of all files in a folder."""
     return sum(file.stat().st_size for file in pathlib.Path(path).rglob("*") if file.is_file())
 
@@ -169,12 +170,12 @@ def kept_rows(path: str | None, root: pathlib.Path, tasks: Set[str]) -> dict[str
     """Returns the rows of an earlier table, by task, of the models that are still the same.
 
     Args:
-      path: What `zoo_table --json` wrote; None or a missing file has no rows.
-      root: Folder of the models.
-      tasks: Names of the tasks whose rows are wanted.
+        path: What `zoo_table --json` wrote; None or a missing file has no rows.
+        root: Folder of the models.
+        tasks: Names of the tasks whose rows are wanted.
 
     Raises:
-      ZooError: The file is none of that command's.
+        ZooError: The file is none of that command's.
     """
     if path is None or not pathlib.Path(path).exists():
         return {}

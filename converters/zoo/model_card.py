@@ -1,5 +1,7 @@
 """The page that says what a model of the zoo is and how it was made."""
 
+from typing import Any
+
 from converters.zoo import layout
 from embbert_tf.storage import packed_weights, run_folder
 
@@ -9,7 +11,77 @@ _FILES = ("soft_labels", "teacher", "unlabelled")
 _REMOVED = {"steps": "learnt", "consistency": 0.0}
 
 
-def _flags_of(values: dict) -> str:
+def card(name: str, run: run_folder.Run, record: dict[str, Any]) -> str:
+    """Returns the model card: Markdown for people.
+
+    Args:
+        name: Of the folder below `zoo/`.
+        run: The run that the weights come from.
+        record: What `zoo.json` holds.
+    """
+    what = "Regression" if run.task == "regression" else f"{len(run.labels)} labels"
+    lines = [
+        f"# {name}",
+        "",
+        f"{what}; {'pairs of texts' if run.pair else 'one text'}, up to {record['max_length']} "
+        f"tokens in `model.tflite` and {run.config.max_length} when converted anew. "
+        f"{run.model.count_params():,} parameters.",
+    ]
+    if record["note"]:
+        lines += ["", record["note"]]
+    lines += ["", "## Origin", "", *_origin(record["origin"])]
+    lines += ["", "```sh", *_commands(name, record), "```", ""]
+    return "\n".join([*lines, *_weights(record), ""])
+
+
+def _origin(about: dict[str, Any]) -> list[str]:
+    """Says who trained the weights, from what, and what chose the epoch."""
+    training = about["training"]
+    if about["imported"]:
+        return [
+            f"Imported by `embbert_tf.import_checkpoint` from `{about['imported']}`: trained "
+            "elsewhere."
+        ]
+    if not training:
+        return ["Unknown: `config.json` of the run does not say."]
+    start = "random weights"
+    if about["backbone"]:
+        start = f"weights with SHA-256 `{about['backbone']['sha256'][:16]}…`"
+        if "folder" in about["backbone"]:
+            came = about["backbone"]["origin"]
+            imported = came.get("imported") if isinstance(came, dict) else None
+            start = f"`{about['backbone']['folder']}`"
+            start += f" (imported from `{imported}`)" if imported else ""
+    chosen = "the best" if layout.chosen_on_validation(about) else "no"
+    rows = "rows held out of the training data."
+    if training.get("valid_sha256"):
+        rows = f"`--valid` (SHA-256 `{training['valid_sha256'][:16]}…`)."
+    return [
+        f"Trained by this project's commands from {start}, with seed {about['seed']}; {chosen} "
+        f"epoch was chosen on {rows}"
+    ]
+
+
+def _commands(name: str, record: dict[str, Any]) -> list[str]:
+    """Returns the commands that make the folder."""
+    about, training = record["origin"], record["origin"]["training"]
+    lines = []
+    if training and not about["imported"]:
+        initial = " --init=zoo/backbone" if "folder" in (about["backbone"] or {}) else ""
+        lines.append(
+            f"python -m embbert_tf.train --train=TRAIN{initial} {_flags_of(training)} --output=RUN"
+        )
+    valid = " --valid=VALID" if about["imported"] else ""
+    return [
+        *lines,
+        f"python -m embbert_tf.qat --run=RUN --train=TRAIN{valid} "
+        + _flags_of(about.get("qat", {})),
+        f"python -m converters.zoo.add --run=RUN --calibration=TRAIN --max_length="
+        f"{record['max_length']} --recipe={record['recipe']} --output=zoo/{name}",
+    ]
+
+
+def _flags_of(values: dict[str, Any]) -> str:
     shown = []
     for name, value in sorted(values.items()):
         if value is None or (name in _REMOVED and value == _REMOVED[name]):
@@ -23,62 +95,10 @@ def _flags_of(values: dict) -> str:
     return " ".join(shown)
 
 
-def card(name: str, run: run_folder.Run, record: dict) -> str:
-    """Returns the model card: Markdown for people."""
-    about, training, sizes = record["origin"], record["origin"]["training"], record["sizes"]
-    what = "Regression" if run.task == "regression" else f"{len(run.labels)} labels"
-    lines = [f"# {name}", ""]
-    lines.append(
-        f"{what}; {'pairs of texts' if run.pair else 'one text'}, up to {record['max_length']} "
-        f"tokens in `model.tflite` and {run.config.max_length} when converted anew. "
-        f"{run.model.count_params():,} parameters."
-    )
-    if record["note"]:
-        lines += ["", record["note"]]
-    lines += ["", "## Origin", ""]
-    if about["imported"]:
-        lines.append(
-            f"Imported by `embbert_tf.import_checkpoint` from `{about['imported']}`: trained "
-            "elsewhere."
-        )
-    elif training:
-        start = "random weights"
-        if about["backbone"]:
-            start = f"weights with SHA-256 `{about['backbone']['sha256'][:16]}…`"
-            if "folder" in about["backbone"]:
-                came = about["backbone"]["origin"]
-                imported = came.get("imported") if isinstance(came, dict) else None
-                start = f"`{about['backbone']['folder']}`"
-                start += f" (imported from `{imported}`)" if imported else ""
-        lines.append(
-            f"Trained by this project's commands from {start}, with seed {about['seed']}; "
-            + ("the best" if layout.chosen_on_validation(about) else "no")
-            + " epoch was chosen on "
-            + (
-                f"`--valid` (SHA-256 `{training['valid_sha256'][:16]}…`)."
-                if training.get("valid_sha256")
-                else "rows held out of the training data."
-            )
-        )
-        initial = " --init=zoo/backbone" if "folder" in (about["backbone"] or {}) else ""
-        lines += [
-            "",
-            "```sh",
-            f"python -m embbert_tf.train --train=TRAIN{initial} {_flags_of(training)} --output=RUN",
-        ]
-    else:
-        lines.append("Unknown: `config.json` of the run does not say.")
-        lines += ["", "```sh"]
-    if about["imported"]:
-        lines += ["", "```sh"]
-    valid = " --valid=VALID" if about["imported"] else ""
-    lines += [
-        f"python -m embbert_tf.qat --run=RUN --train=TRAIN{valid} "
-        + _flags_of(about.get("qat", {})),
-        f"python -m converters.zoo.add --run=RUN --calibration=TRAIN --max_length="
-        f"{record['max_length']} --recipe={record['recipe']} --output=zoo/{name}",
-        "```",
-        "",
+def _weights(record: dict[str, Any]) -> list[str]:
+    """Says what rounding cost, and how large the model is."""
+    sizes = record["sizes"]
+    lines = [
         "## Weights",
         "",
         "`weights.npz` holds the fp32 weights and those after quantization-aware training, with "
@@ -92,10 +112,9 @@ def card(name: str, run: run_folder.Run, record: dict) -> str:
     for kind, shown in (("fp32", "fp32"), ("qat", "QAT")):
         for metric, (before, after) in record["rounding"][kind].items():
             lines.append(f"| {shown}, {metric} | {100 * before:.2f} | {100 * after:.2f} |")
-    lines += [
+    return [
+        *lines,
         "",
         f"`model.tflite`: {sizes['file']:,} bytes, TFLM arena {sizes['arena']:,} bytes (smallest "
         "that runs, 64-bit host).",
-        "",
     ]
-    return "\n".join(lines)

@@ -15,6 +15,7 @@ qat16"); each value has
 
 import pathlib
 import statistics
+from typing import Any
 
 from embbert_tf import errors
 from embbert_tf.data import files
@@ -31,7 +32,7 @@ VARIANTS = {
 ALIKE = {"fused": "labels alike, portable and fused", "fp32": "labels alike, portable and fp32"}
 
 
-class SeedResultsError(ValueError):
+class SeedResultsError(errors.EmbBertError):
     """A file that does not hold such results; the message says what is wrong."""
 
 
@@ -40,11 +41,11 @@ def name_of(task: str, recipe: str) -> str:
     return task if recipe == "qat" else f"{task}, {recipe}"
 
 
-def read(path) -> dict:
+def read(path: files.PathLike) -> dict[str, Any]:
     """Reads the file.
 
     Raises:
-      SeedResultsError: It is missing, or something is missing in it.
+        SeedResultsError: It is missing, or something is missing in it.
     """
     try:
         results = files.read_json(path)
@@ -57,7 +58,7 @@ def read(path) -> dict:
     return results
 
 
-def update(path, name: str, entry: dict) -> None:
+def update(path: files.PathLike, name: str, entry: dict[str, Any]) -> None:
     """Puts the results that `name_of` names into the file, atomically; keeps the others."""
     path = pathlib.Path(path)
     results = read(path) if path.exists() else {}
@@ -65,13 +66,13 @@ def update(path, name: str, entry: dict) -> None:
     files.write_json(path, dict(sorted(results.items())))
 
 
-def values(entry: dict, variant: str, metric: str) -> list[float] | None:
+def values(entry: dict[str, Any], variant: str, metric: str) -> list[float] | None:
     """Returns a metric of every run, or None unless all have it.
 
     Args:
-      entry: One task's results.
-      variant: Key of `VARIANTS`, "alike_" and a key of `ALIKE`, or "loss" for int8 less fp32.
-      metric: One of the entry's metrics; no matter for "alike_".
+        entry: One task's results.
+        variant: Key of `VARIANTS`, "alike_" and a key of `ALIKE`, or "loss" for int8 less fp32.
+        metric: One of the entry's metrics; no matter for "alike_".
     """
     found = []
     for run in entry["runs"]:
@@ -99,7 +100,7 @@ def cell(found: list[float] | None, signed: bool = False) -> str:
     return f"{middle} [{least}..{most}]"
 
 
-def table(results: dict) -> list[str]:
+def table(results: dict[str, Any]) -> list[str]:
     """Returns the lines of a Markdown table: a line a task and metric."""
     columns = [
         *VARIANTS.items(),

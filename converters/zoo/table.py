@@ -6,102 +6,106 @@ the published figures and, for three tasks of GLUE, the constants of the commone
 bag of words (`converters/zoo/layout.py`). File and arena are measured anew.
 
 Example:
-  python -m converters.zoo.table --data=../shared/data --markdown=zoo/README.md \
+  python -m converters.zoo.table --data=DATA --markdown=zoo/README.md \
       --json=zoo/table.jsonl
 
 With `--tasks` the other models' rows are those of an earlier `--json`, as long as their
 `model.tflite` is the one that was measured then. `--markdown` replaces what stands between the two
 marks in that file. Medians of three seeds come from `zoo/seeds.json`, which
 `python -m converters.benchmarks.accuracy --json=zoo/seeds.json` writes; this command measures the
-shipped models only.
+shipped models only. DATA is the folder of the data sets: snips/test.csv and so on.
 """
 
+import dataclasses
 import json
 import pathlib
-import sys
+from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from converters.evaluation import evaluation, labelled_rows
 from converters.tflite import model_folder
 from converters.tflm import arena_probe
 from converters.zoo import layout, seed_results
-from embbert_tf import errors
+from embbert_tf import cli
 from embbert_tf.data import files
 from embbert_tf.storage import run_folder
 
-_ZOO = flags.DEFINE_string("zoo", str(layout.ROOT), "Folder of the models.")
-_DATA = flags.DEFINE_string("data", None, "Folder of the data sets: snips/test.csv and so on.")
-_TASKS = flags.DEFINE_list(
-    "tasks", [], "Tasks to measure, the others' rows are kept; default all that the zoo has."
-)
-_LIMIT = flags.DEFINE_integer(
-    "limit", 0, "Take a seeded sample of this many rows a task; 0 takes all.", lower_bound=0
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the sample.")
-_WORKERS = flags.DEFINE_integer("workers", 0, "Processes for TFLM; 0: one a core.", lower_bound=0)
-_MARKDOWN = flags.DEFINE_string("markdown", None, "File whose table to replace.")
-_JSON = flags.DEFINE_string("json", None, "Also write the rows here, one JSON object a line.")
 BEGIN = "<!-- table: python -m converters.zoo.table -->"
 END = "<!-- end of table -->"
+Row = dict[str, Any]
 
 
-def measure(task: layout.Task, path: pathlib.Path) -> list[dict]:
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Which rows the models are measured on.
+
+    Attributes:
+        data: Folder of the data sets.
+        limit: Rows to draw a task; 0 takes all.
+        seed: Seed of the draw.
+        workers: Processes for TFLM; 0: one a core.
+    """
+
+    data: pathlib.Path
+    limit: int = 0
+    seed: int = 0
+    workers: int = 0
+
+
+def measure(task: layout.Task, path: pathlib.Path, rows: Rows) -> list[Row]:
     """Measures one folder; returns one row a metric.
 
     Raises:
-      ZooError, RunError, ModelFolderError, DataError, ProbeError: As its files make it necessary.
+        ZooError, RunError, ModelFolderError, DataError, ProbeError: As its files make it necessary.
     """
     record = layout.read_record(path)
     run, folder = run_folder.load_run(path), model_folder.load(path)
-    data = pathlib.Path(_DATA.value)
-    reported = data / task.reported
-    examples = labelled_rows.read_sample(str(reported), _LIMIT.value, _SEED.value)
-    rows = evaluation.Evaluation(run, examples, str(reported), task.name, _WORKERS.value)
+    reported = str(rows.data / task.reported)
+    examples = labelled_rows.read_sample(reported, rows.limit, rows.seed)
+    owner = evaluation.Evaluation(run, examples, reported, task.name, rows.workers)
     measured = {
-        "fp32": rows.metrics(rows.keras(run.model)),
-        "qat": rows.metrics(rows.keras(run.qat_model)),
-        "int8": rows.metrics(rows.tflm(folder.tflite, folder.max_length, "int8")),
+        "fp32": owner.metrics(owner.keras(run.model)),
+        "qat": owner.metrics(owner.keras(run.qat_model)),
+        "int8": owner.metrics(owner.tflm(folder.tflite, folder.max_length, "int8")),
     }
-    drawn = labelled_rows.is_drawn(str(reported), _LIMIT.value)
     about = record["origin"]
     backbone = about.get("backbone") or {}
-    imported = about.get("imported") or (backbone.get("origin") or {}).get("imported")
+    common = {
+        "drawn": labelled_rows.is_drawn(reported, rows.limit),
+        "max_length": folder.max_length,
+        "file_bytes": len(folder.tflite),
+        "arena_bytes": arena_probe.measure(folder.tflite_path)["smallest_bytes"],
+        "folder_bytes": layout.folder_bytes(path),
+        "recipe": folder.settings["recipe"]["name"],
+        "seed": about.get("seed"),
+        "imported": about.get("imported") or (backbone.get("origin") or {}).get("imported"),
+        # Then the figure is not one of rows that nothing was chosen on.
+        "chosen_on_reported_rows": layout.chosen_on_validation(about)
+        and about.get("training", {}).get("valid_sha256") == files.sha256(reported),
+        "tflite_sha256": folder.settings["sha256"],
+    }
     result = []
     for number, metric in enumerate(task.metrics):
         row = {"task": task.name, "metric": metric, "split": task.split, "count": len(examples)}
         row |= {kind: values[metric] for kind, values in measured.items()}
         row |= {
-            "drawn": drawn,
             "published_fp32": task.published_fp32 if number == 0 else None,
             "published_8bit": task.published_8bit if number == 0 else None,
-            "max_length": folder.max_length,
-            "file_bytes": len(folder.tflite),
-            "arena_bytes": arena_probe.measure(path / model_folder.TFLITE)["smallest_bytes"]
-            if number == 0
-            else result[0]["arena_bytes"],
-            "folder_bytes": layout.folder_bytes(path),
-            "recipe": folder.settings["recipe"]["name"],
-            "seed": about.get("seed"),
-            "imported": imported,
-            # Then the figure is not one of rows that nothing was chosen on.
-            "chosen_on_reported_rows": layout.chosen_on_validation(about)
-            and about.get("training", {}).get("valid_sha256") == files.sha256(reported),
-            "tflite_sha256": folder.settings["sha256"],
         }
-        result.append(row)
+        result.append(row | common)
     return result
 
 
-def _percent(value) -> str:
+def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
 
 
-def _published(value) -> str:
+def _published(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def table(rows: list[dict]) -> list[str]:
+def table(rows: list[Row]) -> list[str]:
     """Returns the lines of the Markdown table of the shipped models."""
     lines = [
         "| task | rows | metric | fp32 | QAT | int8 on TFLM | published fp32 | published 8-bit "
@@ -149,25 +153,26 @@ def replace(path: pathlib.Path, lines: list[str]) -> None:
     """Puts `lines` between the two marks of a file, atomically.
 
     Raises:
-      ZooError: The file has not exactly one pair of marks.
+        ZooError: The file has not exactly one pair of marks.
+        FileError: It cannot be read or written.
     """
-    text = path.read_text(encoding="utf-8")
+    text = files.read_bytes(path).decode("utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise layout.ZooError(f"{path}: needs one line '{BEGIN}' and one line '{END}' after it")
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    text = "\n".join([head + BEGIN, *lines, END]) + tail
-    files.write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    files.write_text(path, "\n".join([head + BEGIN, *lines, END]) + tail)
 
 
-def _chosen(root: pathlib.Path) -> list[layout.Task]:
-    for name in _TASKS.value:
+def _chosen(root: pathlib.Path, tasks: list[str]) -> set[str]:
+    """Returns the tasks to measure: those that are named, or all that the zoo has."""
+    for name in tasks:
         if name not in layout.TASKS:
             raise layout.ZooError(f"--tasks={name}: unknown; it knows {', '.join(layout.TASKS)}")
     there = {path.name for path in layout.folders(root)}
-    chosen = [layout.TASKS[name] for name in _TASKS.value or layout.TASKS if name in there]
-    if len(chosen) < max(len(_TASKS.value), 1):
-        missing = [name for name in _TASKS.value if name not in there]
+    chosen = there & set(tasks or layout.TASKS)
+    missing = [name for name in tasks if name not in there]
+    if missing or not chosen:
         raise layout.ZooError(
             f"{root}: no model of {', '.join(missing) or 'any task'}; "
             "`python -m converters.zoo.add` makes one"
@@ -175,48 +180,56 @@ def _chosen(root: pathlib.Path) -> list[layout.Task]:
     return chosen
 
 
-def main(argv):
-    """Entry point."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument '{argv[1]}'")
-    root = pathlib.Path(_ZOO.value)
-    try:
-        chosen = {task.name for task in _chosen(root)}
-        kept = (
-            layout.kept_rows(_JSON.value, root, layout.TASKS.keys() - chosen)
-            if _TASKS.value
-            else {}
-        )
-        rows = []
-        for name, task in layout.TASKS.items():
-            if name not in chosen:
-                rows += kept.get(name, [])
-                continue
-            for row in measure(task, root / name):
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-        lines = table(rows)
-        seeds = root / seed_results.FILE
-        if seeds.exists():
-            lines += ["", *seed_results.table(seed_results.read(seeds))]
-        print("\n".join(lines))
-        if _JSON.value:
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            files.write_atomic(_JSON.value, lambda path: path.write_text(text, encoding="utf-8"))
-        if _MARKDOWN.value:
-            replace(pathlib.Path(_MARKDOWN.value), lines)
-    except (
-        layout.ZooError,
-        seed_results.SeedResultsError,
-        errors.RunError,
-        model_folder.ModelFolderError,
-        errors.DataError,
-        arena_probe.ProbeError,
-        OSError,
-    ) as error:
-        sys.exit(f"zoo_table: {error}")
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    strings = {
+        "zoo": (str(layout.ROOT), "Folder of the models."),
+        "data": (None, "Folder of the data sets: snips/test.csv and so on."),
+        "markdown": (None, "File whose table to replace."),
+        "json": (None, "Also write the rows here, one JSON object a line."),
+    }
+    for name, (default, meaning) in strings.items():
+        flags.DEFINE_string(name, default, meaning, flag_values=values)
+    flags.DEFINE_list(
+        "tasks",
+        [],
+        "Tasks to measure, the others' rows are kept; default all that the zoo has.",
+        flag_values=values,
+    )
+    numbers = {
+        "limit": "Take a seeded sample of this many rows a task; 0 takes all.",
+        "seed": "Seed of the sample.",
+        "workers": "Processes for TFLM; 0: one a core.",
+    }
+    for name, meaning in numbers.items():
+        flags.DEFINE_integer(name, 0, meaning, lower_bound=0, flag_values=values)
+    flags.mark_flag_as_required("data", flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Measures, prints and writes the tables."""
+    root = pathlib.Path(values.zoo)
+    chosen = _chosen(root, values.tasks)
+    kept = layout.kept_rows(values.json, root, layout.TASKS.keys() - chosen) if values.tasks else {}
+    sample = Rows(pathlib.Path(values.data), values.limit, values.seed, values.workers)
+    rows = []
+    for name, task in layout.TASKS.items():
+        if name not in chosen:
+            rows += kept.get(name, [])
+            continue
+        for row in measure(task, root / name, sample):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    lines = table(rows)
+    seeds = root / seed_results.FILE
+    if seeds.exists():
+        lines += ["", *seed_results.table(seed_results.read(seeds))]
+    print("\n".join(lines))
+    if values.json:
+        files.write_text(values.json, "".join(json.dumps(row) + "\n" for row in rows))
+    if values.markdown:
+        replace(pathlib.Path(values.markdown), lines)
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("data")
-    app.run(main)
+    cli.run(define_flags, main)

@@ -3,14 +3,15 @@
 import importlib.util
 import pathlib
 import subprocess
-import sys
 
 import pytest
 
 from converters.benchmarks import tflm
 from converters.firmware import model_image, size_arena, tflm_files
+from converters.kernels import fused_graph
 from converters.tflite import reader
 from tests.support import tflm_models
+from tests.support.runs import run_command
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -59,54 +60,55 @@ def test_header_states_figure_and_margin():
     assert "#define MODEL_ARENA_BYTES 1040u" in text
 
 
-def test_host_sizes(tmp_path):
-    tflite = tflm_models.write_folder(tmp_path / "model")
-    done = subprocess.run(
-        [sys.executable, "-m", "converters.firmware.size_arena", f"--model={tmp_path / 'model'}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "smallest that runs" in done.stdout
-    image = tflm_image(tmp_path / "model", tflite)
-    parts = {part.kind: part.data for part in model_image.unpack(image)}
-    assert parts[model_image.Kind.TFLITE] == tflite
-    assert len(parts[model_image.Kind.TFLM_SHAPE]) == 24
-    assert model_image.Kind.BLOCK_WQ not in parts
+@pytest.mark.parametrize("labels", [1, 2, 500])
+def test_files_of_the_app(labels, tmp_path):
+    """Of a score, two labels and many, and with blanks in the path."""
+    tflite = tflm_models.write_folder(tmp_path / "my model", labels=labels)
+    for graph in ("portable", "fused"):
+        out = tmp_path / "my files" / graph
+        done = run_command(
+            "converters.generate_tflm", f"--model_folder={tmp_path / 'my model'}",
+            f"--graph={graph}", f"--output_folder={out}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        parts = {
+            part.kind: part.data
+            for part in model_image.unpack((out / "model_image.bin").read_bytes())
+        }
+        expected = tflite if graph == "portable" else fused_graph.fuse(tflite)
+        assert parts[model_image.Kind.TFLITE] == expected
+        assert (out / "graph.tflite").read_bytes() == expected
+        assert len(parts[model_image.Kind.TFLM_SHAPE]) == 24
+        assert model_image.Kind.BLOCK_WQ not in parts
+        assert parts[model_image.Kind.LABELS].count(b"\0") == labels
+        text = (out / "model_shape.h").read_text()
+        assert f"#define MODEL_LABELS {labels}\n" in text
+        kinds = len(tflm_files.operators(reader.read(expected)))
+        assert f"#define MODEL_OPERATORS {kinds}\n" in text
 
 
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
-        ("fuse", ["one.tflite"], "say two files"),
-        ("generate_tflm", ["--graph=fused"], "--model_folder"),
-        ("size_arena", [], "say --model"),
-        ("size_arena", ["--program=p.elf"], "--program needs --machine and --output"),
-        ("size_arena", ["--model=/no/such"], "/no/such: no such file or folder"),
-        ("benchmark_tflm", ["--model=m", "--tflm_dir=t", "--library=m4"], "m4: say BOARD=FILE"),
+        ("fuse", ["one.tflite"], "say the .tflite to write"),
+        ("fuse", ["/no/such.tflite", "x.tflite"], "/no/such.tflite: cannot be opened"),
+        ("generate_firmware", ["--output_folder=x"], "say one of --model_folder, --image"),
+        ("generate_tflm", ["--graph=fused", "--output_folder=x"], "--model_folder"),
+        ("generate_tflm", ["--trial_program=p", "--output_folder=x"], "needs --machine"),
+        (
+            "generate_tflm",
+            ["--trial_program=/no/p.elf", "--machine=m", "--output_folder=x"],
+            "/no/p.elf: no such file",
+        ),
+        ("generate_tflm", ["--model_folder=/no/such", "--output_folder=x"], "no model folder"),
+        ("benchmarks.tflm", ["--model=m", "--tflm_dir=t", "--library=m4"], "m4: say BOARD=FILE"),
     ],
 )
 def test_commands_say_what_is_missing(module, arguments, message):
-    done = subprocess.run(
-        [sys.executable, "-m", f"converters.{module}", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(f"converters.{module}", *arguments)
     assert done.returncode == 1
-    assert message in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-
-
-def tflm_image(folder, tflite):
-    tflm_files.generate(folder, "portable", folder / "out")
-    text = (folder / "out/model_shape.h").read_text()
-    kinds = len(tflm_files.operators(reader.read(tflite)))
-    assert f"#define MODEL_OPERATORS {kinds}" in text
-    return (folder / "out/model_image.bin").read_bytes()
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_table():

@@ -121,6 +121,71 @@ def computed_stack(folders: list[pathlib.Path]) -> tuple[int, list[str]]:
     return max((deepest(name, ()) for name in roots), default=(0, []))
 
 
+def by_part(
+    sections: dict[str, collections.Counter], columns: list[str]
+) -> dict[str, dict[str, int]]:
+    """Returns bytes by part and section; the stack is listed apart, as it serves all."""
+    parts = (PARTS[0], "tokenizer tables", *PARTS[1:])
+    rows = {part: {name: sections[name][part] for name in columns} for part in parts}
+    rows["application"][".stack"] = 0
+    return rows
+
+
+def print_table(
+    rows: dict[str, dict[str, int]], columns: list[str], stack: int
+) -> tuple[dict, dict]:
+    """Prints the table of sizes; returns flash and RAM by part."""
+    flash_of = {part: sum(row[n] for n in columns if n in FLASH) for part, row in rows.items()}
+    ram_of = {part: sum(row[n] for n in columns if n in RAM) for part, row in rows.items()}
+    print(f"{'bytes':18}" + "".join(f"{title:>10}" for title in [*columns, "flash", "RAM"]))
+    for part, row in rows.items():
+        if not part.startswith("TFLM") or flash_of[part]:
+            sizes = [*(row[name] for name in columns), flash_of[part], ram_of[part]]
+            print(f"{part:18}" + "".join(f"{size:10d}" for size in sizes))
+    blank = " " * (10 * len(columns))
+    print(f"{'stack':18}{blank}{0:10d}{stack:10d}")
+    flash, ram = sum(flash_of.values()), sum(ram_of.values()) + stack
+    print(f"{'all':18}{blank}{flash:10d}{ram:10d}")
+    return flash_of, ram_of
+
+
+def report(arguments: argparse.Namespace) -> dict:
+    """Prints sizes and stack of a program; returns them."""
+    sections = read_map(arguments.map.read_text())
+    tables = tokenizer_bytes(arguments.image.read_bytes())
+    for counter in sections.values():
+        if counter["weights"] >= tables:
+            counter["weights"] -= tables
+            counter["tokenizer tables"] += tables
+    columns = list(dict.fromkeys(name for name in (*FLASH, *RAM) if name in sections))
+    stack = sum(sections.get(".stack", {}).values())
+    flash_of, ram_of = print_table(by_part(sections, columns), columns, stack)
+    flash = sum(flash_of.values())
+    code = flash - flash_of["weights"] - flash_of["tokenizer tables"]
+    print(f"code and constants without weights and tokenizer tables: {code}")
+    try:
+        computed, path = computed_stack(arguments.stack_usage)
+        print(f"stack, computed: {computed} bytes: {' > '.join(n.split(':')[-1] for n in path)}")
+    except ValueError as error:
+        print(f"stack: cannot be computed, {error}")
+        computed = None
+    result = {
+        "target": arguments.target,
+        "compiler": arguments.compiler,
+        "flash_bytes": flash,
+        "ram_bytes": sum(ram_of.values()) + stack,
+        "flash": flash_of,
+        "ram": {**ram_of, "stack": stack},
+        "code_bytes": code,
+        "stack_computed": computed,
+    }
+    if arguments.measured.startswith("{"):
+        measured = json.loads(arguments.measured.strip().splitlines()[-1])
+        print(f"stack, measured: {measured['stack_used']} of {measured['stack_size']} bytes")
+        result["stack_measured"] = measured["stack_used"]
+    return result
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -132,66 +197,14 @@ def main() -> int:
     parser.add_argument("--measured", default="", help="the program's own line of JSON")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file too")
     arguments = parser.parse_args()
-
     if arguments.target == "host":
         print("size: a host program's sections say nothing about a device; take a board")
         return 1
-    sections = read_map(arguments.map.read_text())
-    tables = tokenizer_bytes(arguments.image.read_bytes())
-    for counter in sections.values():
-        if counter["weights"] >= tables:
-            counter["weights"] -= tables
-            counter["tokenizer tables"] += tables
-    parts = (PARTS[0], "tokenizer tables", *PARTS[1:])
-    columns = [name for name in (*FLASH, *RAM) if name in sections]
-    columns = list(dict.fromkeys(columns))
-    titles = [*columns, "flash", "RAM"]
-    print(f"{'bytes':18}" + "".join(f"{title:>10}" for title in titles))
-    flash_of, ram_of = {}, {}
-    for part in parts:
-        row = {name: sections[name][part] for name in columns}
-        if part == "application":
-            # The stack is listed apart: it serves all.
-            row[".stack"] = 0
-        flash_of[part] = sum(row[name] for name in columns if name in FLASH)
-        ram_of[part] = sum(row[name] for name in columns if name in RAM)
-        if part.startswith("TFLM") and not flash_of[part]:
-            continue
-        print(
-            f"{part:18}"
-            + "".join(f"{row[name]:10d}" for name in columns)
-            + f"{flash_of[part]:10d}{ram_of[part]:10d}"
-        )
-    stack = sum(sections.get(".stack", {}).values())
-    print(f"{'stack':18}" + " " * (10 * len(columns)) + f"{0:10d}{stack:10d}")
-    flash, ram = sum(flash_of.values()), sum(ram_of.values()) + stack
-    print(f"{'all':18}" + " " * (10 * len(columns)) + f"{flash:10d}{ram:10d}")
-    code = flash - flash_of["weights"] - flash_of["tokenizer tables"]
-    print(f"code and constants without weights and tokenizer tables: {code}")
-    try:
-        computed, path = computed_stack(arguments.stack_usage)
-        print(f"stack, computed: {computed} bytes: {' > '.join(n.split(':')[-1] for n in path)}")
-    except ValueError as error:
-        print(f"stack: cannot be computed, {error}")
-        computed = None
-    report = {
-        "target": arguments.target,
-        "compiler": arguments.compiler,
-        "flash_bytes": flash,
-        "ram_bytes": ram,
-        "flash": flash_of,
-        "ram": {**ram_of, "stack": stack},
-        "code_bytes": code,
-        "stack_computed": computed,
-    }
-    if arguments.measured.startswith("{"):
-        measured = json.loads(arguments.measured.strip().splitlines()[-1])
-        print(f"stack, measured: {measured['stack_used']} of {measured['stack_size']} bytes")
-        report["stack_measured"] = measured["stack_used"]
-    print(json.dumps(report))
+    result = report(arguments)
+    print(json.dumps(result))
     if arguments.json is not None:
         temporary = arguments.json.with_name(arguments.json.name + ".tmp")
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
         temporary.replace(arguments.json)
     return 0
 
