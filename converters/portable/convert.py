@@ -60,14 +60,14 @@ def convert(
     Warns:
         CalibrationWarning: The calibration file lacks what texts on the device will have.
     """
+    # All input is read and checked before the long work, the quickest first.
+    examples = labelled_rows.read_sample(calibration)
+    rows = labelled_rows.read_sample(validation) if validation is not None else []
     if not isinstance(run, run_folder.Run):
         run = run_folder.load_run(run)
     chosen = recipes.choose(recipe, run.ranges is not None, run.path)
     _check_length(options.max_length, run.config.max_length, run.pair)
-    examples = labelled_rows.read_sample(calibration)
     if validation is not None:
-        # Before the long work: what is wrong with the file must not show after it.
-        rows = labelled_rows.read_sample(validation)
         labelled_rows.check_pairs(rows, run.pair, validation)
         encoding.targets_of(rows, run.labels, validation)
     built, max_length = _build(run, examples, chosen, options)

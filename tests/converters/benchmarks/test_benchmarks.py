@@ -1,0 +1,74 @@
+"""The plain conversion, and the table of memory beside the paper's figures."""
+
+import types
+
+import numpy as np
+import pytest
+
+from converters.benchmarks import plain_conversion
+from converters.tflite import reader
+from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.storage import run_folder
+from tests.support import portable_models as pm
+from tests.support import untrained_run
+from tests.support.runs import run_command
+
+LENGTH = 16
+
+
+def test_plain_conversion_is_the_same_model(tmp_path):
+    """Its logits on TFLM stay near fp32's, with nothing of ours in the file."""
+    texts = untrained_run.write(tmp_path)
+    done = run_command(
+        "converters.benchmarks.plain_conversion",
+        f"--run={tmp_path / 'run'}",
+        f"--calibration={tmp_path / 'data.csv'}",
+        f"--output={tmp_path / 'plain.tflite'}",
+        f"--max_length={LENGTH}",
+    )
+    assert done.returncode == 0, done.stderr
+    tflite = (tmp_path / "plain.tflite").read_bytes()
+    graph = reader.read(tflite)
+    assert [t.type_name for t in graph.inputs] == ["INT32"]
+    assert [t.type_name for t in graph.outputs] == ["INT8"]
+    assert "BATCH_MATMUL" in {op.kind for op in graph.ops}
+    run = run_folder.load_run(tmp_path / "run")
+    sequences = [tokenizer_lib.encode(run.tokenizer, text, None, LENGTH) for text in texts[:20]]
+    logits = pm.tflm_logits(tflite, sequences, LENGTH).astype(float)
+    output = graph.outputs[0]
+    real = (logits - output.zero_point) * output.scale
+    from embbert_tf.quantization import folding
+
+    folded = folding.fold(run.model)
+    expected = np.stack([folding.forward(folded, ids) for ids in sequences])
+    spread = expected.std()
+    assert np.sqrt(np.mean((real - expected) ** 2)) < 0.35 * spread
+
+
+def test_plain_conversion_explains_what_is_wrong():
+    model = types.SimpleNamespace(config=pm.ONE_LAYER)
+    with pytest.raises(
+        ValueError, match=r"--max_length=999 is not within 1\.\.32, the model's own"
+    ):
+        plain_conversion.convert(model, [[2, 5]], 999)
+
+
+def test_benchmark_prints_both_conversions_beside_the_paper(tmp_path):
+    done = run_command(
+        "converters.benchmarks.memory", "--config=tiny", "--lengths=16", f"--models={tmp_path}"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    assert [row[1].split(",")[0] for row in rows] == [
+        "plain TFLiteConverter",
+        "portable graph",
+        "portable graph",
+        "the paper",
+    ]
+    numbers = [[int(cell.replace(",", "")) for cell in row[2:5]] for row in rows[:3]]
+    for (file, arena, together), name in zip(numbers, ("plain", "greedy", "offline"), strict=True):
+        assert file == (tmp_path / f"{name}16.tflite").stat().st_size
+        assert together == file + arena
+    assert numbers[2][1] <= numbers[1][1] < numbers[0][1]
+    assert rows[3][4] == "781,000"
