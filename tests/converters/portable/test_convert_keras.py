@@ -54,11 +54,14 @@ def trained(keras, tokenizer):
     classifier = classifier_of(keras, tokenizer, 3)
     ids = ids_of(64, classifier.config.vocab_size)
     labels = ids[:, 1] % 3
-    classifier.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    classifier.fit(ids, labels, verbose=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # Eagerly: tracing would take longer than the one step.
+    how = {"optimizer": "adam", "loss": loss, "run_eagerly": True}
+    classifier.compile(**how)
+    classifier.fit(ids, labels, batch_size=64, verbose=0)
     quantized = embbert_tf.quantize(classifier, ids[:32])
-    quantized.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    quantized.fit(ids, labels, verbose=0)
+    quantized.compile(**how)
+    quantized.fit(ids, labels, batch_size=64, verbose=0)
     return classifier, quantized, ids
 
 
@@ -130,7 +133,7 @@ def files(trained, tmp_path_factory):
 def convert(files, **changed):
     """The command with --model; `changed` adds and replaces flags, None leaves one out."""
     flags = {
-        "model": files / "quantized.keras",
+        "model": files / "plain.keras",
         "labels": files / "labels.txt",
         "calibration": files / "train.csv",
     } | changed
