@@ -1,6 +1,8 @@
 """EmbBERT-Q in Keras: model, training, quantization-aware training, pre-training.
 
 ```python
+import embbert_tf
+
 run = embbert_tf.train("train.csv", test="test.csv", output="build/run",
                        options=embbert_tf.TrainOptions(init="zoo/backbone", epochs=5))
 run = embbert_tf.train_quantized(run, "train.csv", embbert_tf.QatOptions(epochs=2))
@@ -34,7 +36,10 @@ _HOME = {
     "QatOptions": "embbert_tf.training.options",
     "Run": "embbert_tf.storage.run_folder",
     "TrainOptions": "embbert_tf.training.options",
+    "encode": "embbert_tf.data.tokenizer",
     "load_run": "embbert_tf.storage.run_folder",
+    "load_tokenizer": "embbert_tf.data.tokenizer",
+    "pad": "embbert_tf.data.batches",
     "quantize": "embbert_tf.quantization.quantized_classifier",
     "train": "embbert_tf.training.trainer",
     "train_quantized": "embbert_tf.training.quantized_trainer",
