@@ -11,7 +11,7 @@ import pytest
 
 from embbert_tf.data import tokenizer
 from embbert_tf.storage import run_folder
-from tests.support.runs import ROOT, run_module
+from tests.support.runs import ROOT, run_command
 
 TRAIN = ["--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
 
@@ -37,10 +37,10 @@ def test_run_folder_is_complete(tiny_run):
 def test_a_finished_run_is_left_alone_and_other_flags_are_refused(tiny_run, small_csv):
     before = (tiny_run / run_folder.FP32).read_bytes()
     same = [f"--train={small_csv}", f"--test={small_csv}", f"--output={tiny_run}", *TRAIN]
-    done = run_module("embbert_tf.train", *same)
+    done = run_command("embbert_tf.train", *same)
     assert done.returncode == 0
     assert "finished already" in done.stdout
-    done = run_module("embbert_tf.train", *same, "--seed=5")
+    done = run_command("embbert_tf.train", *same, "--seed=5")
     assert done.returncode == 1
     assert "seed" in done.stderr
     assert "Traceback" not in done.stderr
@@ -53,7 +53,7 @@ def test_a_finished_run_is_left_alone_and_other_flags_are_refused(tiny_run, smal
 def test_bad_data_is_one_line_without_traceback(tmp_path, content, words):
     path = tmp_path / "bad.csv"
     path.write_text(content)
-    done = run_module("embbert_tf.train", f"--train={path}", f"--output={tmp_path / 'run'}")
+    done = run_command("embbert_tf.train", f"--train={path}", f"--output={tmp_path / 'run'}")
     assert done.returncode == 1
     assert "bad.csv" in done.stderr
     assert words in done.stderr
@@ -84,7 +84,7 @@ def test_killed_training_goes_on_and_loses_one_epoch_at_most(tmp_path, small_csv
     printed = log.read_text().count("train: epoch")
     assert printed < 40
 
-    done = run_module("embbert_tf.train", *command)
+    done = run_command("embbert_tf.train", *command)
     assert done.returncode == 0, done.stderr
     resumed = int(done.stdout.split("resuming after epoch ")[1].split()[0])
     # The line is printed just before the checkpoint is written, so one may be missing.
