@@ -6,7 +6,7 @@
 # The Makefile includes this once the model's variables are set.
 
 ifeq ($(MACHINE),)
-  $(error RUNTIME=tflm is for boards: TARGET=mps2-an386, mps2-an500 or mps3-an547)
+  $(error RUNTIME=tflm is for boards with a MACHINE of QEMU: TARGET=mps2-an386, mps2-an500 or mps3-an547)
 endif
 ifneq ($(IMAGE),)
   $(error RUNTIME=tflm takes MODEL=<folder>, not IMAGE)
