@@ -23,9 +23,9 @@ def c_source(image: bytes, symbol: str = "model_image") -> str:
     """The image as a C constant array, 16-byte aligned, in section .model_image.
 
     Args:
-      image: The image.
-      symbol: What the constants are called: `<symbol>_data` and `<symbol>_size`. Models in one
-        program need a name each.
+        image: The image.
+        symbol: What the constants are called: `<symbol>_data` and `<symbol>_size`. Models in one
+          program need a name each.
     """
     strings = _source_strings(image)
     lines = [

@@ -155,13 +155,13 @@ def model_params(model: Int8Model) -> ModelParams:
     """The kernels' integers for a model.
 
     Args:
-      model: The int8 model, as `converters.kernels.recognize.extract` gives it.
+        model: The int8 model, as `converters.kernels.recognize.extract` gives it.
 
     Returns:
-      Scalars and weights of embedder, blocks and head.
+        Scalars and weights of embedder, blocks and head.
 
     Raises:
-      KernelParamsError: a shape or a scale lies outside what the kernels can represent.
+        KernelParamsError: a shape or a scale lies outside what the kernels can represent.
     """
     check(0 < len(model.blocks) <= MAX_BLOCKS, f"{len(model.blocks)} blocks, not 1..{MAX_BLOCKS}")
     return ModelParams(

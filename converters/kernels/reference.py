@@ -152,7 +152,7 @@ class Reference:
         """Token ids (n,) and segments (n,) of 1 and 2, or None for all 1, to x0 (n, D) int8.
 
         Raises:
-          ValueError: n outside 1..max_length, or an id or a segment out of range.
+            ValueError: n outside 1..max_length, or an id or a segment out of range.
         """
         p = self.params.embed
         ids = np.asarray(ids, np.int64)

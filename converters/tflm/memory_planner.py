@@ -23,12 +23,12 @@ class Placement:
     """Where one activation lies in the arena.
 
     Attributes:
-      tensor: The tensor; None for an operator's scratch buffer.
-      offset: First byte in the arena's head.
-      size: Bytes, rounded up to the planner's alignment.
-      first: Index of the operator that makes it; -1 for a graph input.
-      last: Index of the last operator that reads it; the number of operators for an output.
-      label: Name for people.
+        tensor: The tensor; None for an operator's scratch buffer.
+        offset: First byte in the arena's head.
+        size: Bytes, rounded up to the planner's alignment.
+        first: Index of the operator that makes it; -1 for a graph input.
+        last: Index of the last operator that reads it; the number of operators for an output.
+        label: Name for people.
     """
 
     tensor: graph_lib.Tensor | None
@@ -44,10 +44,10 @@ class Plan:
     """The planner's result.
 
     Attributes:
-      placements: One an activation.
-      head_bytes: Arena head, the bytes that activations take.
-      peak_op: Index of the operator during which most bytes are alive.
-      peak_bytes: Those bytes: no planner can do with less.
+        placements: One an activation.
+        head_bytes: Arena head, the bytes that activations take.
+        peak_op: Index of the operator during which most bytes are alive.
+        peak_bytes: Those bytes: no planner can do with less.
     """
 
     placements: tuple[Placement, ...]
@@ -85,12 +85,12 @@ def greedy(wanted: list[tuple[int, int, int]], fixed: dict[int, int] | None = No
     """Places buffers as TFLM's greedy planner does.
 
     Args:
-      wanted: (size, first use, last use) of each buffer, in TFLM's order: tensors as the file has
-        them, then scratch.
-      fixed: Offsets that an offline plan gives to some, by index.
+        wanted: (size, first use, last use) of each buffer, in TFLM's order: tensors as the file has
+          them, then scratch.
+        fixed: Offsets that an offline plan gives to some, by index.
 
     Returns:
-      Offset of each buffer.
+        Offset of each buffer.
     """
     fixed = fixed or {}
     # The planner fills its list from the back and sorts it stably: of equals the later comes first.
@@ -119,8 +119,8 @@ def plan(graph: graph_lib.Graph, scratch: dict[int, int] | None = None) -> Plan:
     """Places every activation as TFLM's greedy planner does.
 
     Args:
-      graph: The graph.
-      scratch: Bytes of scratch that the operator of an index asks for (optimized kernels).
+        graph: The graph.
+        scratch: Bytes of scratch that the operator of an index asks for (optimized kernels).
     """
     wanted = [
         (tensor, align(tensor.nbytes), first, last, tensor.name)
@@ -298,10 +298,10 @@ def plan_offline(graph: graph_lib.Graph, tries: int = 2, seed: int = 0) -> Plan:
     placing are tried. `offline_metadata` hands the result to TFLM in the file.
 
     Args:
-      graph: The graph.
-      tries: Orders to try: by size, by size times lifetime, then shuffles of both; 0 to learn the
-        peak alone, with nothing placed.
-      seed: Of the shuffles.
+        graph: The graph.
+        tries: Orders to try: by size, by size times lifetime, then shuffles of both; 0 to learn the
+          peak alone, with nothing placed.
+        seed: Of the shuffles.
     """
     regions = _regions(graph)
     count = range(len(regions))

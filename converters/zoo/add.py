@@ -26,6 +26,7 @@ from calibration import recipes, samples
 from converters.evaluation import evaluation, labelled_rows
 from converters.portable import convert
 from converters.portable.options import ConvertOptions
+from converters.tflite import model_folder
 from converters.tflm import arena_probe
 from converters.zoo import layout, model_card
 from embbert_tf import cli
@@ -214,18 +215,25 @@ def add(
             "covered": sum(n <= max_length for n in lengths) / len(lengths),
             "recipe": recipe,
             "rounding": _rounding(run, packed, examples, str(rows)),
-            "sizes": {
-                "file": len(model.tflite),
-                "arena": arena_probe.measure(model.tflite_path)["smallest_bytes"],
-            },
-            "checks": {
-                "texts": [list(texts) for texts in layout.CHECK_TEXTS],
-                "logits": evaluation.check_logits(model, layout.CHECK_TEXTS),
-            },
+            **_figures(model),
         }
         files.write_json(staging / layout.RECORD, record)
         files.write_text(staging / layout.CARD, model_card.card(output.name, run, record))
     return record
+
+
+def _figures(model: model_folder.ModelFolder) -> dict[str, Any]:
+    """Returns sizes of a saved model, and logits to check a copy by."""
+    return {
+        "sizes": {
+            "file": len(model.tflite),
+            "arena": arena_probe.measure(model.tflite_path)["smallest_bytes"],
+        },
+        "checks": {
+            "texts": [list(texts) for texts in layout.CHECK_TEXTS],
+            "logits": evaluation.check_logits(model, layout.CHECK_TEXTS),
+        },
+    }
 
 
 def add_backbone(source: pathlib.Path, output: pathlib.Path) -> None:

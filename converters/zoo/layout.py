@@ -170,7 +170,7 @@ def kept_rows(path: str | None, root: pathlib.Path, tasks: Set[str]) -> dict[str
     """Returns the rows of an earlier table, by task, of the models that are still the same.
 
     Args:
-        path: What `zoo_table --json` wrote; None or a missing file has no rows.
+        path: What `converters.zoo.table --json` wrote; None or a missing file has no rows.
         root: Folder of the models.
         tasks: Names of the tasks whose rows are wanted.
 
@@ -186,7 +186,7 @@ def kept_rows(path: str | None, root: pathlib.Path, tasks: Set[str]) -> dict[str
             task, measured, _ = row["task"], row["tflite_sha256"], row["drawn"]
         except (ValueError, KeyError, TypeError) as error:
             raise ZooError(
-                f"{path}:{number}: no row of zoo_table's ({error}); delete the file"
+                f"{path}:{number}: no row of converters.zoo.table ({error}); delete the file"
             ) from error
         if task not in tasks:
             continue
