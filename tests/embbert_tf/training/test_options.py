@@ -1,10 +1,12 @@
 """Options: bounds, contradictions, what a run folder records of them, and their flags."""
 
 import dataclasses
+import importlib
 import pathlib
 import re
 
 import pytest
+from absl import flags
 
 import embbert_tf
 from embbert_tf import errors
@@ -77,3 +79,15 @@ def test_flags_are_the_options(flag, words):
     done = run_command("embbert_tf.train", "--train=a", "--output=b", "--init=c", flag)
     assert done.returncode == 1
     assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command, kind",
+    [("embbert_tf.train", embbert_tf.TrainOptions), ("embbert_tf.qat", embbert_tf.QatOptions)],
+)
+def test_help_shows_every_option(command, kind):
+    values = flags.FlagValues()
+    importlib.import_module(command).define_flags(values)
+    shown = {flag.name: flag.help for flag in values.get_key_flags_for_module(command)}
+    for field in dataclasses.fields(kind):
+        assert field.metadata["meaning"] in shown[field.name]
