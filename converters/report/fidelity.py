@@ -115,7 +115,12 @@ class Inspector:
 
     Example:
     ```python
-    inspector = Inspector(tflite, folded)
+    import embbert_tf
+    from embbert_tf.quantization import folding
+
+    run = embbert_tf.load_run("build/run")
+    with open("build/model/model.tflite", "rb") as file:
+        inspector = Inspector(file.read(), folding.fold(run.qat_model))
     inspector.run([2, 17, 99])
     worst = min(inspector.fidelity.values(), key=lambda f: f.snr_db)
     ```
@@ -257,12 +262,7 @@ def inspect(
 
 
 def _read_tflite(path: pathlib.Path) -> bytes:
-    if path.is_dir():
-        return model_folder.load(path).tflite
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise errors.FileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return model_folder.load(path).tflite if path.is_dir() else files.read_bytes(path)
 
 
 def describe(fidelity: dict[str, Fidelity]) -> str:

@@ -73,7 +73,8 @@ class ModelFolder:
             path: The folder, or the `.tflite` in it.
 
         Raises:
-            ModelFolderError: Something is missing, unreadable or does not belong together.
+            ModelFolderError: Something is missing or does not belong together.
+            FileError: A file cannot be read.
         """
         path = pathlib.Path(path)
         named = path.name if path.is_file() else None
@@ -94,7 +95,7 @@ class ModelFolder:
         if named and named.endswith(".tflite") and named != file:
             raise ModelFolderError(f"{path}: not the model of its folder, {SETTINGS} names {file}")
         _demand(folder, file)
-        tflite = _read(folder / file)
+        tflite = files.read_bytes(folder / file)
         if hashlib.sha256(tflite).hexdigest() != settings["sha256"]:
             raise ModelFolderError(
                 f"{folder / file}: not the file that {SETTINGS} describes (SHA-256 differs); "
@@ -102,7 +103,7 @@ class ModelFolder:
             )
         if not reader.is_tflite(tflite):
             raise ModelFolderError(f"{folder / file}: not a .tflite")
-        text = _read(folder / TOKENIZER).decode("utf-8")
+        text = files.read_bytes(folder / TOKENIZER).decode("utf-8")
         return cls(folder, tflite, tokenizer, labels, settings, text)
 
     @property
@@ -155,17 +156,10 @@ class ModelFolder:
         folder, name = (path.parent, path.name) if path.suffix == ".tflite" else (path, TFLITE)
         text = self.tokenizer_json or self.tokenizer.to_str(pretty=True)
         _check_target(folder, name, text, self.labels)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise errors.FileError(
-                f"{folder}: the folder cannot be made ({error.strerror or error}); choose another"
-            ) from error
         settings = {**self.settings, "file": name}
-        files.write_atomic(folder / name, lambda target: target.write_bytes(self.tflite))
-        files.write_atomic(
-            folder / TOKENIZER, lambda target: target.write_bytes(text.encode("utf-8"))
-        )
+        files.make_folder(folder)
+        files.write_bytes(folder / name, self.tflite)
+        files.write_text(folder / TOKENIZER, text)
         run_folder.write_labels(folder / LABELS, self.labels)
         files.write_json(folder / SETTINGS, settings)
         return dataclasses.replace(self, path=folder, settings=settings)
@@ -219,11 +213,10 @@ def read_labels(path: PathLike) -> list[str]:
         DataError: A line is empty, or a label is there twice.
     """
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise errors.FileError(f"{path}: cannot be read ({error.strerror or error})") from error
+        text = files.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise errors.FileError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
+    text = text.replace("\r\n", "\n")
     labels = text.removesuffix("\n").split("\n") if text else []
     for number, label in enumerate(labels, 1):
         if not label.strip():
@@ -245,13 +238,6 @@ def _demand(folder: pathlib.Path, *names: str) -> None:
                 f"{folder}: no model folder, {name} is missing; "
                 "`python converters/convert_tflite.py` makes one"
             )
-
-
-def _read(path: pathlib.Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelFolderError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def pad(ids: list[int], length: int) -> np.ndarray:

@@ -145,7 +145,7 @@ def test_inspect_refuses_another_graph(folder, tmp_path):
     (tmp_path / "other.tflite").write_bytes(writer.write(graph))
     for name, message in (
         ("other.tflite", "not the portable EmbBERT graph"),
-        ("none.tflite", "none.tflite: cannot be read"),
+        ("none.tflite", "none.tflite: cannot be opened"),
     ):
         done = run_command(
             "converters.inspect_tflite",

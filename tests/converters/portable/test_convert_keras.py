@@ -191,7 +191,7 @@ def test_files_that_do_not_fit_are_named(keras, files, tokenizer, tmp_path):
     for changed, message in (
         ({"labels": tmp_path / "two.txt"}, "two.txt: 2 labels for the 3 logits of"),
         ({"labels": tmp_path / "twice.txt"}, "twice.txt:3: the label 'a' is there twice"),
-        ({"labels": tmp_path / "none.txt"}, "none.txt: cannot be read"),
+        ({"labels": tmp_path / "none.txt"}, "none.txt: cannot be opened"),
         ({"labels": None}, "3 logits without names"),
         ({"model": tmp_path / "score.keras"}, "has one logit, which is a score"),
         ({"model": tmp_path / "none.keras"}, "none.keras: no such file"),
