@@ -40,7 +40,13 @@ def calibrate(
     """Returns the range of every activation under a recipe.
 
     Example:
-    ```text
+    ```python
+    import embbert_tf
+    from calibration.recipes import RECIPES
+    from embbert_tf.quantization import folding
+
+    run = embbert_tf.load_run("build/run")
+    sequences = [embbert_tf.encode(run.tokenizer, text) for text in ("start the fan", "stop it")]
     ranges = calibrate(folding.fold(run.model), RECIPES["mse"], sequences)
     ```
 

@@ -104,7 +104,10 @@ def shortcomings(
 
     Example:
     ```python
-    for sentence in shortcomings(Rows(examples, sequences), run.labels, run.pair, max_length=64):
+    from embbert_tf.data.examples import Example
+
+    rows = Rows([Example("start the fan", None, "on")], [[2, 17, 30, 99]])
+    for sentence in shortcomings(rows, ["off", "on"], max_length=64):
         print(f"warning: {sentence}")
     ```
 

@@ -1,7 +1,9 @@
 """From a trained EmbBERT to a full-int8 `.tflite`, its evaluation on TFLM, and firmware.
 
-```text
-model = converters.convert(run, calibration="train.csv", recipe="qat")
+```python
+import converters
+
+model = converters.convert("build/run", calibration="train.csv", recipe="qat")
 model.save("build/model")
 print(model.evaluate("test.csv"))
 print(model.classify("turn on the kitchen light"))

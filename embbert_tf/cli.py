@@ -130,7 +130,7 @@ class _QuietImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, name: str):
         self._name = name
-        self._loader: importlib.abc.Loader | None = None
+        self._loader: Any = None
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname != self._name:

@@ -39,9 +39,11 @@ class Model(model_folder.ModelFolder):
     """A full-int8 model on the real TFLM interpreter; made by `convert`, or read by `load_model`.
 
     Example:
-    ```text
+    ```python
+    import converters
+
     model = converters.load_model("build/model")
-    model.classify("turn on the kitchen light").label  # "light_on"
+    model.classify("start the fan").label  # "on"
     model.evaluate("test.csv")  # {"accuracy": 0.98, ...}
     ```
     """
@@ -143,8 +145,8 @@ def load_model(path: PathLike) -> Model:
     """Reads a model folder.
 
     Example:
-    ```text
-    print(load_model("build/model").classify("turn on the kitchen light"))
+    ```python
+    print(load_model("build/model").classify("start the fan"))
     ```
 
     Args:

@@ -26,8 +26,10 @@ def write_firmware(
     Each file changes only when its content does.
 
     Example:
-    ```text
-    converters.write_firmware(model, "build/firmware")
+    ```python
+    import converters
+
+    converters.write_firmware("build/model", "build/firmware")
     ```
 
     Args:

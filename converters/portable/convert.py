@@ -34,7 +34,9 @@ def convert(
     """Converts a trained run.
 
     Example:
-    ```text
+    ```python
+    import converters
+
     model = converters.convert("build/run", calibration="train.csv", recipe="qat")
     model.save("build/model")
     ```
@@ -93,9 +95,12 @@ def convert_keras(
     """Converts a Keras model: no run folder and no tokenizer is needed.
 
     Example:
-    ```text
-    quantized = embbert_tf.quantize(classifier, representative_ids)
-    quantized.fit(dataset)
+    ```python
+    import converters
+    import embbert_tf
+
+    classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels=2)
+    quantized = embbert_tf.quantize(classifier, [[2, 10, 20], [2, 30, 20, 40]])
     tflite = converters.convert_keras(quantized, max_length=64)
     ```
 

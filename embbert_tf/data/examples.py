@@ -39,8 +39,8 @@ def read_examples(path: PathLike) -> Iterator[Example]:
     """Streams the rows of a CSV file; memory does not grow with the file.
 
     Example:
-    ```text
-    for example in read_examples("train.csv.gz"):
+    ```python
+    for example in read_examples("train.csv"):
         print(example.label, example.text)
     ```
 

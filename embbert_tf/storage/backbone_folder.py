@@ -45,9 +45,11 @@ def load_backbone(path: PathLike) -> Backbone:
     """Reads a backbone folder, or the backbone of a finished run folder.
 
     Example:
-    ```text
+    ```python
+    import embbert_tf
+
     start = load_backbone("zoo/backbone")
-    model = EmbBertClassifier(start.config, num_labels=7)
+    model = embbert_tf.EmbBertClassifier(start.config, num_labels=7)
     model.backbone.set_weights(start.model.get_weights())
     ```
 

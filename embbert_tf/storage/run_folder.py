@@ -72,9 +72,12 @@ def load_run(path: PathLike) -> Run:
     """Reads a run folder.
 
     Example:
-    ```text
-    run = load_run("build/snips/run")
-    ids = encode(run.tokenizer, "play some jazz", max_length=run.config.max_length)
+    ```python
+    import embbert_tf
+    import numpy as np
+
+    run = embbert_tf.load_run("build/run")
+    ids = embbert_tf.encode(run.tokenizer, "start the fan", max_length=run.config.max_length)
     print(run.labels[run.model(np.array([ids])).numpy().argmax()])
     ```
 

@@ -17,11 +17,14 @@ class AdamW(keras.optimizers.AdamW):
 
     Example:
     ```python
+    import numpy as np
+
+    model = keras.Sequential([keras.layers.Dense(1)])
     optimizer = AdamW(1e-3, weight_decay=0.05, ema=0.999)
-    model.compile(optimizer, loss=...)
-    model.fit(...)
+    model.compile(optimizer, loss="mse")
+    model.fit(np.ones([8, 2]), np.ones([8, 1]), verbose=0)
     with optimizer.averaged(model.trainable_variables):
-        model.predict(...)  # of the averaged weights; the others come back afterwards
+        model.predict(np.ones([8, 2]), verbose=0)  # Of the averages; the weights come back.
     ```
 
     Args:

@@ -43,9 +43,12 @@ def train_quantized(
     goes on after its last epoch when it is called again; a finished one is left as it is.
 
     Example:
-    ```text
-    run = train("train.csv", output="build/run", options=TrainOptions(preset="test", epochs=1))
-    run = train_quantized(run, "train.csv", QatOptions(epochs=1))
+    ```python
+    import embbert_tf
+
+    options = embbert_tf.TrainOptions(preset="test", epochs=1)
+    run = embbert_tf.train("train.csv", output="build/run", options=options)
+    run = embbert_tf.train_quantized(run, "train.csv", embbert_tf.QatOptions(epochs=1))
     print(run.metrics["qat"]["valid"]["accuracy"])
     ```
 
