@@ -75,22 +75,7 @@ def pretrain(
     text = corpus.load_or_tokenize(inputs, vocabulary, _cache(output, strategy))
     batches = batches_lib.Batches(text, vocabulary.get_vocab_size(), options)
 
-    # Without it threads add up the token table's gradient in any order, and a resumed run differs
-    # from an uninterrupted one in the last bit.
-    tf.config.experimental.enable_op_determinism()
-    trainer = trainer_lib.Trainer(config, options, strategy)
-    if start is not None:
-        trainer.model.backbone.set_weights(start.model.get_weights())
-    identity = {"config": config.to_dict(), "options": options.identity(), "tokens": len(text.ids)}
-    key = json.dumps(identity)
-    if (output / trainer_lib.CHECKPOINT).exists():
-        trainer.restore(output / trainer_lib.CHECKPOINT, key)
-    if cluster.is_chief(strategy):
-        print(
-            f"{len(text.ids):,} tokens of text, {trainer.model.backbone.count_params():,} "
-            f"parameters, {strategy.num_replicas_in_sync} replicas, from step {trainer.step}",
-            flush=True,
-        )
+    trainer, key = _trainer(config, options, strategy, start, output, len(text.ids))
     figures = trainer_lib.run_training(trainer, batches, output, key)
     if not cluster.is_chief(strategy) or trainer.step < options.steps:
         return None
@@ -166,6 +151,38 @@ def _cache(output: pathlib.Path, strategy: tf.distribute.Strategy) -> pathlib.Pa
     """Returns the folder of the encoded texts; workers may not share a disk for scratch."""
     worker = cluster.task_id(strategy)
     return output / "cache" / (f"worker{worker}" if worker else "")
+
+
+def _trainer(
+    config: EmbBertConfig,
+    options: PretrainOptions,
+    strategy: tf.distribute.Strategy,
+    start: backbone_folder.Backbone | None,
+    output: pathlib.Path,
+    tokens: int,
+) -> tuple[trainer_lib.Trainer, str]:
+    """Returns what trains, at the step of the checkpoint if there is one, and the latter's key.
+
+    Raises:
+        RunError: The checkpoint is of other settings, or damaged.
+    """
+    # Without it threads add up the token table's gradient in any order, and a resumed run differs
+    # from an uninterrupted one in the last bit.
+    tf.config.experimental.enable_op_determinism()
+    trainer = trainer_lib.Trainer(config, options, strategy)
+    if start is not None:
+        trainer.model.backbone.set_weights(start.model.get_weights())
+    identity = {"config": config.to_dict(), "options": options.identity(), "tokens": tokens}
+    key = json.dumps(identity)
+    if (output / trainer_lib.CHECKPOINT).exists():
+        trainer.restore(output / trainer_lib.CHECKPOINT, key)
+    if cluster.is_chief(strategy):
+        print(
+            f"{tokens:,} tokens of text, {trainer.model.backbone.count_params():,} "
+            f"parameters, {strategy.num_replicas_in_sync} replicas, from step {trainer.step}",
+            flush=True,
+        )
+    return trainer, key
 
 
 def _save(

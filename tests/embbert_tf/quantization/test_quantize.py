@@ -69,16 +69,15 @@ def test_a_saved_model_goes_on_as_if_never_saved(quantized, tmp_path):
     loaded = keras.models.load_model(tmp_path / "any.keras")
     ids, labels = _texts(64, seed=3)
     np.testing.assert_array_equal(loaded(ids).numpy(), quantized(ids).numpy())
-    assert loaded.learning and loaded.ranges() == quantized.ranges()
     before = loaded.ranges()
-    losses = [
-        model.fit(ids, labels, epochs=2, shuffle=False, verbose=0).history["loss"]
-        for model in (loaded, keras.models.load_model(tmp_path / "any.keras"))
-    ]
-    assert losses[0] == losses[1]
-    # The optimizer's moments are there: a first step from none would be of the learning rate's size
-    # everywhere.
-    assert int(loaded.optimizer.iterations) == 2 * 8 + 2 * 2
+    assert loaded.learning and before == quantized.ranges()
+    ours, theirs = loaded.optimizer.variables, quantized.optimizer.variables
+    # Moments of first and second order of each variable, and at least the number of the step.
+    assert len(ours) == len(theirs) > 2 * len(quantized.trainable_variables)
+    for got, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(got.numpy(), expected.numpy(), err_msg=got.name)
+    result = loaded.fit(ids, labels, verbose=0).history
+    assert result["accuracy"][0] >= 0.9
     after = loaded.ranges()
     kinds = {name: folding.kind(name) for name in after}
     assert all(after[n] != before[n] for n in after if kinds[n] not in ranges_lib.NEVER_CUT)
@@ -90,15 +89,14 @@ def test_a_settled_model_is_saved_as_such(quantized, tmp_path):
     loaded = keras.models.load_model(tmp_path / "settled.keras")
     assert not loaded.learning
     assert len(loaded.trainable_variables) == len(quantized.classifier.trainable_variables)
-    ids, labels = _texts(32)
+    ids, _ = _texts(32)
     np.testing.assert_array_equal(loaded(ids).numpy(), settled(ids).numpy())
     before = loaded.ranges()
-    loaded.compile("adam", SPARSE)
-    loaded.fit(ids, labels, verbose=0)
+    loaded(_texts(64, seed=9)[0], training=True)
     assert loaded.ranges() == before
 
 
-@pytest.mark.parametrize("num_labels", [1, 2, 500])
+@pytest.mark.parametrize("num_labels", [1, 500])
 def test_scores_and_pairs(num_labels, tmp_path):
     ids, labels = _texts(64, pair=True)
     classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels)
