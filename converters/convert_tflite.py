@@ -1,4 +1,4 @@
-"""Converts a trained model to a full-int8 `.tflite` for TFLM, in a model folder.
+r"""Converts a trained model to a full-int8 `.tflite` for TFLM, in a model folder.
 
 The folder of `--output` receives the `.tflite`, `tokenizer.json`, `labels.txt` and `model.json`
 (see `converters/tflite/model_folder.py`).
