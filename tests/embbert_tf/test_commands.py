@@ -13,7 +13,10 @@ from embbert_tf.data import tokenizer
 from embbert_tf.storage import run_folder
 from tests.support.runs import ROOT, run_command
 
-TRAIN = ["--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
+# As the fixture `tiny_run` was trained.
+TRAIN = [
+    "--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0", "--keep=last"
+]  # fmt: skip
 
 
 def test_run_folder_is_complete(tiny_run):

@@ -23,7 +23,10 @@ def write(path, rows):
     return path
 
 
-TRAIN = ["--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0"]
+# As the fixture `tiny_run` was trained.
+TRAIN = [
+    "--preset=test", "--epochs=12", "--learning_rate=0.01", "--token_dropout=0", "--keep=last"
+]  # fmt: skip
 
 
 def measured(path):
