@@ -39,14 +39,14 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Compares the two models, writes a table and a picture, prints both rankings."""
-    from converters.report import fidelity
+    from converters.report import fidelity, fidelity_picture
 
     table, picture = f"{values.output}.csv", f"{values.output}.png"
     found, title = fidelity.inspect(
         values.run, values.tflite, values.data, values.limit, values.seed
     )
     fidelity.write_csv(found, table)
-    fidelity.write_png(found, picture, title)
+    fidelity_picture.write_png(found, picture, title)
     print(fidelity.describe(found))
     print(f"-> {table}, {picture}")
 

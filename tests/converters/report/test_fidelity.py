@@ -7,6 +7,7 @@ import pytest
 
 from converters.kernels import recognize
 from converters.report import fidelity as fidelity_lib
+from converters.report import fidelity_picture
 from converters.tflite import graph, writer
 from embbert_tf.quantization import folding
 from tests.support import portable_models as pm
@@ -148,7 +149,7 @@ def test_csv_and_picture(tmp_path):
     assert by_name["y0"]["layer"] == "0"
     assert by_name["x0"]["layer"] == by_name["logits"]["layer"] == ""
     assert float(by_name["xhat0"]["zero_point"]) == 0
-    fidelity_lib.write_png(inspector.fidelity, tmp_path / "i.png", "title $x_1$")
+    fidelity_picture.write_png(inspector.fidelity, tmp_path / "i.png", "title $x_1$")
     assert (tmp_path / "i.png").read_bytes().startswith(b"\x89PNG")
 
 
