@@ -82,7 +82,8 @@ def tokenizer_bytes(image: bytes) -> int:
 def computed_stack(folders: list[pathlib.Path]) -> tuple[int, list[str]]:
     """The deepest path of calls from the reset handler, by gcc's -fcallgraph-info=su.
 
-    Indirect calls and the C library are not in these graphs.
+    The C library is not in these graphs, and of indirect calls only those to commands are known:
+    app/main.c calls every one through its table, app/prompt.c two.
 
     Returns:
       Bytes, and the names along the path.
@@ -92,7 +93,7 @@ def computed_stack(folders: list[pathlib.Path]) -> tuple[int, list[str]]:
     """
     bytes_of: dict[str, int] = {}
     calls = collections.defaultdict(set)
-    indirect = set()
+    indirect = collections.defaultdict(set)  # {file of the call: functions that make one}
     for folder in folders:
         for file in sorted(folder.rglob("*.ci")):
             text = file.read_text()
@@ -100,10 +101,20 @@ def computed_stack(folders: list[pathlib.Path]) -> tuple[int, list[str]]:
                 size = re.search(r"\\n(\d+) bytes", label)
                 if size:
                     bytes_of[title] = int(size[1])
-            for source, target in re.findall(
-                r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"', text
+            for source, target, at in re.findall(
+                r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"(?: label: "([^":]*))?', text
             ):
-                (indirect if target == "__indirect_call" else calls[source]).add(target)
+                if target == "__indirect_call":
+                    indirect[at].add(source)
+                else:
+                    calls[source].add(target)
+    commands = {name for name in bytes_of if name.startswith("command_")}
+    for file, targets in {
+        "app/main.c": commands,
+        "app/prompt.c": commands & {"command_info", "command_bench"},
+    }.items():
+        for source in indirect[file]:
+            calls[source] |= targets
     depth: dict[str, tuple[int, list[str]]] = {}
 
     def deepest(name: str, above: tuple[str, ...]) -> tuple[int, list[str]]:
