@@ -61,7 +61,9 @@ int app_main(void) {
     status = embbert_engine_infer(&engine, ids, tokens, &result);
     const uint64_t spent = platform_cost_since(before);
     if (status != kEmbbertOk) return fail(embbert_engine_message(status));
-    print_text(", \"instructions\": ");
+    print_text(", ");
+    print_json_string(platform_cost_unit() != NULL ? platform_cost_unit() : "instructions");
+    print_text(": ");
     print_number(spent);
     print_text(", \"logits\": [");
     for (int32_t i = 0; i < engine.config.labels; i++) {
