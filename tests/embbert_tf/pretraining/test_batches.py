@@ -40,7 +40,11 @@ def test_reads_plain_and_compressed(tmp_path):
     ("name", "content", "message"),
     [
         ("a.txt", b"one\ntwo \xff\n", r"a\.txt:2: byte 0xff at position 5"),
-        ("a.txt.gz", gzip.compress(b"one\n" * 9999, mtime=0)[:-20], r"a\.txt\.gz:\d+: cannot be read"),
+        (
+            "a.txt.gz",
+            gzip.compress(b"one\n" * 9999, mtime=0)[:-20],
+            r"a\.txt\.gz:\d+: cannot be read",
+        ),
         ("a.txt.gz", b"plain", r"a\.txt\.gz:1: cannot be read"),
         ("missing.txt", None, r"missing\.txt:1: cannot be read"),
     ],
