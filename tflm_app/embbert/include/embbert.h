@@ -42,9 +42,10 @@
 //
 // Time. No call waits for anything, and every call ends. In instructions of a Cortex-M4, measured:
 //   open      11 a byte of the image, most of them for its checksum: 4.4 million for 417 kB.
-//   tokenize  linear in the bytes that are read: 150 to 450 a byte of text in any script, 1,110 in
-//             the worst found, one word of thousands of letters. Reading ends when max_tokens ids
-//             are full; a pair that does not fit is read three times.
+//   tokenize  linear in the bytes that are read: 100 to 450 a byte of most text in any script, 790
+//             in a German compound of 98 letters, 1,110 in the worst found, one word of thousands.
+//             Reading ends when max_tokens ids are full; a pair that does not fit is read three
+//             times.
 //   infer     grows with the number of tokens alone, a little faster than it: the `embbert` preset
 //             takes 2.7 million for 12 tokens, 38.6 million for 128, 105 million for 256, which at
 //             100 MHz is some 35 ms, half a second, 1.4 s. The portable kernels take several times
