@@ -244,8 +244,7 @@ TfLiteStatus BlockEval(TfLiteContext* context, TfLiteNode* node) {
   const int32_t rows = output->dims->data[0] == 1 ? 1 : n;
   const embbert_status_t status =
       embbert_block(&data->params, x, n, rows, tflite::micro::GetTensorData<int8_t>(output),
-                    context->GetScratchBuffer(context, data->scratch), data->scratch_size,
-                    nullptr);
+                    context->GetScratchBuffer(context, data->scratch), data->scratch_size, nullptr);
   if (status == EMBBERT_OK) return kTfLiteOk;
   MicroPrintf("EMBBERT_BLOCK: error %d with %d tokens", static_cast<int>(status),
               static_cast<int>(n));

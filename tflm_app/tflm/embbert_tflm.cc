@@ -202,8 +202,9 @@ int embbert_backend_infer(embbert_engine_t* engine, const uint16_t* ids, size_t 
 
 const char* embbert_backend_message(int status) {
   if (words_length > 0) return words;
-  return status == kEmbbertMemory ? "the arena is too small"
-                                 : "TFLM refused and gave no reason: its messages are compiled out";
+  return status == kEmbbertMemory
+             ? "the arena is too small"
+             : "TFLM refused and gave no reason: its messages are compiled out";
 }
 
 size_t embbert_tflm_arena_used(const embbert_engine_t* engine) {
