@@ -4,6 +4,7 @@
 #   make demo TRAIN=a.csv TEST=b.csv NAME=x        the same on your own CSV (text,label); with
 #                                                  TASK=regression, the label is a score
 #   make test                                      every test
+#   make coverage                                  every test, and the lines that they reach
 #
 # All of them set up what is missing first: .venv, the package in it, Debian's Arm toolchain and
 # QEMU. FUZZ_SECONDS=60 makes `make test` fuzz longer.
@@ -19,7 +20,7 @@ DEBIAN := gcc gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-
 # clang's sanitizers and fuzzer are a package of their own.
 DEBIAN_TEST := clang libclang-rt-dev clang-format clang-tidy bazel-bootstrap
 
-.PHONY: help setup setup-debian setup-debian-test demo test lint firmware clean
+.PHONY: help setup setup-debian setup-debian-test demo test coverage lint firmware clean
 
 help:
 	@echo 'make demo [TRAIN=a.csv TEST=b.csv NAME=x]   train, quantize, convert, run on a board'
@@ -28,6 +29,7 @@ help:
 	@echo '          [INIT=zoo/backbone]               run to start from; INIT= for random weights'
 	@echo '          [FLAGS="--target=mps3-an547 --train_flags=--epochs=5"]   of converters.pipeline'
 	@echo 'make test                                  every test'
+	@echo 'make coverage                              every test, and the lines that they reach'
 	@echo 'make lint                                  style, types, directions of imports'
 	@echo 'make setup                                 only set up'
 	@echo 'make -C tflm_app help                      the firmware of a model folder'
@@ -100,11 +102,12 @@ demo: setup
 	if [ "$$INIT" != unset ]; then set -- "$$@" --init="$$INIT"; fi; \
 	$(PYTHON) -m converters.pipeline "$$@" $(FLAGS)
 
-# In as many processes as there are processors, to four. Line coverage of the library folders is
-# measured along the way.
-test: setup-debian-test .venv/stamp lint
+# In as many processes as there are processors, to four. `coverage` is the same and measures the line
+# coverage of the library folders along the way, which makes Python half as slow again.
+test coverage: setup-debian-test .venv/stamp lint
 	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup \
-	  --cov --cov-report=term:skip-covered --cov-fail-under=90
+	  --no-loadscope-reorder \
+	  $(if $(filter coverage,$@),--cov --cov-report=term:skip-covered --cov-fail-under=90)
 
 # Style, types of the public functions, directions of imports (pyproject.toml says which).
 lint: setup-debian-test .venv/stamp

@@ -20,12 +20,24 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["BUILD_FOLDER"] = f"build/tests-{worker}"
 
 
+# Files that take half a minute or more.
+LONG = (
+    "tests/converters/test_pipeline.py",
+    "tests/embbert_tf/training",
+    "tests/end_to_end",
+    "tests/test_examples.py",
+    "tests/tflm_app",
+)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """One process runs a whole file, so that it makes the fixtures of that file once."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    # A long file that starts last is one that the other processes wait for.
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
 """What the conversion says of a calibration file that does not stand for what the device reads."""
 
-import subprocess
-import sys
-
 import pytest
 
 from calibration import samples
 from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.data.examples import Example
 from embbert_tf.model import special_tokens
-from tests.support.runs import ROOT
+from tests.support.runs import run_command
 
 LABELS = ["off", "on"]
 
@@ -147,12 +144,9 @@ def test_the_conversion_says_so(tiny_run, small_csv, tmp_path):
     handful.write_text("text,label\nstart the fan,on\nplay some jazz,music\n")
     said = {}
     for name, path in (("good", small_csv), ("handful", handful)):
-        done = subprocess.run(
-            [
-                sys.executable, "converters/convert_tflite.py", f"--run={tiny_run}",
-                f"--calibration={path}", f"--output={tmp_path / name / 'model.tflite'}",
-            ],
-            cwd=ROOT, capture_output=True, text=True, check=False,
+        done = run_command(
+            "converters.convert_tflite", f"--run={tiny_run}", f"--calibration={path}",
+            f"--output={tmp_path / name / 'model.tflite'}",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         start = "convert_tflite: warning: "
