@@ -2,14 +2,20 @@
 
 import dataclasses
 import functools
+import os
+import pathlib
 from collections.abc import Callable, Sequence
 
+import joblib
 import numpy as np
+import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
 from embbert_tf import errors
 
 HANGUL = range(0xAC00, 0xAC00 + 11172)
+# All scalar values but Hangul syllables.
+_CODES = (*range(HANGUL.start), *range(HANGUL.stop, 0xD800), *range(0xE000, 0x110000))
 
 # The first word character that each version of Unicode added in a block of its own.
 _VERSION_PROBES = (
@@ -102,15 +108,70 @@ def _moved(characters: Sequence[str]) -> list[str]:
     return _moved(characters[:half]) + _moved(characters[half:])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """What `tokenizers` answers, in a few long strings: they are quick to keep and to read again.
+
+    Attributes:
+        normalized: Normalized texts of `_CODES`, each followed by NUL, which none of them contains.
+        characters: All characters that occur in them, ascending.
+        kinds: "w", "s" or "p" of each of these.
+        reordered: As in `Probe`.
+        unicode_version: As in `Probe`.
+    """
+
+    normalized: str
+    characters: str
+    kinds: str
+    reordered: str
+    unicode_version: tuple[int, int, int]
+
+
 @functools.cache
 def probe() -> Probe:
-    """Asks `tokenizers` about every scalar value; takes a few seconds, once per process.
+    """Asks `tokenizers` about every scalar value.
+
+    That takes several seconds and depends on nothing but the installed `tokenizers`, so the answers
+    are kept in the user's cache folder (`$XDG_CACHE_HOME/embbert-tflm`), which may be deleted at
+    any time; where there is none to write to, every process asks anew.
 
     Raises:
         TokenizerTableError: if a Hangul syllable is not treated as the sequence of its jamo, or the
             probe itself fails.
     """
-    codes = (*range(0xD800), *range(0xE000, 0x110000))
+    answers = joblib.Memory(_cache_folder(), verbose=0).cache(_ask)(tokenizers.__version__)
+    normalized = dict(zip(_CODES, answers.normalized.split("\0")[:-1], strict=True))
+    kind = dict(zip(answers.characters, answers.kinds, strict=True))
+    shape_number: dict[str, int] = {}
+    shape_of = np.zeros(0x110000, np.uint16)
+    for code, text in normalized.items():
+        shape = kind[text] if len(text) == 1 else "".join(kind[c] for c in text)
+        shape_of[code] = shape_number.setdefault(shape, len(shape_number))
+    return Probe(
+        normalized,
+        kind,
+        tuple(shape_number),
+        shape_of,
+        tuple(answers.reordered),
+        answers.unicode_version,
+    )
+
+
+def _cache_folder() -> str | None:
+    """Returns the user's folder for what can be computed again, or None where there is none."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(home) / "embbert-tflm"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # The latter where the user has no home.
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None
+
+
+def _ask(version: str) -> _Answers:
+    """Does what `probe` says; `version`, of `tokenizers`, only tells one answer from another."""
+    del version
+    codes = sorted((*_CODES, *HANGUL))
     normalized = _each(_normalizer().normalize_str, codes)
     for index, code in enumerate(HANGUL):
         jamo = [0x1100 + index // 588, 0x1161 + index // 28 % 21]
@@ -118,20 +179,20 @@ def probe() -> Probe:
             jamo.append(0x11A7 + index % 28)
         if normalized.pop(code) != "".join(normalized[j] for j in jamo):
             raise TokenizerTableError(f"U+{code:04X} does not normalize to its jamo")
-    characters = sorted({c for text in normalized.values() for c in text})
-    kind = _kinds(characters)
-    shape_number: dict[str, int] = {}
-    shape_of = np.zeros(0x110000, np.uint16)
-    for code, text in normalized.items():
-        shape = kind[text] if len(text) == 1 else "".join(kind[c] for c in text)
-        shape_of[code] = shape_number.setdefault(shape, len(shape_number))
+    characters = "".join(sorted({c for text in normalized.values() for c in text}))
     decomposed = _each(normalizers.NFD().normalize_str, codes)
     reordered = _moved(
         [chr(code) for code, text in normalized.items() if text and decomposed[code] == chr(code)]
     )
-    version = (0, 0, 0)
+    unicode_version = (0, 0, 0)
     for newer, code in _VERSION_PROBES:
-        if _kinds([chr(code)])[chr(code)] != "w":
+        if _kinds(chr(code))[chr(code)] != "w":
             break
-        version = newer
-    return Probe(normalized, kind, tuple(shape_number), shape_of, tuple(reordered), version)
+        unicode_version = newer
+    return _Answers(
+        "".join(f"{normalized[code]}\0" for code in _CODES),
+        characters,
+        "".join(_kinds(characters).values()),
+        "".join(reordered),
+        unicode_version,
+    )

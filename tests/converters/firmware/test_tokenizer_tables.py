@@ -193,3 +193,11 @@ def test_encode_truncates_pairs_as_hugging_face_does():
         text, pair = " ".join(letters[:first]), " ".join(letters[-second:])
         theirs.enable_truncation(limit, strategy="longest_first")
         assert tokenizer.encode(ours, text, pair, limit) == theirs.encode(text, pair).ids
+
+
+def test_answers_of_tokenizers_are_kept_where_there_is_a_folder_for_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert unicode_probe._cache_folder() == str(tmp_path / "embbert-tflm")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert unicode_probe._cache_folder() is None
