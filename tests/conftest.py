@@ -30,13 +30,8 @@ LONG = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """One process runs a whole file, so that it makes the fixtures of that file once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    # A long file that starts last is one that the other processes wait for.
+    """A long file that starts last would be one that the other processes wait for."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
