@@ -1,5 +1,6 @@
 """Batches of token ids, padded to the longest text in them."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -93,6 +94,25 @@ def _generated(
     return data.with_options(options)
 
 
+@contextlib.contextmanager
+def traced_once(model: keras.Model, step: str) -> Iterator[None]:
+    """Makes a step of a Keras model a graph function of its own, as long as the context lasts.
+
+    Keras puts the step into a loop over many, and AutoGraph traces the body of that loop twice, to
+    see what comes out of it: seconds for a model of this size. A function's second trace is a call.
+
+    Args:
+        model: A Keras model that does not run eagerly.
+        step: "train_step" or "predict_step".
+    """
+    # Past Keras's own __setattr__, which would track the function as a part of the model.
+    object.__setattr__(model, step, tf.function(getattr(model, step)))
+    try:
+        yield
+    finally:
+        object.__delattr__(model, step)
+
+
 def predict(
     model: keras.Model, sequences: Sequence[Sequence[int]], batch_size: int = 128
 ) -> np.ndarray:
@@ -112,7 +132,8 @@ def predict(
         tf.TensorSpec((None, None), tf.int32),
         len(parts),
     )
-    rows = model.predict(data, verbose=0)
+    with traced_once(model, "predict_step"):
+        rows = model.predict(data, verbose=0)
     logits = np.empty_like(rows, np.float32)
     logits[order] = rows
     return logits

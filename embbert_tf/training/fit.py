@@ -245,7 +245,8 @@ def _epoch(
     )
     progress = Progress(f"{label}: epoch {epoch + 1}", -(-len(sequences) // settings.batch_size))
     start = time.monotonic()
-    result = model.fit(data, epochs=1, verbose=0, callbacks=[progress])
+    with batches.traced_once(model, "train_step"):
+        result = model.fit(data, epochs=1, verbose=0, callbacks=[progress])
     seconds = time.monotonic() - start
     tokens = sum(map(len, sequences))
     return result.history["loss"][0], f"{seconds:.0f} s, {tokens / seconds:.0f} tokens/s"
