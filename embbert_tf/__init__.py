@@ -1,8 +1,6 @@
 """EmbBERT-Q in Keras: model, training, quantization-aware training, pre-training.
 
-```python
-import embbert_tf
-
+```text
 run = embbert_tf.train("train.csv", test="test.csv", output="build/run",
                        options=embbert_tf.TrainOptions(init="zoo/backbone", epochs=5))
 run = embbert_tf.train_quantized(run, "train.csv", embbert_tf.QatOptions(epochs=2))

@@ -14,10 +14,12 @@ import embbert_tf
 from tests.support import data_sets, tokenizer_host
 from tests.support.runs import small_rows
 
-# Processes of pytest-xdist build their programs for boards apart from each other; tflm_app/Makefile
-# reads this.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # Processes of pytest-xdist build their programs for boards apart from each other;
+    # tflm_app/Makefile reads this.
     os.environ["BUILD_FOLDER"] = f"build/tests-{worker}"
+    # There is one process a processor; TensorFlow, not loaded yet, reads these.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
 
 # Files that take half a minute or more.

@@ -47,9 +47,11 @@ def execute(path: str, line: int, code: str, names: dict) -> None:
 @pytest.fixture
 def folder(tmp_path, small_csv, monkeypatch):
     """The folder in which an example runs."""
+    header, *rows = small_csv.read_text().splitlines()
+    rows = rows[::3]  # what the examples need, and no more to train on
     for name in ("train.csv", "test.csv"):
-        shutil.copy(small_csv, tmp_path / name)
-    texts = [row.partition(",")[0] for row in small_csv.read_text().splitlines()[1:]]
+        (tmp_path / name).write_text("\n".join([header, *rows, ""]))
+    texts = [row.partition(",")[0] for row in rows]
     (tmp_path / "corpus.txt").write_text("\n".join([*texts, "", *texts]))
     (tmp_path / "zoo").symlink_to(ROOT / "zoo")
     monkeypatch.chdir(tmp_path)
