@@ -12,7 +12,7 @@ from converters.firmware import c_files, from_model_folder, model_image
 from converters.tflite import model_folder
 from converters.zoo import layout
 from embbert_tf.storage import backbone_folder, run_folder
-from tests.support.runs import run_module
+from tests.support.runs import run_command
 
 FOLDERS = layout.folders()
 BACKBONE = layout.ROOT / layout.BACKBONE
@@ -81,7 +81,7 @@ def test_converts_to_another_length(folder, tmp_path):
     with open(data, "w", newline="") as file:
         rows = [(*(pair if run.pair else pair[:1]), label) for pair in layout.CHECK_TEXTS]
         csv.writer(file).writerows([columns, *rows])
-    done = run_module(
+    done = run_command(
         "converters.convert_tflite", f"--run={folder}", f"--calibration={data}",
         f"--max_length={length}", "--recipe=qat", f"--output={tmp_path / 'model.tflite'}",
     )  # fmt: skip
