@@ -99,9 +99,9 @@ def convert_keras(
     import converters
     import embbert_tf
 
-    classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels=2)
+    classifier = embbert_tf.EmbBertClassifier.from_preset("nano", num_labels=2)
     quantized = embbert_tf.quantize(classifier, [[2, 10, 20], [2, 30, 20, 40]])
-    tflite = converters.convert_keras(quantized, max_length=64)
+    tflite = converters.convert_keras(quantized, max_length=32)
     ```
 
     Args:

@@ -121,7 +121,7 @@ class Inspector:
     run = embbert_tf.load_run("build/run")
     with open("build/model/model.tflite", "rb") as file:
         inspector = Inspector(file.read(), folding.fold(run.qat_model))
-    inspector.run([2, 17, 99])
+    inspector.run([2, 7, 9])
     worst = min(inspector.fidelity.values(), key=lambda f: f.snr_db)
     ```
 
