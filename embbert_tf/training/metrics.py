@@ -1,6 +1,6 @@
 """The metrics of the GLUE paper and of classification; libraries compute them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,14 +93,8 @@ def show(measured: dict[str, Any]) -> None:
     Args:
         measured: What a stage has in `metrics.json`: "valid", and "test" if there was one.
     """
-    name, result = (
-        ("test", measured["test"])
-        if "test" in measured
-        else (
-            "validation",
-            measured["valid"],
-        )
-    )
+    tested = "test" in measured
+    name, result = ("test", measured["test"]) if tested else ("validation", measured["valid"])
     for key, value in result.items():
         if isinstance(value, float):
             print(f"{name} {key} {value:.4f}", flush=True)
@@ -124,3 +118,20 @@ def measure(
     if labels:
         return classification(logits, data[1], labels)
     return regression(logits, data[1])
+
+
+def measure_parts(
+    model: Any,
+    history: list[dict[str, Any]],
+    parts: Mapping[str, tuple[list[list[int]], np.ndarray]],
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """Returns what `metrics.json` says of a stage of a run.
+
+    Args:
+        model: A Keras model from ids to logits, trained.
+        history: From `fit`.
+        parts: By name, "valid" and maybe "test", the `data` of `measure`.
+        labels: Class names; empty for a regression.
+    """
+    return {"history": history} | {n: measure(model, data, labels) for n, data in parts.items()}

@@ -305,14 +305,11 @@ def _save(
     data: _Data,
 ) -> None:
     """Measures, prints and writes the model; the ranges last, which say that it is complete."""
-    limit = run.config.max_length
-    measured: dict[str, Any] = {"history": history}
-    valid = (valid_ids, data.targets["valid"])
-    measured["valid"] = metrics.measure(model, valid, run.labels)
+    parts = {"valid": (valid_ids, data.targets["valid"])}
     if data.test:
-        ids = encoding.encode_all(run.tokenizer, data.test, run.pair, limit)
-        test = (ids, data.targets["test"])
-        measured["test"] = metrics.measure(model, test, run.labels)
+        ids = encoding.encode_all(run.tokenizer, data.test, run.pair, run.config.max_length)
+        parts["test"] = (ids, data.targets["test"])
+    measured = metrics.measure_parts(model, history, parts, run.labels)
     files.write_atomic(run.path / run_folder.QAT, lambda temporary: model.save(temporary))
     files.write_json(run.path / run_folder.METRICS, run.metrics | {"qat": measured})
     ranges = {name: list(value) for name, value in model.ranges().items()}

@@ -309,13 +309,11 @@ def _measure(
     data: Rows,
 ) -> None:
     """Writes and prints the metrics of the finished model, in the user's unit."""
-    limit = model.config.max_length
-    measured: dict[str, Any] = {"history": history}
-    valid = (valid_ids, data.targets["valid"])
-    measured["valid"] = metrics.measure(model, valid, data.labels)
+    parts = {"valid": (valid_ids, data.targets["valid"])}
     if data.test:
-        ids = encoding.encode_all(tokenizer, data.test, data.pair, limit)
-        measured["test"] = metrics.measure(model, (ids, data.targets["test"]), data.labels)
+        ids = encoding.encode_all(tokenizer, data.test, data.pair, model.config.max_length)
+        parts["test"] = (ids, data.targets["test"])
+    measured = metrics.measure_parts(model, history, parts, data.labels)
     files.write_json(path / run_folder.METRICS, {"fp32": measured})
     if data.labels:
         print(metrics.table(measured.get("test", measured["valid"])))
