@@ -22,8 +22,11 @@ _HOME = {
     "CalibrationWarning": "calibration.recipes",
     "ConvertOptions": "converters.portable.options",
     "Model": "converters.evaluation.model",
+    "Export": "converters.exports.exporter",
+    "ExportOptions": "converters.exports.options",
     "convert": "converters.portable.convert",
     "convert_keras": "converters.portable.convert",
+    "export_firmware": "converters.exports.exporter",
     "load_model": "converters.evaluation.model",
     "write_firmware": "converters.firmware.from_model_folder",
 }

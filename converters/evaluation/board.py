@@ -14,13 +14,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from converters.firmware import sources
 from converters.tflite import model_folder
 from converters.tflm import runner
 from embbert_tf import errors
 from embbert_tf.data import encoding, files
 from embbert_tf.data import examples as examples_lib
 
-FIRMWARE = pathlib.Path(__file__).resolve().parents[2] / "tflm_app"
 HOST = "host"
 # Room in the board's text buffer beside the texts and the longest label; app/eval.c has less.
 _SPARE_BYTES = 256
@@ -51,7 +51,7 @@ class Board:
         """Returns the command that makes a goal of the firmware's Makefile."""
         settings = {"TARGET": self.target, "MODEL": self.model, **variables}
         make = ["make", "-s", "--no-print-directory", f"-j{runner.cores()}"]
-        make += ["-C", short(FIRMWARE), goal]
+        make += ["-C", short(sources.firmware()), goal]
         return make + [
             f"{name}={short(value) if isinstance(value, pathlib.Path) else value}"
             for name, value in settings.items()

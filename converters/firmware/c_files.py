@@ -13,7 +13,7 @@ TFLM_GENERATOR = "converters/generate_tflm.py"
 VERSION = 1
 
 
-def _source_strings(image: bytes) -> list[str]:
+def source_strings(image: bytes) -> list[str]:
     """The image's maker, the model's name, the hashes of model.tflite and tokenizer.json."""
     source = model_image.section(image, model_image.Kind.SOURCE)
     return source.decode().split("\0")[:-1]
@@ -27,7 +27,7 @@ def c_source(image: bytes, symbol: str = "model_image") -> str:
         symbol: What the constants are called: `<symbol>_data` and `<symbol>_size`. Models in one
           program need a name each.
     """
-    strings = _source_strings(image)
+    strings = source_strings(image)
     lines = [
         f"// Made by {GENERATOR} {VERSION} ({strings[0]}); do not edit.",
         f"// Model: {strings[1].encode('ascii', 'replace').decode()}",
@@ -44,13 +44,19 @@ def c_source(image: bytes, symbol: str = "model_image") -> str:
         f'__attribute__((aligned(16), section(".model_image"))) const uint32_t '
         f"{symbol}_data[{len(image) // 4}] = {{",
     ]
-    for start in range(0, len(image), 32):
-        words = [
+    return "\n".join([*lines, *words(image), "};", ""])
+
+
+def words(image: bytes) -> list[str]:
+    """The image as lines of an initializer of uint32_t."""
+    return [
+        "    "
+        + " ".join(
             f"0x{int.from_bytes(image[at : at + 4], 'little'):08x},"
             for at in range(start, min(start + 32, len(image)), 4)
-        ]
-        lines.append("    " + " ".join(words))
-    return "\n".join([*lines, "};", ""])
+        )
+        for start in range(0, len(image), 32)
+    ]
 
 
 def shape_header(image: bytes) -> str:
@@ -58,7 +64,7 @@ def shape_header(image: bytes) -> str:
     shape = model_image.shape(image)
     return "\n".join(
         [
-            f"// Made by {GENERATOR} {VERSION} for model {_source_strings(image)[2]}; do not edit.",
+            f"// Made by {GENERATOR} {VERSION} for model {source_strings(image)[2]}; do not edit.",
             "#ifndef EMBBERT_MODEL_SHAPE_H_",
             "#define EMBBERT_MODEL_SHAPE_H_",
             f"#define MODEL_BLOCKS {len(shape.blocks)}",

@@ -10,10 +10,10 @@ import json
 import pathlib
 import subprocess
 
+from converters.firmware import sources
 from embbert_tf import errors
 from embbert_tf.data import files
 
-_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _STEP = 16  # TFLM aligns everything in the arena to this
 # Beyond the smallest that runs: for the reader's peace of mind, as no run of the same program with
 # the same library needs more. One alignment step each for head and tail.
@@ -68,7 +68,7 @@ class Trial:
         seconds = _ANSWER_SECONDS if tokens else _LOAD_SECONDS
         done = subprocess.run(
             [
-                str(_REPOSITORY / "tflm_app/boards/emulate.sh"),
+                str(sources.firmware() / "boards/emulate.sh"),
                 self.machine,
                 str(int(seconds)),
                 str(self.program),

@@ -1,0 +1,44 @@
+"""What an export holds for each ecosystem, and where the library's files go in it."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Ecosystem:
+    """How one ecosystem wants its files.
+
+    Attributes:
+        title: What it is called in a sentence.
+        files: {template: path in the export}; "{name}" in a path stands for the model's name.
+        example: The template that is the example.
+        include: Folder of the public headers.
+        sources: Folder of the library's sources, which keeps their subfolders.
+        model: Folder of the model's source.
+        model_include: Folder of the model's header.
+        of_library: {file of the library that is no C: path in the export}.
+    """
+
+    title: str
+    files: Mapping[str, str]
+    example: str = "stdio.c.j2"
+    include: str = "include"
+    sources: str = "src"
+    model: str = "src"
+    model_include: str = "include"
+    of_library: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+_QEMU = {"qemu_vectors.c.j2": "example/qemu_vectors.c"}
+
+ECOSYSTEMS = {
+    "c": Ecosystem(
+        "a program in plain C",
+        {"stdio.c.j2": "example/main.c", **_QEMU},
+        include="embbert/include",
+        sources="embbert/src",
+        model=".",
+        model_include=".",
+        of_library={"embbert.mk": "embbert/embbert.mk"},
+    ),
+}

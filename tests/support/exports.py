@@ -1,0 +1,79 @@
+"""Small models to export, and what the example of an export must print."""
+
+import dataclasses
+import itertools
+import pathlib
+import re
+import subprocess
+
+from converters.exports import exporter
+from converters.exports.options import ExportOptions
+from tests.support.firmware_model import SENTENCES, TinyModel
+
+# Of every kind of task.
+KINDS = {
+    "label": {},
+    "two_labels": {"names": ["on", "off"], "seed": 3},
+    "many_labels": {"names": [f"label {i}" for i in range(500)], "blocks": 3, "e": 2},
+    "pair": {"pair": True, "seed": 4},
+    "score": {"regression": True, "seed": 5},
+    "pair_score": {"pair": True, "regression": True, "d": 32, "max_length": 48},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A model of one kind, and lines for its example with what that answers."""
+
+    name: str
+    model: TinyModel
+
+    @property
+    def inputs(self) -> str:
+        """The lines that the example reads."""
+        if not self.model.model.pair:
+            return "\n".join(SENTENCES) + "\n"
+        return "".join(f"{text}\n{pair}\n" for text, pair in self._pairs())
+
+    @property
+    def outputs(self) -> list[str]:
+        """The lines that it prints."""
+        pairs = self._pairs() if self.model.model.pair else [(text, None) for text in SENTENCES]
+        if self.model.labels == ["score"]:
+            return [f"score {self.model.score(*texts):.3f}" for texts in pairs]
+        answers = [self.model.answer(*texts) for texts in pairs]
+        return [f"{label} {confidence:.2f} %" for label, confidence in answers]
+
+    def _pairs(self):
+        return list(itertools.pairwise(SENTENCES))
+
+
+def kind(name: str, folder: pathlib.Path) -> Kind:
+    """The model of a kind, made in a folder."""
+    return Kind(name, TinyModel(folder / name, **KINDS[name]))
+
+
+def export(image: bytes, output: pathlib.Path, **options) -> exporter.Export:
+    """Exports an image, unmeasured unless the options say otherwise."""
+    return exporter.export_image(image, output, ExportOptions(**{"measure": False, **options}))
+
+
+def commands(readme: pathlib.Path) -> list[str]:
+    """The lines of shell that a README shows."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def shell(command: str, folder: pathlib.Path, text: str | None = None) -> str:
+    """What a command prints that must succeed; `text` is its input."""
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
