@@ -41,4 +41,14 @@ ECOSYSTEMS = {
         model_include=".",
         of_library={"embbert.mk": "embbert/embbert.mk"},
     ),
+    "cmake": Ecosystem(
+        "CMake",
+        {
+            "stdio.c.j2": "example/main.c",
+            "cmake/CMakeLists.txt.j2": "CMakeLists.txt",
+            "cmake/config.cmake.in.j2": "cmake/{name}Config.cmake.in",
+            "cmake/cortex-m4.cmake.j2": "cmake/cortex-m4.cmake",
+            **_QEMU,
+        },
+    ),
 }

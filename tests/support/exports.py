@@ -10,6 +10,15 @@ from converters.exports import exporter
 from converters.exports.options import ExportOptions
 from tests.support.firmware_model import SENTENCES, TinyModel
 
+# With example/qemu_vectors.c of an export, a program for the emulated board; and the emulator.
+ARM = (
+    "arm-none-eabi-gcc -mthumb -mcpu=cortex-m4 --specs=rdimon.specs "
+    "-Wl,-u,embbert_vectors,--section-start=.vectors=0"
+)
+QEMU = (
+    "qemu-system-arm -machine mps2-an386 -display none -monitor none -serial null "
+    "-semihosting-config enable=on,target=native -kernel"
+)
 # Of every kind of task.
 KINDS = {
     "label": {},

@@ -11,17 +11,10 @@ import converters
 from converters.exports import ecosystems, folder, options, render
 from converters.firmware import from_model_folder
 from embbert_tf import errors
-from tests.support.exports import KINDS, commands, export, kind, shell
+from tests.support.exports import ARM, KINDS, QEMU, commands, export, kind, shell
 from tests.support.firmware_model import ROOT, TinyModel, make
 from tests.support.runs import run_command
 
-ARM = (
-    "arm-none-eabi-gcc -mthumb -mcpu=cortex-m4 --specs=rdimon.specs -Wl,--section-start=.vectors=0"
-)
-QEMU = (
-    "qemu-system-arm -machine mps2-an386 -display none -monitor none -serial null "
-    "-semihosting-config enable=on,target=native -kernel"
-)
 SANITIZE = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
 STRICT = "-std=c11 -Wall -Wextra -Wconversion -Werror"
 

@@ -1,0 +1,94 @@
+"""CMake: the host, a Cortex-M4 in the emulator, a package that another project finds."""
+
+import shutil
+
+import pytest
+
+from tests.support.exports import commands, export, kind, shell
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("cmake") is None, reason="cmake is missing; apt-get install cmake"
+)
+
+CONSUMER = """cmake_minimum_required(VERSION 3.16)
+project(consumer C)
+if(SUBDIRECTORIES)
+  add_subdirectory(../out ../out)
+  add_subdirectory(../other ../other)
+else()
+  find_package(lamp 0.1 REQUIRED)
+  find_package(Other 0.1 REQUIRED)
+endif()
+add_executable(consumer consumer.c)
+target_link_libraries(consumer PRIVATE lamp::model Other::model)
+"""
+CONSUMER_C = """#include <stdio.h>
+#include "Other_model.h"
+#include "lamp_model.h"
+static _Alignas(8) uint8_t first[LAMP_MEMORY_BYTES], second[OTHER_MEMORY_BYTES];
+int main(void) {
+  static embbert_engine_t lamp, other;
+  embbert_result_t result;
+  int status = lamp_open(&lamp, first, sizeof(first));
+  status |= Other_open(&other, second, sizeof(second));
+  status |= embbert_engine_classify(&lamp, "x", 1, NULL, 0, &result);
+  puts(result.name);
+  status |= embbert_engine_classify(&other, "x", 1, NULL, 0, &result);
+  puts(result.name);
+  return status;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Two exports, the first built and installed as its README says, and the models."""
+    base = tmp_path_factory.mktemp("cmake")
+    models = [kind("label", base / "label"), kind("two_labels", base / "two")]
+    export(models[0].model.image, base / "out", name="lamp", ecosystem="cmake")
+    export(models[1].model.image, base / "other", name="Other", ecosystem="cmake")
+    shell(commands(base / "out/README.md")[0], base / "out")
+    shell("cmake --install ../lamp_build --prefix ../prefix", base / "out")
+    return base, models
+
+
+def test_the_example_answers_on_the_host(built):
+    base, (lamp, _) = built
+    run = commands(base / "out/README.md")[1].split("|")[1]
+    assert shell(run, base / "out", lamp.inputs).splitlines() == lamp.outputs
+
+
+def test_the_example_answers_on_a_cortex_m4(built):
+    base, (lamp, _) = built
+    _, _, build, run = commands(base / "out/README.md")
+    shell(build, base / "out")
+    assert shell(run.split("|")[1], base / "out", lamp.inputs).splitlines() == lamp.outputs
+
+
+@pytest.mark.parametrize("way", ["find_package", "add_subdirectory"])
+def test_a_project_takes_two_exports(built, way, tmp_path):
+    base, models = built
+    folder = base / way
+    folder.mkdir()
+    (folder / "CMakeLists.txt").write_text(CONSUMER)
+    (folder / "consumer.c").write_text(CONSUMER_C)
+    flag = "-DSUBDIRECTORIES=ON"
+    if way == "find_package":
+        flag = f"-DCMAKE_PREFIX_PATH={base / 'prefix'}"
+        install = "-DCMAKE_INSTALL_PREFIX=prefix && cmake --build other_build --target install"
+        shell(f"cmake -S other -B other_build {install}", base)
+    shell(f"cmake -S {way} -B {tmp_path} {flag} && cmake --build {tmp_path}", base)
+    expected = [model.model.answer("x")[0] for model in models]
+    assert shell(f"{tmp_path}/consumer", base).splitlines() == expected
+
+
+def test_exports_of_two_versions_do_not_mix(built, tmp_path):
+    base, _ = built
+    shutil.copytree(base / "other", tmp_path / "other")
+    shutil.copytree(base / "out", tmp_path / "out")
+    file = tmp_path / "other/CMakeLists.txt"
+    file.write_text(file.read_text().replace("VERSION 0.1.0", "VERSION 0.2.0"))
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both/CMakeLists.txt").write_text(CONSUMER)
+    with pytest.raises(AssertionError, match="export all models of a program with one version"):
+        shell("cmake -S both -B build -DSUBDIRECTORIES=ON", tmp_path)
