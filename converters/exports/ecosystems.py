@@ -51,4 +51,15 @@ ECOSYSTEMS = {
             **_QEMU,
         },
     ),
+    "arduino": Ecosystem(
+        "Arduino",
+        {
+            "arduino/classify.ino.j2": "examples/classify/classify.ino",
+            "arduino/library.properties.j2": "library.properties",
+            "arduino/keywords.txt.j2": "keywords.txt",
+        },
+        example="arduino/classify.ino.j2",
+        include="src",
+        model_include="src",
+    ),
 }
