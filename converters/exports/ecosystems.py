@@ -62,4 +62,12 @@ ECOSYSTEMS = {
         include="src",
         model_include="src",
     ),
+    "platformio": Ecosystem(
+        "PlatformIO",
+        {
+            "stdio.c.j2": "examples/classify/src/main.c",
+            "platformio/library.json.j2": "library.json",
+            "platformio/platformio.ini.j2": "examples/classify/platformio.ini",
+        },
+    ),
 }
