@@ -53,9 +53,12 @@ int app_main(void) {
   print_number(embbert_tflm_arena_used(&engine));
   if (tokens > 0) {
     // As in app/bench.c: [CLS], then ids spread over the vocabulary.
-    const uint32_t others = (uint32_t)engine.model.embed.vocab_size - 5u;
-    ids[0] = 2;
-    for (uint32_t i = 1; i < tokens; i++) ids[i] = (uint16_t)(5u + i * 7919u % others);
+    const uint32_t vocab_size = (uint32_t)engine.model.embed.vocab_size;
+    ids[0] = EMBBERT_TOKENIZER_CLS;
+    for (uint32_t i = 1; i < tokens; i++) {
+      ids[i] =
+          vocab_size > 5u ? (uint16_t)(5u + i * 7919u % (vocab_size - 5u)) : EMBBERT_TOKENIZER_UNK;
+    }
     embbert_result_t result;
     const uint64_t before = platform_counter();
     status = embbert_engine_infer(&engine, ids, tokens, &result);

@@ -5,11 +5,34 @@
 #   ARENA_BYTES=<bytes>  an arena of another size than arena_size.h says
 # The Makefile includes this once the model's variables are set.
 
-ifeq ($(MACHINE),)
-  $(error RUNTIME=tflm is for boards with a MACHINE of QEMU: TARGET=mps2-an386, mps2-an500 or mps3-an547)
+# The arena is sized in the emulator, on a board with room for any: that of the same core, or of the
+# next that has all its instructions. What the arena takes does not depend on the board.
+arena_board_cortex-m0 := mps2-an385
+arena_board_cortex-m0plus := mps2-an385
+arena_board_cortex-m3 := mps2-an385
+arena_board_cortex-m4 := mps2-an386
+arena_board_cortex-m7 := mps2-an500
+arena_board_cortex-m23 := mps2-an505
+arena_board_cortex-m33 := mps2-an505
+arena_board_cortex-m55 := mps3-an547
+TFLM_CORE := $(firstword $(subst +, ,$(patsubst -mcpu=%,%,$(filter -mcpu=%,$(CPU)))))
+ARENA_BOARD := $(arena_board_$(TFLM_CORE))
+
+ifeq ($(BARE),)
+  $(error RUNTIME=tflm is for boards, TARGET=$(TARGET) is none: there are $(filter-out host,$(TARGETS)))
 endif
-ifneq ($(IMAGE),)
+ifeq ($(ARENA_BOARD),)
+  $(error RUNTIME=tflm: no board here is like -mcpu=$(TFLM_CORE), to find out how large an arena it takes)
+endif
+ifneq ($(value IMAGE),)
   $(error RUNTIME=tflm takes MODEL=<folder>, not IMAGE)
+endif
+# Of decimal digits, which C does not take for octal ones, and below 2^30.
+ifneq ($(value ARENA_BYTES),)
+  ifneq ($(shell case $(call quote,$(value ARENA_BYTES)) in \
+      (*[!0-9]*|0?*|??????????*) ;; (*) echo ok;; esac),ok)
+    $(error ARENA_BYTES=$(value ARENA_BYTES): not a number of bytes, such as 16384)
+  endif
 endif
 ifeq ($(and $(TFLM_DIR),$(TFLM_LIB)),)
   $(error RUNTIME=tflm needs TFLM_DIR=<headers> and TFLM_LIB=<libtensorflow-microlite.a>: docs/tflm.md)
@@ -26,6 +49,10 @@ endif
 ifeq ($(wildcard $(TFLM_ARCHIVE)),)
   $(error TFLM_LIB=$(TFLM_LIB): no such file)
 endif
+ifeq ($(shell arm-none-eabi-g++ -x c++ -fsyntax-only -include new /dev/null 2>/dev/null && echo ok),)
+  $(error TFLM is C++, and arm-none-eabi-g++ does not find its library; as root: \
+    apt-get install libstdc++-arm-none-eabi-newlib)
+endif
 
 GRAPH ?= portable
 ifneq ($(filter portable fused,$(GRAPH)),)
@@ -40,9 +67,14 @@ else
   ORIGIN_FILES += $(call quote,$(TFLM_GRAPH))
 endif
 
+# MicroInterpreter::AllocateTensors, which every build of the library has.
+TFLM_ALLOCATE := _ZN6tflite16MicroInterpreter15AllocateTensorsEv
 # What the library was built as: calling convention, kernels, with or without its messages.
 TFLM_SYMBOLS := $(shell arm-none-eabi-nm -g $(TFLM_ARCHIVE) 2>/dev/null | \
-  grep -o ' T \(arm_fully_connected_s8\|_Z11MicroPrintfPKcz\)$$' | sort -u)
+  grep -o ' T \(arm_fully_connected_s8\|_Z11MicroPrintfPKcz\|$(TFLM_ALLOCATE)\)$$' | sort -u)
+ifeq ($(filter $(TFLM_ALLOCATE),$(TFLM_SYMBOLS)),)
+  $(error TFLM_LIB=$(TFLM_LIB): no libtensorflow-microlite.a for Arm: there is no MicroInterpreter in it)
+endif
 TFLM_KERNELS := $(if $(filter arm_fully_connected_s8,$(TFLM_SYMBOLS)),CMSIS-NN,reference)
 TFLM_FLOAT_ABI := $(if $(shell arm-none-eabi-readelf -A $(TFLM_ARCHIVE) 2>/dev/null | \
   grep -m 1 Tag_ABI_VFP_args),hard,soft)
@@ -72,7 +104,7 @@ TFLM_NAME := TFLM $(TFLM_KERNELS), $(GRAPH_ID)$(if $(filter fused,$(GRAPH)), $(I
 # newlib and g++ must not bring exceptions and the like along.
 TFLM_CXX = $(LINKER) -std=c++17 -Wall -Wextra -Werror -Os $(CFLAGS) $(CPU) -ffunction-sections \
   -fdata-sections -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit \
-  -fstack-usage -MMD -MP -ffile-prefix-map=$(call quote,$(CURDIR))=tflm_app $(TFLM_DEFINES) $(TFLM_INCLUDES) \
+  -fstack-usage -fcallgraph-info=su -MMD -MP -ffile-prefix-map=$(call quote,$(CURDIR))=tflm_app $(TFLM_DEFINES) $(TFLM_INCLUDES) \
   $(EMBBERT_INCLUDES) \
   -DEMBBERT_TFLM_NAME='"$(TFLM_NAME)"' -I$(GENERATED) -Itflm
 TFLM_OPS := $(if $(filter fused,$(GRAPH)),$(OUT)/tflm/embbert_ops.o)
@@ -105,7 +137,16 @@ $(OUT)/model_sizes.h: $(OUT)/arena_size.h FORCE
 	  echo '    MODEL_LABELS, MODEL_MAX_LENGTH) + ($(or $(ARENA_BYTES),MODEL_ARENA_BYTES)))'; \
 	} >$@.tmp; cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
 
+# A board with too little RAM for what the linker is asked for: what could be done.
+explain_arena = echo "tflm_app: the arena takes $(or $(ARENA_BYTES),$$(sed -n \
+  's/.*MODEL_ARENA_BYTES \([0-9]*\)u/\1/p' $(OUT)/arena_size.h)) bytes; GRAPH=fused takes the least, \
+  a smaller --max_length at conversion less, and a smaller TEXT_BYTES leaves more" | tr -s ' ' >&2
+
 # ---- How large an arena? ----------------------------------------------------------------------
+
+ifeq ($(BOARD_DIR),boards/$(ARENA_BOARD))
+
+ARENA_OUT := $(OUT)
 
 $(OUT)/trial/arena_size.h:
 	@mkdir -p $(@D)
@@ -131,10 +172,46 @@ $(OUT)/arena_size.h: $(TRIAL) ../converters/firmware/size_arena.py
 	@$(python_module) converters.generate_tflm --trial_program=tflm_app/$(TRIAL) \
 	  --machine=$(MACHINE) --output_folder=tflm_app/$(@D)
 
-# For converters/benchmarks/tflm.py: kernels, then where program, map, image and arena_size.h lie.
+else
+
+ARENA_OUT := $(BUILD_FOLDER)/$(ARENA_BOARD)-$(IMPLEMENTATION)-tflm-$(TFLM_ID)/$(MODEL_ID)-$(GRAPH_ID)
+
+# With the settings of that board, and paths that mean the same from every folder.
+$(OUT)/arena_size.h: $(GENERATED)/stamp FORCE
+	@mkdir -p $(@D)
+	@$(MAKE) --no-print-directory TARGET=$(ARENA_BOARD) BOARD_DIR= MODEL=$(call quote,$(ORIGIN)) \
+	  GRAPH=$(call quote,$(TFLM_GRAPH)) TFLM_DIR=$(TFLM_ROOT) TFLM_LIB=$(TFLM_ARCHIVE) \
+	  IMPLEMENTATION=$(IMPLEMENTATION) TEXT_BYTES=65536 MAX_TOKENS= ARENA_BYTES= PROFILE= arena >$@.log
+	@cmp -s $(ARENA_OUT)/arena_size.h $@ || cp $(ARENA_OUT)/arena_size.h $@
+
+endif
+
+# For converters/benchmarks/tflm.py: kernels, then where map, image, arena_size.h and the program
+# that found the arena lie, and the machine that this one runs on.
 .PHONY: arena tflm_paths
 tflm_paths: $(PROGRAM)
-	@echo '{"kernels": "$(TFLM_KERNELS)", "out": "$(CURDIR)/$(OUT)", "generated": "$(CURDIR)/$(GENERATED)"}'
+	@echo '{"kernels": "$(TFLM_KERNELS)", "out": "$(CURDIR)/$(OUT)", "generated": "$(CURDIR)/$(GENERATED)",' \
+	  '"trial": "$(CURDIR)/$(ARENA_OUT)/trial/trial.elf", "machine": "$(ARENA_BOARD)"}'
 
 arena: $(OUT)/arena_size.h
 	@cat $<
+
+# ---- The operators without the application ----------------------------------------------------
+
+# Builds tests/tflm_operators_test.cc for GRAPH=fused, and prints where it is.
+OPERATORS_TEST := $(OUT)/tests/operators_test.elf
+
+$(OUT)/tests/tflm_operators_test.o: tests/tflm_operators_test.cc $(GENERATED)/stamp $(OUT)/flags_tflm
+	@mkdir -p $(@D)
+	$(TFLM_CXX) -Wa,-I$(GENERATED) -c $< -o $@
+
+OPERATORS_TEST_OBJECTS := $(OUT)/tests/tflm_operators_test.o $(TFLM_OPS) $(COMMON)/tflm/libc_stubs.o \
+  $(patsubst %.c,$(COMMON)/%.o,$(EMBBERT_KERNELS) $(BOARD) app/bare_main.c)
+
+$(OPERATORS_TEST): $(OPERATORS_TEST_OBJECTS) $(TFLM_ARCHIVE)
+	$(LINKER) $(CPU) $(CFLAGS) $(LINK_FLAGS) -Wl,--gc-sections -o $@ $(OPERATORS_TEST_OBJECTS) \
+	  $(RUNTIME_LIBRARIES)
+
+.PHONY: operators_test
+operators_test: $(OPERATORS_TEST)
+	@echo $(call quote,$(CURDIR)/$(OPERATORS_TEST))
