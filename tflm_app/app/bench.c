@@ -7,7 +7,7 @@
 #include "app.h"
 #include "print.h"
 
-enum { kMostLengths = 8 };
+enum { kMostLengths = 8, kSpecialTokens = 5 };
 
 // Numbers of tokens to measure, as many as the model takes, and the most that it takes.
 typedef struct {
@@ -30,14 +30,17 @@ static int nothing_counts(void) {
   return app_fail("bench", "nothing counts instructions on this target");
 }
 
-// [CLS] and then ids spread over the vocabulary, the same on every run. They lie in the engine's
-// own memory, which has room for as many as it takes.
+// [CLS] and then ids spread over the vocabulary, the same on every run; none is [PAD] or another of
+// the special tokens, however small the vocabulary. They lie in the engine's own memory, which has
+// room for as many as it takes.
 static const uint16_t* fill_ids(app_t* app, int32_t n) {
   uint16_t* const ids = app->engine.ids;
   const uint32_t vocab_size = (uint32_t)app->engine.model.embed.vocab_size;
   ids[0] = EMBBERT_TOKENIZER_CLS;
   for (int32_t i = 1; i < n; i++) {
-    ids[i] = (uint16_t)((uint32_t)i * 7919u % vocab_size);
+    ids[i] = vocab_size > kSpecialTokens
+                 ? (uint16_t)(kSpecialTokens + (uint32_t)i * 7919u % (vocab_size - kSpecialTokens))
+                 : EMBBERT_TOKENIZER_UNK;
   }
   return ids;
 }
