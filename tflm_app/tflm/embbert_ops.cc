@@ -71,8 +71,18 @@ void* InitWith(TfLiteContext* context, const char* buffer, size_t length,
   return data;
 }
 
+// TFLM reads a model wherever its array lies; the kernels want what a .tflite keeps at multiples of
+// 4 bytes to be there. An array of bytes has no such alignment unless it says so.
+bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 4 == 0; }
+
+TfLiteStatus Misaligned(const char* what) {
+  MicroPrintf("%s: the model's array is not aligned; declare it alignas(16)", what);
+  return kTfLiteError;
+}
+
 TfLiteStatus CheckInit(const char* name, const void* data, embbert_status_t status) {
   if (data != nullptr && status == EMBBERT_OK) return kTfLiteOk;
+  if (data != nullptr && status == EMBBERT_ERROR_ARGUMENT) return Misaligned(name);
   MicroPrintf("%s: the kernels do not accept its options (%d); fuse the model again", name,
               data == nullptr ? -1 : static_cast<int>(status));
   return kTfLiteError;
@@ -90,7 +100,12 @@ const T* Constant(TfLiteContext* context, TfLiteNode* node, int index, int32_t c
       tensor->bytes == static_cast<size_t>(count) * sizeof(T)) {
     result = static_cast<const T*>(tensor->data.data);
   }
-  if (result == nullptr) MicroPrintf("input %d is not a constant of %d elements", index, count);
+  if (result == nullptr) {
+    MicroPrintf("input %d is not a constant of %d elements", index, count);
+  } else if (!IsAligned(result)) {
+    Misaligned("a weight");
+    result = nullptr;
+  }
   micro->DeallocateTempTfLiteTensor(tensor);
   return result;
 }

@@ -114,13 +114,15 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
       EMBBERT_TFLM_OVERHEAD(MODEL_OPERATORS, MODEL_BLOCKS, MODEL_LABELS, MODEL_MAX_LENGTH);
   forget();
   engine->memory_needed = kOverhead + MODEL_ARENA_BYTES;
-  if (memory == nullptr || reinterpret_cast<uintptr_t>(memory) % 16 != 0 ||
-      memory_size < engine->memory_needed) {
+  if (memory == nullptr || memory_size < engine->memory_needed) {
     append("the arena has ");
-    append_number(memory_size < kOverhead ? 0 : memory_size - kOverhead);
+    append_number(memory == nullptr || memory_size < kOverhead ? 0 : memory_size - kOverhead);
     append(" bytes, the model needs ");
     append_number(MODEL_ARENA_BYTES);
-    append(" at a multiple of 16");
+    return kEmbbertMemory;
+  }
+  if (reinterpret_cast<uintptr_t>(memory) % 16 != 0) {
+    append("the memory is not aligned: it has to lie at a multiple of 16");
     return kEmbbertMemory;
   }
   size_t size;
