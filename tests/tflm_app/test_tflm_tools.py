@@ -126,37 +126,96 @@ def test_table():
     assert lines[1].count("|") == lines[0].count("|")
 
 
-def make(*arguments):
+def make(*arguments, path="/usr/bin:/bin"):
     return subprocess.run(
         ["make", "-C", str(ROOT / "tflm_app"), "RUNTIME=tflm", *arguments, "all"],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin"},
+        env={"PATH": path},
     )
+
+
+@pytest.fixture
+def something_like_tflm(tmp_path):
+    """What make finds when it looks for TFLM: headers and a library without content."""
+    header = tmp_path / "tensorflow/lite/micro/micro_interpreter.h"
+    header.parent.mkdir(parents=True)
+    header.touch()
+    (tmp_path / "lib.a").touch()
+    return [f"TFLM_DIR={tmp_path}", f"TFLM_LIB={tmp_path / 'lib.a'}"]
+
+
+def check_message(done, message):
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["TARGET=mps2-an386"], "RUNTIME=tflm needs TFLM_DIR"),
+        (["TARGET=cortex-m4-64k"], "RUNTIME=tflm needs TFLM_DIR"),
         (["TARGET=host"], "is for boards"),
         (["TARGET=mps2-an386", "TFLM_DIR=/", "TFLM_LIB=/no.a"], "micro_interpreter.h"),
     ],
 )
 def test_make_says_what_is_missing(arguments, message, tmp_path):
-    done = make(f"MODEL={tmp_path}", *arguments)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    check_message(make(f"MODEL={tmp_path}", *arguments), message)
 
 
-def test_size_report_tells_tflm_apart():
+@pytest.mark.parametrize(
+    "arena", ["16k", "-1", "0x100", "010", "1 2", "1)", "'", "9999999999", "a=b", "1;true", "$(x)"]
+)
+def test_make_wants_a_number_of_bytes(arena, tmp_path):
+    done = make(f"MODEL={tmp_path}", "TARGET=mps2-an386", f"ARENA_BYTES={arena}")
+    check_message(done, f"ARENA_BYTES={arena}: not a number of bytes")
+
+
+@pytest.mark.parametrize("arena", ["0", "7", "13136", "999999999", ""])
+def test_make_takes_a_number_of_bytes(arena, tmp_path):
+    done = make(f"MODEL={tmp_path}", "TARGET=mps2-an386", f"ARENA_BYTES={arena}")
+    check_message(done, "RUNTIME=tflm needs TFLM_DIR")
+
+
+def test_make_names_the_package_of_the_cpp_library(something_like_tflm, tmp_path):
+    compiler = tmp_path / "bin/arm-none-eabi-g++"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\necho 'fatal error: new: No such file' >&2; exit 1\n")
+    compiler.chmod(0o755)
+    arguments = [f"MODEL={tmp_path}", "TARGET=mps2-an386", *something_like_tflm]
+    done = make(*arguments, path=f"{compiler.parent}:/usr/bin:/bin")
+    check_message(done, "apt-get install libstdc++-arm-none-eabi-newlib")
+
+
+def test_make_tells_tflm_from_another_library(something_like_tflm, tmp_path):
+    done = make(f"MODEL={tmp_path}", "TARGET=mps2-an386", *something_like_tflm)
+    if "libstdc++-arm-none-eabi-newlib" in done.stderr:
+        pytest.skip("arm-none-eabi-g++ has no C++ library here, which make looks for first")
+    check_message(done, "lib.a: no libtensorflow-microlite.a for Arm")
+
+
+def test_make_needs_a_board_of_the_same_core(tmp_path):
+    board = tmp_path / "my_board"
+    board.mkdir()
+    (board / "board.mk").write_text("CPU := -mcpu=cortex-m85\nIMPLEMENTATIONS := portable\n")
+    done = make(f"MODEL={tmp_path}", f"BOARD_DIR={board}")
+    check_message(done, "no board here is like -mcpu=cortex-m85")
+
+
+@pytest.fixture(scope="module")
+def size_report():
+    """tflm_app/tools/size_report.py as a module."""
     spec = importlib.util.spec_from_file_location(
         "size_report", ROOT / "tflm_app/tools/size_report.py"
     )
     report = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(report)
+    return report
+
+
+def test_size_report_tells_tflm_apart(size_report):
     library = "/x/lib/libtensorflow-microlite.a"
     for path, part in (
         (f"{library}(micro_allocator.o)", "TFLM core"),
@@ -171,4 +230,60 @@ def test_size_report_tells_tflm_apart():
         ("build/m/embbert/src/embbert_model_image.o", "application"),
         ("build/m/fused/model_image.o", "weights"),
     ):
-        assert report.part_of(path) == part, path
+        assert size_report.part_of(path) == part, path
+
+
+def write_call_graph(folder, frames, calls):
+    """Writes what gcc's -fcallgraph-info=su does."""
+    lines = [
+        f'node: {{ title: "{name}" label: "{name}\\na.c:1:1\\n{size} bytes (static)" }}'
+        for name, size in frames.items()
+    ]
+    lines += [
+        f'edge: {{ sourcename: "{source}" targetname: "{target}" label: "app/main.c:1:1" }}'
+        for source, target in calls
+    ]
+    folder.mkdir(exist_ok=True)
+    (folder / "a.ci").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def app_on_tflm(tmp_path):
+    """A program whose `run` goes deeper before it calls TFLM than `measure` does."""
+    frames = {"start": 8, "main": 8, "command_run": 300, "command_measure": 20, "open_engine": 40}
+    frames |= {"embbert_backend_open": 50, "embbert_backend_infer": 60}
+    calls = [("start", "main"), ("main", "open_engine"), ("main", "__indirect_call")]
+    calls += [("open_engine", "embbert_backend_open"), ("embbert_backend_open", "tflite")]
+    calls += [(f"command_{name}", "embbert_backend_infer") for name in ("run", "measure")]
+    write_call_graph(tmp_path / "ci", frames, calls)
+    return tmp_path / "ci"
+
+
+@pytest.mark.parametrize("used", [100, 1700, 9000])
+def test_stack_of_a_program_on_tflm_is_not_below_the_measured(
+    size_report, app_on_tflm, used, capsys
+):
+    graph = size_report.CallGraph([app_on_tflm])
+    assert graph.deepest() == (376, ["start", "main", "command_run", "embbert_backend_infer"])
+    found = size_report.print_stack(graph, {"stack_used": used, "stack_size": 9999}, True)
+    # TFLM's share: what was measured less start, main and command_measure, the shallowest way in.
+    assert found["stack_computed"] == max(376, used - 36 + 316)
+    assert found["stack_bytes"] == found["stack_computed"] >= used == found["stack_measured"]
+    assert "start > main > command_run > embbert_backend_infer" in capsys.readouterr().out
+
+
+def test_stack_of_a_program_on_tflm_that_nobody_measured(size_report, app_on_tflm, capsys):
+    found = size_report.print_stack(size_report.CallGraph([app_on_tflm]), None, True)
+    assert found == {"stack_computed": None, "stack_bytes": None}
+    assert "not computed" in capsys.readouterr().out
+
+
+def test_stack_without_tflm_is_the_deeper_of_both(size_report, app_on_tflm, tmp_path, capsys):
+    graph = size_report.CallGraph([app_on_tflm])
+    for used, wanted in ((300, 376), (380, 380)):
+        found = size_report.print_stack(graph, {"stack_used": used, "stack_size": 999}, False)
+        assert found == {"stack_computed": 376, "stack_measured": used, "stack_bytes": wanted}
+    write_call_graph(tmp_path / "loop", {"main": 8, "f": 8}, [("main", "f"), ("f", "main")])
+    found = size_report.print_stack(size_report.CallGraph([tmp_path / "loop"]), None, False)
+    assert found == {"stack_computed": None, "stack_bytes": None}
+    assert "main calls itself" in capsys.readouterr().out

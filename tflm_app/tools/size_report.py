@@ -10,6 +10,8 @@ import pathlib
 import re
 import struct
 import sys
+from collections.abc import Callable
+from typing import Any
 
 # Sections that take flash, and those that take RAM; .data does both.
 FLASH = (".text", ".model", ".data")
@@ -79,57 +81,129 @@ def tokenizer_bytes(image: bytes) -> int:
     return 0
 
 
-def computed_stack(folders: list[pathlib.Path]) -> tuple[int, list[str]]:
-    """The deepest path of calls from the reset handler, by gcc's -fcallgraph-info=su.
+class CallGraph:
+    """Who calls whom with how much stack, by gcc's -fcallgraph-info=su.
 
-    The C library is not in these graphs, and of indirect calls only those to commands are known:
+    The C library and TFLM are not in it, and of indirect calls only those to commands are known:
     app/main.c calls every one through its table, app/prompt.c two.
 
-    Returns:
-      Bytes, and the names along the path.
-
-    Raises:
-      ValueError: a function calls itself, so that no depth exists.
+    Args:
+      folders: Where the .ci files lie, at any depth.
     """
-    bytes_of: dict[str, int] = {}
-    calls = collections.defaultdict(set)
-    indirect = collections.defaultdict(set)  # {file of the call: functions that make one}
-    for folder in folders:
-        for file in sorted(folder.rglob("*.ci")):
-            text = file.read_text()
-            for title, label in re.findall(r'node: \{ title: "([^"]+)" label: "([^"]*)"', text):
-                size = re.search(r"\\n(\d+) bytes", label)
-                if size:
-                    bytes_of[title] = int(size[1])
-            for source, target, at in re.findall(
-                r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"(?: label: "([^":]*))?', text
-            ):
-                if target == "__indirect_call":
-                    indirect[at].add(source)
-                else:
-                    calls[source].add(target)
-    commands = {name for name in bytes_of if name.startswith("command_")}
-    for file, targets in {
-        "app/main.c": commands,
-        "app/prompt.c": commands & {"command_info", "command_bench"},
-    }.items():
-        for source in indirect[file]:
-            calls[source] |= targets
-    depth: dict[str, tuple[int, list[str]]] = {}
 
-    def deepest(name: str, above: tuple[str, ...]) -> tuple[int, list[str]]:
-        if name in above:
-            raise ValueError(f"{name} calls itself")
-        if name not in depth:
-            below = max(
-                (deepest(target, (*above, name)) for target in sorted(calls[name])),
-                default=(0, []),
-            )
-            depth[name] = (bytes_of.get(name, 0) + below[0], [name, *below[1]])
-        return depth[name]
+    def __init__(self, folders: list[pathlib.Path]) -> None:
+        self.bytes_of: dict[str, int] = {}
+        self.calls: dict[str, set[str]] = collections.defaultdict(set)
+        indirect = collections.defaultdict(set)  # {file of the call: functions that make one}
+        for folder in folders:
+            for file in sorted(folder.rglob("*.ci")):
+                self._read(file.read_text(), indirect)
+        commands = {name for name in self.bytes_of if name.startswith("command_")}
+        for file, targets in {
+            "app/main.c": commands,
+            "app/prompt.c": commands & {"command_info", "command_bench"},
+        }.items():
+            for source in indirect[file]:
+                self.calls[source] |= targets
+        starts = [name for name in self.bytes_of if name.split(":")[-1] == "start"]
+        self.roots = starts or [name for name in self.bytes_of if name == "main"]
 
-    roots = [name for name in bytes_of if name.split(":")[-1] in ("start", "main")]
-    return max((deepest(name, ()) for name in roots), default=(0, []))
+    def _read(self, text: str, indirect: dict[str, set[str]]) -> None:
+        for title, label in re.findall(r'node: \{ title: "([^"]+)" label: "([^"]*)"', text):
+            size = re.search(r"\\n(\d+) bytes", label)
+            if size:
+                self.bytes_of[title] = int(size[1])
+        for source, target, at in re.findall(
+            r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"(?: label: "([^":]*))?', text
+        ):
+            if target == "__indirect_call":
+                indirect[at].add(source)
+            else:
+                self.calls[source].add(target)
+
+    def deepest(self) -> tuple[int, list[str]]:
+        """The deepest path of calls from the reset handler: bytes, and the names along it.
+
+        Raises:
+          ValueError: A function calls itself, so that no depth exists.
+        """
+        return self._path(None, max) or (0, [])
+
+    def to(self, *ends: str) -> tuple[int, int, list[str]] | None:
+        """The paths from the reset handler to the callers of some functions.
+
+        Args:
+          ends: The functions, which are not counted themselves.
+
+        Returns:
+          Bytes of the shallowest and of the deepest, and the names along the deepest; None when
+          none leads there.
+
+        Raises:
+          ValueError: A function calls itself.
+        """
+        shallow, deep = self._path(ends, min), self._path(ends, max)
+        return (shallow[0], *deep) if shallow and deep else None
+
+    def _path(
+        self, ends: tuple[str, ...] | None, choose: Callable[..., Any]
+    ) -> tuple[int, list[str]] | None:
+        """The path that `choose`, min or max, prefers of those to `ends`, or of all."""
+        found: dict[str, tuple[int, list[str]] | None] = {}
+
+        def path(name: str, above: tuple[str, ...]) -> tuple[int, list[str]] | None:
+            if name in above:
+                raise ValueError(f"{name} calls itself")
+            if ends is not None and name in ends:
+                return (0, [name])
+            if name not in found:
+                below = [path(target, (*above, name)) for target in sorted(self.calls[name])]
+                best = choose(filter(None, below), default=(0, []) if ends is None else None)
+                found[name] = best and (self.bytes_of.get(name, 0) + best[0], [name, *best[1]])
+            return found[name]
+
+        reached = [path(name, ()) for name in self.roots]
+        return choose(filter(None, reached), default=None)
+
+
+def print_stack(
+    graph: CallGraph, measured: dict[str, int] | None, with_tflm: bool
+) -> dict[str, int | None]:
+    """Prints the depth of the stack; returns it, computed and measured.
+
+    TFLM's library says nothing of its stack, so that its share is what was measured less the
+    shallowest path that leads into it, under the deepest path that does.
+
+    Args:
+      graph: Of everything but TFLM and the C library.
+      measured: What the program itself says, if it can be run.
+      with_tflm: Whether the program calls TFLM.
+    """
+    used = measured["stack_used"] if measured else None
+    try:
+        computed, path = graph.deepest()
+        inside = graph.to("embbert_backend_open", "embbert_backend_infer") if with_tflm else None
+        if inside and used is None:
+            computed = None
+            print("stack: not computed, for TFLM says nothing of its own; `info` measures it")
+        else:
+            what = "computed"
+            if inside and used is not None and used - inside[0] + inside[1] > computed:
+                computed, path = used - inside[0] + inside[1], inside[2]
+                what = "computed, TFLM's share by measuring"
+            print(f"stack, {what}: {computed} bytes: {' > '.join(n.split(':')[-1] for n in path)}")
+    except ValueError as error:
+        print(f"stack: cannot be computed, {error}")
+        computed = None
+    result: dict[str, int | None] = {"stack_computed": computed}
+    if measured:
+        print(f"stack, measured: {used} of {measured['stack_size']} bytes")
+        result["stack_measured"] = used
+    known = [figure for figure in result.values() if figure is not None]
+    result["stack_bytes"] = max(known, default=None)
+    if known:
+        print(f"stack, to set aside: {result['stack_bytes']} bytes, and what interrupts push")
+    return result
 
 
 def by_part(
@@ -174,12 +248,6 @@ def report(arguments: argparse.Namespace) -> dict:
     flash = sum(flash_of.values())
     code = flash - flash_of["weights"] - flash_of["tokenizer tables"]
     print(f"code and constants without weights and tokenizer tables: {code}")
-    try:
-        computed, path = computed_stack(arguments.stack_usage)
-        print(f"stack, computed: {computed} bytes: {' > '.join(n.split(':')[-1] for n in path)}")
-    except ValueError as error:
-        print(f"stack: cannot be computed, {error}")
-        computed = None
     result = {
         "target": arguments.target,
         "compiler": arguments.compiler,
@@ -188,13 +256,12 @@ def report(arguments: argparse.Namespace) -> dict:
         "flash": flash_of,
         "ram": {**ram_of, "stack": stack},
         "code_bytes": code,
-        "stack_computed": computed,
     }
+    measured = None
     if arguments.measured.startswith("{"):
         measured = json.loads(arguments.measured.strip().splitlines()[-1])
-        print(f"stack, measured: {measured['stack_used']} of {measured['stack_size']} bytes")
-        result["stack_measured"] = measured["stack_used"]
-    return result
+    graph = CallGraph(arguments.stack_usage)
+    return result | print_stack(graph, measured, flash_of["TFLM core"] > 0)
 
 
 def main() -> int:
