@@ -1,6 +1,6 @@
 r"""Measures plain conversion, portable graph and fused graph on TFLM, and prints one table.
 
-  python -m converters.benchmarks.tflm --model=build/snips/model --plain=plain.tflite \
+  python -m converters.benchmarks.tflm --model=zoo/imdb --plain=plain.tflite \
     --tflm_dir=DIR --library=mps2-an386=LIB --library=mps3-an547=LIB
 
 Each --library is a libtensorflow-microlite.a for a board of tflm_app; whether it has TFLM's
@@ -23,7 +23,8 @@ from embbert_tf import cli, errors
 from embbert_tf.data import files
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-LENGTHS = (12, 64, 256)
+# Numbers of tokens to measure, and the most that the model takes.
+LENGTHS = (12, 64)
 _CORES = {"mps2-an386": "M4", "mps2-an500": "M7", "mps3-an547": "M55", "cortex-m4-64k": "M4"}
 # Columns of the flash split, in the order of the table, and the parts of size_report.py in them.
 _FLASH = {
@@ -66,7 +67,8 @@ def measure(
         raise BenchmarkError(f"{where}: {(built.stderr or built.stdout).strip().splitlines()[-1]}")
     paths = json.loads(built.stdout.strip().splitlines()[-1])
     out, generated = pathlib.Path(paths["out"]), pathlib.Path(paths["generated"])
-    instructions, max_length, smallest = _run(out, generated, target, where)
+    trial = size_arena.Trial(pathlib.Path(paths["trial"]), paths["machine"])
+    instructions, max_length, smallest = _run(trial, out, generated, where)
     sized = subprocess.run([*make, "size"], capture_output=True, text=True, check=False)
     if sized.returncode != 0:
         raise BenchmarkError(f"{where}: {sized.stderr.strip()}")
@@ -84,22 +86,19 @@ def measure(
 
 
 def _run(
-    out: pathlib.Path, generated: pathlib.Path, target: str, where: str
+    trial: size_arena.Trial, out: pathlib.Path, generated: pathlib.Path, where: str
 ) -> tuple[dict[int, int], int, int]:
     """Returns instructions by number of tokens, the longest text in tokens, the smallest arena."""
     text = (out / "arena_size.h").read_text()
     smallest = int(_figure(r"correctly: (\d+)", text))
     arena = int(_figure(r"MODEL_ARENA_BYTES (\d+)u", text))
     max_length = int(_figure(r"MODEL_MAX_LENGTH (\d+)", (generated / "model_shape.h").read_text()))
-    machine = "mps2-an386" if target == "cortex-m4-64k" else target
-    trial = size_arena.Trial(out / "trial" / "trial.elf", machine)
     instructions = {}
-    for tokens in LENGTHS:
-        if tokens <= max_length:
-            answer = trial.run(arena, tokens)
-            if answer is None:
-                raise BenchmarkError(f"{where}: {trial.last_words}")
-            instructions[tokens] = answer["instructions"]
+    for tokens in sorted({*(n for n in LENGTHS if n < max_length), max_length}):
+        answer = trial.run(arena, tokens)
+        if answer is None:
+            raise BenchmarkError(f"{where}: {trial.last_words}")
+        instructions[tokens] = answer["instructions"]
     return instructions, max_length, smallest
 
 
@@ -111,7 +110,7 @@ def _figure(pattern: str, text: str) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table; instructions in millions, bytes as they are."""
-    lengths = [n for n in LENGTHS if any(n in row["instructions"] for row in rows)]
+    lengths = sorted({n for row in rows for n in row["instructions"]})
     heads = ["graph", "core", "kernels", *(f"n={n}" for n in lengths), "arena", *_FLASH, "flash"]
     lines = ["| " + " | ".join(heads) + " |", "| --- " * 3 + "| ---: " * (len(heads) - 3) + "|"]
     for row in rows:
