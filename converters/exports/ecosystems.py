@@ -70,4 +70,30 @@ ECOSYSTEMS = {
             "platformio/platformio.ini.j2": "examples/classify/platformio.ini",
         },
     ),
+    "zephyr": Ecosystem(
+        "Zephyr",
+        {
+            "zephyr/main.c.j2": "samples/classify/src/main.c",
+            "zephyr/module.yml.j2": "zephyr/module.yml",
+            "zephyr/Kconfig.j2": "zephyr/Kconfig",
+            "zephyr/CMakeLists.txt.j2": "zephyr/CMakeLists.txt",
+            "zephyr/sample.cmake.j2": "samples/classify/CMakeLists.txt",
+            "zephyr/prj.conf.j2": "samples/classify/prj.conf",
+            "zephyr/sample.yaml.j2": "samples/classify/sample.yaml",
+        },
+        example="zephyr/main.c.j2",
+    ),
+    "esp_idf": Ecosystem(
+        "ESP-IDF",
+        {
+            "esp_idf/main.c.j2": "examples/classify/main/main.c",
+            "esp_idf/CMakeLists.txt.j2": "CMakeLists.txt",
+            "esp_idf/idf_component.yml.j2": "idf_component.yml",
+            "esp_idf/project.cmake.j2": "examples/classify/CMakeLists.txt",
+            "esp_idf/main.cmake.j2": "examples/classify/main/CMakeLists.txt",
+            "esp_idf/main_component.yml.j2": "examples/classify/main/idf_component.yml",
+            "esp_idf/sdkconfig.defaults.j2": "examples/classify/sdkconfig.defaults",
+        },
+        example="esp_idf/main.c.j2",
+    ),
 }

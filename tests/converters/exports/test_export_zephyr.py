@@ -1,0 +1,93 @@
+"""Zephyr: module, Kconfig and sample, built with a stand-in for Zephyr's own CMake."""
+
+import shutil
+
+import pytest
+
+from tests.support import zephyr
+from tests.support.exports import QEMU, export, kind, shell
+
+kconfiglib = pytest.importorskip("kconfiglib", reason="pip install kconfiglib")
+yaml = pytest.importorskip("ruamel.yaml", reason="pip install ruamel.yaml")
+pytestmark = pytest.mark.skipif(
+    shutil.which("cmake") is None, reason="cmake is missing; apt-get install cmake"
+)
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """Two modules, their models, and Zephyr's stand-in."""
+    base = tmp_path_factory.mktemp("zephyr")
+    zephyr.write_base(base / "base")
+    models = {name: kind(name, base / "models") for name in ("label", "pair_score")}
+    for name, model in models.items():
+        export(model.model.image, base / name, name=name, ecosystem="zephyr")
+    return base, models
+
+
+def build(base, sample, *flags):
+    """Builds an application; returns what starts it."""
+    out = base / f"build_{sample.replace('/', '_')}"
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={base}/base/toolchain.cmake"
+    package = f"-DZephyr_DIR={base}/base/share/zephyr-package/cmake"
+    shell(f"cmake -S {sample} -B {out} {toolchain} {package} {' '.join(flags)}", base)
+    shell(f"cmake --build {out}", base)
+    return f"{QEMU} {out}/zephyr.elf"
+
+
+@pytest.mark.parametrize("name", ["label", "pair_score"])
+def test_the_sample_answers(modules, name):
+    base, models = modules
+    run = build(base, f"{name}/samples/classify")
+    assert shell(run, base, models[name].inputs).splitlines() == models[name].outputs
+
+
+def test_an_application_takes_two_modules(modules):
+    base, models = modules
+    both = base / "both"
+    shutil.copytree(base / "label/samples/classify", both)
+    (both / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.20.0)\nfind_package(Zephyr REQUIRED)\nproject(both)\n"
+        "target_sources(app PRIVATE src/main.c)\n"
+    )
+    with open(both / "prj.conf", "a") as file:
+        file.write("CONFIG_PAIR_SCORE_MODEL=y\n")
+    run = build(base, "both", f"'-DZEPHYR_EXTRA_MODULES={base}/label;{base}/pair_score'")
+    assert shell(run, base, models["label"].inputs).splitlines() == models["label"].outputs
+
+
+def test_a_module_that_is_not_chosen_adds_nothing(modules):
+    base, _ = modules
+    nothing = base / "label/samples/nothing"
+    (nothing / "src").mkdir(parents=True)
+    (nothing / "prj.conf").write_text("CONFIG_MAIN_STACK_SIZE=4096\n")
+    (nothing / "src/main.c").write_text("int main(void) { return 0; }\n")
+    shutil.copy(base / "label/samples/classify/CMakeLists.txt", nothing)
+    build(base, "label/samples/nothing")
+    assert not list((base / "build_label_samples_nothing").rglob("libembbert.a"))
+
+
+@pytest.mark.parametrize("name", ["label", "pair_score"])
+def test_kconfig_knows_every_symbol_of_the_sample(modules, name):
+    base, _ = modules
+    (base / "Kconfig").write_text(f'{zephyr.KCONFIG}\nsource "{base}/{name}/zephyr/Kconfig"\n')
+    kconfig = kconfiglib.Kconfig(str(base / "Kconfig"), warn_to_stderr=False)
+    symbol = kconfig.syms[f"{name.upper()}_MODEL"]
+    assert symbol.str_value == "n" and symbol.nodes[0].prompt and "flash" in symbol.nodes[0].help
+    kconfig.load_config(str(base / name / "samples/classify/prj.conf"))
+    assert symbol.str_value == "y"
+    assert kconfig.warnings == []
+
+
+def test_module_yml_names_what_is_there(modules):
+    base, _ = modules
+    reader = yaml.YAML(typ="safe")
+    module = reader.load(base / "label/zephyr/module.yml")
+    assert set(module) == {"name", "build", "samples"} and module["name"] == "label"
+    assert (base / "label" / module["build"]["cmake"] / "CMakeLists.txt").is_file()
+    assert (base / "label" / module["build"]["kconfig"]).is_file()
+    assert (base / "label" / module["samples"][0]).is_dir()
+    sample = reader.load(base / "label/samples/classify/sample.yaml")
+    assert sample["sample"]["name"] == "label" and list(sample["tests"]) == [
+        "sample.label.classify"
+    ]
