@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from converters.report import arena_map
+from converters.tflm import timeline
 from embbert_tf.data import files
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _kind(arena: arena_map.ArenaMap, block: arena_map.Block) -> str:
     op = arena.steps[block.first].op
     if block.role == "scratch" or op is None:
         return "scratch" if block.role == "scratch" else "graph input"
-    return arena_map.operator_name(op)
+    return timeline.operator_name(op)
 
 
 def _colours(arena: arena_map.ArenaMap, palette: Sequence[Any]) -> dict[str, Any]:

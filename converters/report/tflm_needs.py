@@ -8,12 +8,10 @@ import sys
 from converters.report import arena_map, arena_picture
 from converters.tflite import graph as graph_lib
 from converters.tflite import reader as reader_lib
-from converters.tflite import writer as writer_lib
-from converters.tflm import arena_probe, child, operators
+from converters.tflm import arena_model, arena_probe, child, operators, target, timeline
 from embbert_tf import errors
 from embbert_tf.data import files
 
-_MOST_SCRATCH_TRIALS = 200
 _VERIFY_SECONDS = 30.0
 
 
@@ -55,59 +53,11 @@ def needed(graphs: list[graph_lib.Graph]) -> tuple[list[str], list[str]]:
                 methods.add(table[name])
             else:
                 missing.add(
-                    f"custom operator {arena_map.printable(name) or 'without a name'}"
+                    f"custom operator {timeline.printable(name) or 'without a name'}"
                     if op.kind == "CUSTOM"
                     else name
                 )
     return sorted(methods), sorted(missing)
-
-
-def measure_scratch(graphs: list[graph_lib.Graph]) -> dict[tuple[int, int], int]:
-    """Learns from TFLM how much scratch each operator asks for.
-
-    Every operator runs alone, in a graph of its own: what the arena's head then holds beyond the
-    operator's inputs and outputs is its scratch.
-
-    Args:
-        graphs: All subgraphs of a file.
-
-    Returns:
-        Bytes by (subgraph, operator); operators that cannot run alone are left out.
-    """
-    known: dict[tuple, int] = {}
-    result: dict[tuple[int, int], int] = {}
-    for number, graph in enumerate(graphs):
-        for index, op in enumerate(graph.ops):
-            if op.kind in ("IF", "WHILE", "CALL_ONCE", "VAR_HANDLE"):
-                continue
-            key = (
-                op.kind,
-                op.custom_code,
-                op.custom_options,
-                *((t.shape, t.type_name, t.data is None) if t else None for t in op.inputs),
-                *((t.shape, t.type_name) for t in op.outputs),
-                repr(sorted(vars(op.options).items())) if op.options else "",
-            )
-            if key not in known:
-                if len(known) >= _MOST_SCRATCH_TRIALS:
-                    return result
-                known[key] = _scratch_alone(op)
-            if known[key]:
-                result[number, index] = known[key]
-    return result
-
-
-def _scratch_alone(op: graph_lib.Op) -> int:
-    inputs = [t for t in op.inputs if t is not None and t.data is None and not t.is_variable]
-    alone = graph_lib.Graph(list(dict.fromkeys(inputs)), list(op.outputs), [op])
-    try:
-        data = writer_lib.write(alone)
-        arena = arena_map.build([reader_lib.read(data)])
-    except (ValueError, AttributeError, TypeError, KeyError):
-        return 0
-    _, text = arena_probe.trial(data, 2 * arena.head_bytes + len(data) + (1 << 20), record=True)
-    head = re.search(r"Arena allocation head (\d+) bytes", text)
-    return max(int(head.group(1)) - arena.head_bytes, 0) if head else 0
 
 
 def verify(data: bytes) -> None:
@@ -143,7 +93,7 @@ def _summary(path: str, data: bytes, graphs: list[graph_lib.Graph]) -> list[str]
                 constants.setdefault(tensor.data.tobytes(), tensor.data.nbytes)
     counts = collections.Counter(
         (
-            arena_map.operator_name(op),
+            timeline.operator_name(op),
             "/".join(sorted({t.type_name for t in op.outputs})).lower(),
         )
         for graph in graphs
@@ -158,7 +108,7 @@ def _summary(path: str, data: bytes, graphs: list[graph_lib.Graph]) -> list[str]
     for role, group in (("input", graphs[0].inputs), ("output", graphs[0].outputs)):
         for tensor in group:
             shape = "×".join(map(str, tensor.shape)) or "scalar"
-            result.append(f"{role}: {arena_map.printable(tensor.name)}, {tensor.type_name} {shape}")
+            result.append(f"{role}: {timeline.printable(tensor.name)}, {tensor.type_name} {shape}")
     result.append("")
     for (name, types), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         result.append(f"{count:>5} × {name} -> {types}")
@@ -205,7 +155,7 @@ def report_under_limits(
         except errors.FileError as error:
             return b"F" + str(error).encode()
         except errors.EmbBertError as error:
-            return b"R" + arena_map.printable(str(error), 300).encode()
+            return b"R" + timeline.printable(str(error), 300).encode()
         except MemoryError:
             return (
                 f"Rdamaged .tflite, or one that needs more than {memory_mb} MiB of memory".encode()
@@ -243,11 +193,11 @@ def report(path: files.PathLike, data: bytes, picture: files.PathLike | None) ->
         FlatbufferError: Likewise.
         FileError: The picture cannot be written.
     """
-    graphs = arena_map.read_all(data)
+    graphs = reader_lib.read_all(data)
     verify(data)
     try:
         arena, map_error = arena_map.build(graphs), None
-    except arena_map.ArenaError as error:
+    except timeline.ArenaError as error:
         arena, map_error = None, error
     print("\n".join(_summary(str(path), data, graphs)))
     print(f"\nOperators for the firmware (TFLM of {operators.DATE}):\n")
@@ -265,7 +215,7 @@ def report(path: files.PathLike, data: bytes, picture: files.PathLike | None) ->
         return
     _print_map(arena)
     if picture:
-        title = f"{arena_map.printable(pathlib.Path(path).name)}: arena head {arena.head_bytes:,}"
+        title = f"{timeline.printable(pathlib.Path(path).name)}: arena head {arena.head_bytes:,}"
         if recorded:
             title += f" + tail {recorded['tail_bytes']:,}; runs in {recorded['smallest_bytes']:,}"
         tail = recorded["tail_bytes"] if recorded else None
@@ -278,7 +228,7 @@ def _measure(data: bytes) -> dict[str, int] | None:
     try:
         recorded = arena_probe.probe(data)
     except arena_probe.ProbeError as error:
-        words = " ".join(arena_map.printable(str(error), 600).split())
+        words = " ".join(timeline.printable(str(error), 600).split())
         print(f"arena: not measured, TFLM cannot run the model: {words}")
         return None
     print(
@@ -295,7 +245,8 @@ def _complete(
 ) -> arena_map.ArenaMap:
     """Adds the operators' scratch where it is needed, and says whether the map is TFLM's then."""
     if arena.head_bytes != head_bytes:
-        arena = arena_map.build(graphs, measure_scratch(graphs))
+        reference = target.make("cortex-m4", "reference")
+        arena = arena_map.build(graphs, arena_model.predict(graphs, reference).scratch)
     if arena.head_bytes == head_bytes:
         print("the map below agrees with TFLM to the byte")
     else:

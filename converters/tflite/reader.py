@@ -12,6 +12,8 @@ _OPERATOR_NAMES = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
 }
 
+_MOST_SUBGRAPHS = 1000
+
 
 def is_tflite(data: bytes) -> bool:
     """Whether `data` carries the `.tflite` file identifier."""
@@ -59,6 +61,18 @@ def read(data: bytes, subgraph: int = 0) -> graph_lib.Graph:
         MemoryError,
     ) as error:
         raise graph_lib.FlatbufferError(f"damaged .tflite: {error}") from error
+
+
+def read_all(data: bytes) -> list[graph_lib.Graph]:
+    """Reads all subgraphs of a `.tflite`.
+
+    Raises:
+        FlatbufferError: As for `read`.
+    """
+    first = read(data)
+    if first.other_subgraphs > _MOST_SUBGRAPHS:
+        raise graph_lib.FlatbufferError(f"damaged .tflite: {first.other_subgraphs} subgraphs")
+    return [first, *(read(data, 1 + i) for i in range(first.other_subgraphs))]
 
 
 class _Reader:

@@ -12,7 +12,8 @@ import pytest
 
 from converters.report import arena_map
 from converters.tflite import graph as graph_lib
-from converters.tflite import writer
+from converters.tflite import reader, writer
+from converters.tflm import timeline
 from tests.support import portable_models as pm
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -198,13 +199,13 @@ def test_a_plan_that_does_not_fit_the_file_is_said(tmp_path):
 
 def test_a_subgraph_that_calls_itself_is_said(models, tmp_path):
     """The loop model's WHILE made to name its own graph as its body."""
-    graphs = arena_map.read_all((models / "loop.tflite").read_bytes())
+    graphs = reader.read_all((models / "loop.tflite").read_bytes())
     loop = next(op for op in graphs[0].ops if op.kind == "WHILE")
     loop.options.bodySubgraphIndex = 0
-    with pytest.raises(arena_map.ArenaError, match=r"call each other without end|to run"):
+    with pytest.raises(timeline.ArenaError, match=r"call each other without end|to run"):
         arena_map.build(graphs)
     loop.options.bodySubgraphIndex = 77
-    with pytest.raises(arena_map.ArenaError, match="calls subgraph 77"):
+    with pytest.raises(timeline.ArenaError, match="calls subgraph 77"):
         arena_map.build(graphs)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from converters.report import arena_map
 from converters.tflite import reader
-from converters.tflm import arena_probe, memory_planner
+from converters.tflm import arena_probe, memory_planner, timeline
 from tests.support import portable_models as pm
 
 # (name, config, length, arguments of the builder)
@@ -48,7 +48,7 @@ def test_prediction_is_what_tflm_records(config, length, arguments, folded, tmp_
     assert built.schedule.head_bytes == recorded["head_bytes"]
     assert built.schedule.tail_bytes == pytest.approx(recorded["tail_bytes"], rel=0.05)
     assert recorded["used_bytes"] <= recorded["smallest_bytes"]
-    graphs = arena_map.read_all(path.read_bytes())
+    graphs = reader.read_all(path.read_bytes())
     arena = arena_map.build(graphs)
     assert arena.head_bytes == recorded["head_bytes"]
     assert max(arena.in_use) <= arena.head_bytes
@@ -184,7 +184,7 @@ def test_schedule_is_described():
 def test_metadata_has_an_offset_for_every_tensor_of_the_file():
     built = pm.build(pm.random_folded(pm.ONE_LAYER), 12)
     graph = reader.read(pm.to_bytes(built))
-    offsets = arena_map.offline_offsets([graph])
+    offsets = timeline.offline_offsets([graph])
     assert len(offsets) == len(graph.tensors)
     for tensor, offset in zip(graph.tensors, offsets, strict=True):
         assert (offset == -1) == (tensor.data is not None)
