@@ -96,4 +96,13 @@ ECOSYSTEMS = {
         },
         example="esp_idf/main.c.j2",
     ),
+    "cmsis_pack": Ecosystem(
+        "CMSIS-Pack",
+        {
+            "stdio.c.j2": "examples/classify/main.c",
+            "cmsis_pack/pack.pdsc.j2": "EmbBERT.{name}.pdsc",
+            "cmsis_pack/classify.csolution.yml.j2": "examples/classify/classify.csolution.yml",
+            "cmsis_pack/classify.cproject.yml.j2": "examples/classify/classify.cproject.yml",
+        },
+    ),
 }

@@ -6,7 +6,7 @@ import re
 from embbert_tf import errors
 from embbert_tf.model import option
 
-ECOSYSTEMS = ("c", "cmake", "arduino", "platformio", "zephyr", "esp_idf")
+ECOSYSTEMS = ("c", "cmake", "arduino", "platformio", "zephyr", "esp_idf", "cmsis_pack")
 EMBBERT, TFLM = "embbert", "tflm"
 _LONGEST_NAME = 40
 
