@@ -1,20 +1,40 @@
 #include "embbert_tflm.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
-#define _Noreturn [[noreturn]]
-#include "../boards/platform.h"
-#include "../embbert/src/embbert_backend.h"
-#include "../embbert/src/embbert_image.h"
-#include "arena_size.h"      // made by converters/firmware/size_arena.py
-#include "model_resolver.h"  // made by converters/generate_tflm.py
-#include "model_shape.h"
+#include "embbert_backend.h"
+#include "embbert_image.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
+#ifdef EMBBERT_TFLM_ONE_MODEL
+#include "arena_size.h"      // made by converters/firmware/size_arena.py
+#include "model_resolver.h"  // made by converters/generate_tflm.py
+#include "model_shape.h"
+#else
+// Any fused graph. Whoever opens a model sees to the size of its arena.
+#include "embbert_ops.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#define MODEL_ARENA_BYTES 0u
+#define MODEL_OPERATORS 3
+namespace embbert {
+using ModelResolver = tflite::MicroMutableOpResolver<MODEL_OPERATORS>;
+inline TfLiteStatus AddModelOperators(ModelResolver& resolver) { return AddOperators(resolver); }
+}  // namespace embbert
+#endif
+#ifndef EMBBERT_TFLM_NAME
+#define EMBBERT_TFLM_NAME "TFLM, fused"
+#endif
+
 // Only TFLM's cortex_m_generic target has it; elsewhere TFLM's words go to its standard error.
 extern "C" __attribute__((weak)) void RegisterDebugLogCallback(void (*callback)(const char*));
+
+extern "C" __attribute__((weak)) void embbert_tflm_halted(const char* what) {
+  static_cast<void>(what);
+  std::abort();
+}
 
 const char embbert_tflm_implementation[] = EMBBERT_TFLM_NAME;
 
@@ -52,12 +72,8 @@ void forget() {
 // TFLM announces a failed check with "HALTED" and then spins for ever; end the program instead.
 void on_log(const char* text) {
   if (std::strncmp(text, "HALTED", 6) == 0) {
-    static const char kPrefix[] = "embbert: TFLM halted: ";
-    platform_write(kPrefix, sizeof(kPrefix) - 1);
     if (words_length == 0) append("a check of its own failed");
-    platform_write(words, words_length);
-    platform_write("\n", 1);
-    platform_exit(1);
+    embbert_tflm_halted(words);
   }
   if (text[0] == '\0' || (text[0] == '\n' && text[1] == '\0')) return;
   if (words_length > 0) append("; ");
@@ -95,11 +111,16 @@ int embbert_backend_shape(embbert_engine_t* engine) {
   const auto* shape = static_cast<const tflm_shape_t*>(
       embbert_image_section(&engine->image, kEmbbertSectionTflmShape, 0, &size));
   if (shape == nullptr || size != sizeof(*shape)) return kEmbbertSection;
-  if (shape->vocab_size < 1 || shape->max_length != MODEL_MAX_LENGTH || shape->reduced < 1 ||
-      shape->hidden != MODEL_HIDDEN || shape->expansion < 1 || shape->taps < 1 ||
+  if (shape->vocab_size < 1 || shape->max_length < 2 || shape->max_length > EMBBERT_MAX_LENGTH ||
+      shape->reduced < 1 || shape->hidden < 1 || shape->expansion < 1 || shape->taps < 1) {
+    return kEmbbertShapes;
+  }
+#ifdef EMBBERT_TFLM_ONE_MODEL
+  if (shape->max_length != MODEL_MAX_LENGTH || shape->hidden != MODEL_HIDDEN ||
       engine->config.blocks != MODEL_BLOCKS || engine->config.labels != MODEL_LABELS) {
     return kEmbbertShapes;
   }
+#endif
   engine->model.embed.vocab_size = shape->vocab_size;
   engine->model.embed.max_length = shape->max_length;
   engine->model.embed.reduced = shape->reduced;
@@ -110,13 +131,19 @@ int embbert_backend_shape(embbert_engine_t* engine) {
 }
 
 int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_size) {
-  constexpr size_t kOverhead =
-      EMBBERT_TFLM_OVERHEAD(MODEL_OPERATORS, MODEL_BLOCKS, MODEL_LABELS, MODEL_MAX_LENGTH);
+  const auto num_blocks = static_cast<size_t>(engine->config.blocks);
+  const auto labels = static_cast<size_t>(engine->config.labels);
+  const auto max_length = static_cast<size_t>(engine->model.embed.max_length);
+  const size_t overhead = EMBBERT_TFLM_OVERHEAD(MODEL_OPERATORS, num_blocks, labels, max_length);
   forget();
-  engine->memory_needed = kOverhead + MODEL_ARENA_BYTES;
+  engine->memory_needed = overhead + MODEL_ARENA_BYTES;
   if (memory == nullptr || memory_size < engine->memory_needed) {
+    if (MODEL_ARENA_BYTES == 0u) {
+      append("the memory is too small");
+      return kEmbbertMemory;
+    }
     append("the arena has ");
-    append_number(memory == nullptr || memory_size < kOverhead ? 0 : memory_size - kOverhead);
+    append_number(memory == nullptr || memory_size < overhead ? 0 : memory_size - overhead);
     append(" bytes, the model needs ");
     append_number(MODEL_ARENA_BYTES);
     return kEmbbertMemory;
@@ -133,13 +160,13 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
   auto* state = new (next) State;
   next += EMBBERT_TFLM_STATE_BYTES(MODEL_OPERATORS);
   auto* blocks = reinterpret_cast<embbert_block_t*>(next);
-  next += EMBBERT_TFLM_ROUND16(MODEL_BLOCKS * sizeof(embbert_block_t));
+  next += EMBBERT_TFLM_ROUND16(num_blocks * sizeof(embbert_block_t));
   engine->ids = reinterpret_cast<uint16_t*>(next);
-  next += EMBBERT_TFLM_ROUND16(2u * MODEL_MAX_LENGTH);
+  next += EMBBERT_TFLM_ROUND16(2u * max_length);
   engine->segments = next;
-  next += EMBBERT_TFLM_ROUND16(MODEL_MAX_LENGTH);
+  next += EMBBERT_TFLM_ROUND16(max_length);
   engine->logits = reinterpret_cast<int8_t*>(next);
-  next += EMBBERT_TFLM_ROUND16(MODEL_LABELS);
+  next += EMBBERT_TFLM_ROUND16(labels);
   engine->buffer_a = reinterpret_cast<int8_t*>(next);  // the tokenizer's
   next += EMBBERT_TFLM_ROUND16(sizeof(embbert_tokenizer_scratch_t));
   uint8_t* arena = next;
@@ -148,7 +175,7 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
   // The benchmark counts multiply-accumulates from these; the weights are TFLM's business.
   const auto* shape = static_cast<const tflm_shape_t*>(
       embbert_image_section(&engine->image, kEmbbertSectionTflmShape, 0, &size));
-  std::memset(blocks, 0, MODEL_BLOCKS * sizeof(embbert_block_t));
+  std::memset(blocks, 0, num_blocks * sizeof(embbert_block_t));
   for (int32_t i = 0; i < engine->config.blocks; i++) {
     blocks[i].hidden = shape->hidden;
     blocks[i].expansion = shape->expansion;
@@ -165,7 +192,7 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
   }
   if (embbert::AddModelOperators(state->resolver) != kTfLiteOk) return kEmbbertRuntime;
   auto* interpreter = new (state->interpreter)
-      tflite::MicroInterpreter(model, state->resolver, arena, memory_size - kOverhead);
+      tflite::MicroInterpreter(model, state->resolver, arena, memory_size - overhead);
   if (interpreter->initialization_status() != kTfLiteOk ||
       interpreter->AllocateTensors() != kTfLiteOk) {
     return kEmbbertRuntime;

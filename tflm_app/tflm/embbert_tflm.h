@@ -36,6 +36,10 @@ typedef struct {
    EMBBERT_TFLM_ROUND16(2u * (max_length)) + EMBBERT_TFLM_ROUND16(max_length) + \
    EMBBERT_TFLM_ROUND16(labels) + EMBBERT_TFLM_ROUND16(sizeof(embbert_tokenizer_scratch_t)))
 
+// Called instead of TFLM's endless loop when one of its own checks has failed, with what it said;
+// must not return. A program may define it; the one here, which is weak, calls abort().
+void embbert_tflm_halted(const char* what);
+
 // arena_used_bytes() of an open engine.
 size_t embbert_tflm_arena_used(const embbert_engine_t* engine);
 

@@ -8,6 +8,7 @@
 void* _sbrk(ptrdiff_t increment);
 _Noreturn void abort(void);
 _Noreturn void __cxa_pure_virtual(void);
+void embbert_tflm_halted(const char* what);
 _Noreturn void __assert_func(const char* file, int line, const char* function, const char* what);
 
 // vsnprintf, which TFLM formats its messages with, never needs the heap for TFLM's formats.
@@ -24,6 +25,15 @@ _Noreturn void abort(void) {
 }
 
 _Noreturn void __cxa_pure_virtual(void) { abort(); }
+
+// One line where TFLM would loop for ever.
+void embbert_tflm_halted(const char* what) {
+  static const char kPrefix[] = "embbert: TFLM halted: ";
+  platform_write(kPrefix, sizeof(kPrefix) - 1);
+  platform_write(what, strlen(what));
+  platform_write("\n", 1);
+  platform_exit(1);
+}
 
 // flatbuffers' assertions, without newlib's printing to a stream.
 _Noreturn void __assert_func(const char* file, int line, const char* function, const char* what) {

@@ -106,7 +106,7 @@ TFLM_CXX = $(LINKER) -std=c++17 -Wall -Wextra -Werror -Os $(CFLAGS) $(CPU) -ffun
   -fdata-sections -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit \
   -fstack-usage -fcallgraph-info=su -MMD -MP -ffile-prefix-map=$(call quote,$(CURDIR))=tflm_app $(TFLM_DEFINES) $(TFLM_INCLUDES) \
   $(EMBBERT_INCLUDES) \
-  -DEMBBERT_TFLM_NAME='"$(TFLM_NAME)"' -I$(GENERATED) -Itflm
+  -DEMBBERT_TFLM_ONE_MODEL -Iembbert/src -DEMBBERT_TFLM_NAME='"$(TFLM_NAME)"' -I$(GENERATED) -Itflm
 TFLM_OPS := $(if $(filter fused,$(GRAPH)),$(OUT)/tflm/embbert_ops.o)
 RUNTIME_OBJECTS := $(OUT)/tflm/embbert_tflm.o $(TFLM_OPS) $(COMMON)/tflm/libc_stubs.o
 RUNTIME_LIBRARIES := $(TFLM_ARCHIVE)
