@@ -4,8 +4,11 @@ Needs TFLM for Cortex-M (docs/tflm.md): TFLM_DIR and TFLM_LIB in the environment
 the board that the library is for (default mps2-an386).
 """
 
+import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -28,8 +31,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def make(folder, graph, *arguments, check=True):
-    command = ["make", "-s", "-C", str(ROOT / "tflm_app"), "RUNTIME=tflm", f"TARGET={TARGET}"]
+def make(folder, graph, *arguments, check=True, target=TARGET):
+    command = ["make", "-s", "-C", str(ROOT / "tflm_app"), "RUNTIME=tflm", f"TARGET={target}"]
     command += [f"MODEL={folder}", f"GRAPH={graph}"]
     for name in ("TFLM_DIR", "TFLM_LIB"):
         command.append(f"{name}={pathlib.Path(ROOT, os.environ[name]).resolve()}")
@@ -48,9 +51,9 @@ def write_model(pair):
     rows = [f'"{text.replace(chr(34), chr(34) * 2)}"' for text in SENTENCES]
     if pair:
         header = "text,text_pair,label"
-        lines = [f"{a},{b},one" for a, b in zip(rows, rows[::-1], strict=True)]
+        lines = [f"{a},{b},label 0" for a, b in zip(rows, rows[::-1], strict=True)]
     else:
-        header, lines = "text,label", [f"{a},one" for a in rows]
+        header, lines = "text,label", [f"{a},label 0" for a in rows]
     (folder / "texts.csv").write_text("\n".join([header, *lines, ""]), encoding="utf-8")
     return model_folder.load(folder)
 
@@ -109,3 +112,79 @@ def test_trial_below_the_smallest_arena_fails_and_ends(single):
     trial = size_arena.Trial(out / "trial" / "trial.elf", TARGET)
     assert trial.run(smallest, 4) is not None
     assert trial.run(smallest - 32) is None
+    # TFLM's messages as one line, or none where they are compiled out.
+    assert "\r" not in trial.last_words
+    assert re.fullmatch(r"embbert: [^;]+(; [^;]+)*", trial.last_words), trial.last_words
+
+
+def test_operators_in_a_program_of_ones_own(single):
+    """They answer as the reference, and refuse a model whose array is not aligned."""
+    program = make(single.path, "fused", "operators_test").stdout.splitlines()[-1]
+
+    def run(offset):
+        emulate = [ROOT / "tflm_app/boards/emulate.sh", TARGET, "60", program, str(offset)]
+        return subprocess.run(emulate, capture_output=True, text=True, check=False, timeout=90)
+
+    ids = [2, 7, 12]
+    wanted = reference.Reference(recognize.extract(single.tflite)).infer(
+        ids, tokenizer.segment_ids(ids)
+    )
+    for offset in (0, 4):
+        assert [int(word) for word in run(offset).stdout.split()] == list(wanted)
+    for offset in (1, 2, 3):
+        done = run(offset)
+        assert done.returncode == 4
+        assert "the model's array is not aligned; declare it alignas(16)" in done.stdout
+
+
+@pytest.mark.parametrize("graph", ["portable", "fused"])
+def test_stack_of_size_is_not_below_what_commands_use(single, graph, tmp_path):
+    report = tmp_path / "size.json"
+    make(single.path, graph, "size", f"JSON={report}")
+    found = json.loads(report.read_text())
+    assert 0 < found["stack_measured"] <= found["stack_bytes"] <= found["ram"]["stack"]
+    bench = make(single.path, graph, "bench").stdout
+    assert int(re.search(r"stack used ([\d,]+)", bench)[1].replace(",", "")) <= found["stack_bytes"]
+    # A row for the most tokens that the model takes, too.
+    assert [json.loads(line)["n"] for line in bench.splitlines() if '"n": ' in line] == [
+        8, 12, 16, 32, 48,
+    ]  # fmt: skip
+
+
+def test_bench_of_texts_longer_than_the_vocabulary(tmp_path):
+    folder = tmp_path / "long"
+    tflm_models.write_folder(folder, length=512)
+    assert '"n": 512' in make(folder, "fused", "bench").stdout
+
+
+needs_m4 = pytest.mark.skipif(
+    TARGET != "mps2-an386",
+    reason="the boards with little RAM are Cortex-M4: TFLM_TARGET is another",
+)
+
+
+@needs_m4
+def test_board_with_little_ram(tmp_path):
+    """The arena is sized elsewhere; what is too much for the board is said."""
+    make(ROOT / "zoo/snips", "fused", "size", f"JSON={tmp_path / 's'}", target="cortex-m4-64k")
+    assert json.loads((tmp_path / "s").read_text())["ram_bytes"] < 32 * 1024
+    arguments = ("run", "TEXT=play some jazz")
+    done = make(ROOT / "zoo/snips", "fused", *arguments, target="cortex-m4-64k")
+    assert done.stdout.startswith("PlayMusic ")
+    done = make(
+        ROOT / "zoo/snips", "fused", "ARENA_BYTES=60000", *arguments, target="cortex-m4-64k",
+        check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "cortex-m4-64k has too little RAM" in done.stderr
+    assert "the arena takes 60000 bytes; GRAPH=fused takes the least" in done.stderr
+
+
+@needs_m4
+def test_board_that_no_emulator_knows(single, tmp_path):
+    board = tmp_path / "my_board"
+    shutil.copytree(ROOT / "tflm_app/boards/cortex-m4-64k", board)
+    text = (board / "board.mk").read_text()
+    (board / "board.mk").write_text(text.replace("MACHINE := mps2-an386\n", ""))
+    done = make(single.path, "fused", f"BOARD_DIR={board}", "size")
+    assert "stack: not computed" in done.stdout

@@ -45,9 +45,11 @@ namespace {
 char words[192];
 size_t words_length = 0;
 
+bool is_blank(char c) { return c == ' ' || c == '\r' || c == '\n'; }
+
 void append(const char* text) {
   while (*text != '\0' && words_length + 1 < sizeof(words)) {
-    words[words_length++] = *text == '\n' ? ' ' : *text;
+    words[words_length++] = is_blank(*text) ? ' ' : *text;
     text++;
   }
   words[words_length] = '\0';
@@ -75,7 +77,9 @@ void on_log(const char* text) {
     if (words_length == 0) append("a check of its own failed");
     embbert_tflm_halted(words);
   }
-  if (text[0] == '\0' || (text[0] == '\n' && text[1] == '\0')) return;
+  // The end of a line comes in a call of its own.
+  while (is_blank(*text)) text++;
+  if (*text == '\0') return;
   if (words_length > 0) append("; ");
   append(text);
   while (words_length > 0 && words[words_length - 1] == ' ') words[--words_length] = '\0';
