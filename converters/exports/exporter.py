@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 import posixpath
 
-from converters.exports import ecosystems, folder, measure, render
-from converters.exports.options import ExportOptions
+from converters.exports import ecosystems, folder, measure, render, tflm
+from converters.exports.options import TFLM, ExportOptions
 from converters.firmware import from_model_folder, sources
 from converters.tflite import model_folder
 from embbert_tf.data import files
@@ -75,19 +75,33 @@ def export_firmware(
     folder.check(output)
     if not isinstance(model, model_folder.ModelFolder):
         model = model_folder.load(sources.model(model))
-    return export_image(from_model_folder.image_of(model, options.name), output, options)
+    image = from_model_folder.image_of(model, options.name)
+    fused = tflm.fused(model, image) if options.runtime == TFLM else None
+    return export_image(image, output, options, fused)
 
 
-def export_image(image: bytes, output: files.PathLike, options: ExportOptions) -> Export:
-    """Exports a model image; otherwise as `export_firmware`."""
+def export_image(
+    image: bytes,
+    output: files.PathLike,
+    options: ExportOptions,
+    fused: tflm.FusedModel | None = None,
+) -> Export:
+    """Exports a model image; otherwise as `export_firmware`.
+
+    Args:
+        image: The image for the kernels.
+        output: The folder.
+        options: Ecosystem, name and more.
+        fused: The same model for TensorFlow Lite Micro, if that shall run it.
+    """
     ecosystem = ecosystems.ECOSYSTEMS[options.ecosystem]
-    contents = _library(ecosystem)
+    contents = _library(ecosystem, fused is not None)
     header = posixpath.normpath(f"{ecosystem.model_include}/{options.name}_model.h")
     source = posixpath.normpath(f"{ecosystem.model}/{options.name}_model.c")
     values = {
-        **render.values(image, options),
+        **render.values(image, options, fused),
         "ecosystem": ecosystem,
-        "library_sources": sorted(name for name in contents if name.endswith(".c")),
+        "library_sources": sorted(name for name in contents if name.endswith((".c", ".cc"))),
         "library_headers": sorted(name for name in contents if name.endswith(".h")),
         "example": ecosystem.files[ecosystem.example].format(name=options.name),
         "model_source": source,
@@ -95,6 +109,8 @@ def export_image(image: bytes, output: files.PathLike, options: ExportOptions) -
     }
     contents[source] = render.render("model.c.j2", values)
     not_measured = measure.missing() if options.measure else "it was not asked for"
+    if fused is not None:
+        not_measured = "most of it is the program's TensorFlow Lite Micro"
     figures = None if not_measured else _measure(contents, values)
     values |= {"figures": figures, "not_measured": not_measured}
     contents[header] = render.render("model.h.j2", values)
@@ -112,10 +128,18 @@ def export_image(image: bytes, output: files.PathLike, options: ExportOptions) -
     return Export(pathlib.Path(output), sorted(contents), figures, not_measured)
 
 
-def _library(ecosystem: ecosystems.Ecosystem) -> dict[str, bytes]:
+def _library(ecosystem: ecosystems.Ecosystem, with_tflm: bool) -> dict[str, bytes]:
     """Returns the library's files by their path in the export."""
     library = sources.firmware() / "embbert"
     contents = {}
+    if with_tflm:
+        for names, target in (
+            (tflm.HEADERS, ecosystem.include),
+            (tflm.SOURCES, ecosystem.sources),
+        ):
+            for name in names:
+                content = files.read_bytes(sources.firmware() / "tflm" / name)
+                contents[posixpath.normpath(f"{target}/{name}")] = content
     for below, target in (("include", ecosystem.include), ("src", ecosystem.sources)):
         for path in sorted((library / below).rglob("*.[ch]")):
             name = path.relative_to(library / below).as_posix()

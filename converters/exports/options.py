@@ -8,6 +8,8 @@ from embbert_tf.model import option
 
 ECOSYSTEMS = ("c", "cmake", "arduino", "platformio", "zephyr", "esp_idf", "cmsis_pack")
 EMBBERT, TFLM = "embbert", "tflm"
+# Of the ecosystems, those to which the user brings TensorFlow Lite Micro as headers and a library.
+OF_TFLM = ("c", "cmake")
 _LONGEST_NAME = 40
 
 
@@ -42,6 +44,11 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         option.check(self)
+        if self.runtime == TFLM and self.ecosystem not in OF_TFLM:
+            raise errors.OptionError(
+                f"runtime tflm does not go with the ecosystem {self.ecosystem}, which brings along "
+                "TensorFlow Lite Micro in its own way; export for c or cmake and add the files"
+            )
         if self.max_tokens == 1:
             raise errors.OptionError(
                 "max_tokens must be 0, or 2 at least, the first of which is [CLS]"

@@ -8,9 +8,10 @@ from typing import Any
 
 import jinja2
 
-from converters.exports import measure
+from converters.exports import measure, tflm
 from converters.exports.options import ExportOptions
 from converters.firmware import c_files, model_image
+from embbert_tf import errors
 
 GENERATOR = "converters/export.py"
 # Of what is exported; a test holds it against pyproject.toml.
@@ -45,18 +46,30 @@ def render(template: str, values: dict[str, Any]) -> bytes:
     return _TEMPLATES.get_template(template).render(values).encode()
 
 
-def values(image: bytes, options: ExportOptions) -> dict[str, Any]:
+def values(
+    image: bytes, options: ExportOptions, fused: tflm.FusedModel | None = None
+) -> dict[str, Any]:
     """Returns what the templates say of a model and of how it is exported.
 
     Args:
         image: The model image.
         options: Those of the export.
+        fused: The model for TensorFlow Lite Micro, if that shall run it.
+
+    Raises:
+        OptionError: The graph of TensorFlow Lite Micro cannot be shortened.
     """
     shape = model_image.shape(image)
     task, pair, *_ = struct.unpack("<8i", model_image.section(image, model_image.Kind.CONFIG))
     labels = model_image.section(image, model_image.Kind.LABELS).decode().split("\0")[:-1]
     _, source_name, *hashes = c_files.source_strings(image)
     max_tokens = min(options.max_tokens or shape.max_length, shape.max_length)
+    if fused is not None and max_tokens < shape.max_length:
+        raise errors.OptionError(
+            f"max_tokens does not shorten a graph of TensorFlow Lite Micro; convert the run with "
+            f"--max_length={max_tokens}"
+        )
+    runs = image if fused is None else fused.image
     return {
         "name": options.name,
         "NAME": options.name.upper(),
@@ -76,10 +89,11 @@ def values(image: bytes, options: ExportOptions) -> dict[str, Any]:
         "blocks": len(shape.blocks),
         "hidden": shape.hidden,
         "scratch": _scratch(shape, f"{options.name.upper()}_MAX_TOKENS"),
-        "alignment": 8,
-        "image_bytes": len(image),
-        "image_sha256": hashlib.sha256(image).hexdigest(),
-        "image_words": "\n".join(c_files.words(image)),
+        "arenas": {} if fused is None else fused.arenas,
+        "alignment": 8 if fused is None else 16,
+        "image_bytes": len(runs),
+        "image_sha256": hashlib.sha256(runs).hexdigest(),
+        "image_words": "\n".join(c_files.words(runs)),
         "processor": measure.PROCESSOR,
     }
 
