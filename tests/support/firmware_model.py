@@ -182,3 +182,9 @@ def make(*arguments, timeout=900, **variables) -> subprocess.CompletedProcess:
         env=environment,
         stdin=subprocess.DEVNULL,
     )
+
+
+def built(model, target="mps2-an386"):
+    result = make("program", TARGET=target, IMAGE=model.path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout.splitlines()[-1]

@@ -118,11 +118,6 @@ def test_any_character_reaches_the_program(board):
     assert board(command).stdout == command
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return TinyModel(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.mark.parametrize(
     ("name", "kernels"),
     [("mps2-an385", "portable"), ("mps2-an505", "dsp"), ("netduinoplus2", "dsp")],

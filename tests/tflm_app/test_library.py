@@ -22,11 +22,6 @@ CORES = {
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return TinyModel(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory):
     return TinyModel(tmp_path_factory.mktemp("other"), d=32, e=2, blocks=3, labels=3, seed=5)
 

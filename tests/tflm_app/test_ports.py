@@ -7,12 +7,7 @@ import pexpect
 import pytest
 
 from tests.support.boards import board as board_of
-from tests.support.firmware_model import FIRMWARE, SENTENCES, TinyModel, make
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return TinyModel(tmp_path_factory.mktemp("tiny"))
+from tests.support.firmware_model import FIRMWARE, SENTENCES, make
 
 
 @pytest.mark.parametrize("name", ["mps2-an385", "mps2-an505", "mps3-an547", "netduinoplus2"])

@@ -5,15 +5,8 @@ import os
 import shutil
 import subprocess
 
-import pytest
-
-from tests.support.firmware_model import FIRMWARE, ROOT, SENTENCES, TinyModel, make
+from tests.support.firmware_model import FIRMWARE, ROOT, SENTENCES, make
 from tests.support.tokenizer_host import golden
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return TinyModel(tmp_path_factory.mktemp("tiny"))
 
 
 def test_every_compiler_and_core_is_without_warnings():

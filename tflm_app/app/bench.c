@@ -38,9 +38,11 @@ static const uint16_t* fill_ids(app_t* app, int32_t n) {
   const uint32_t vocab_size = (uint32_t)app->engine.model.embed.vocab_size;
   ids[0] = EMBBERT_TOKENIZER_CLS;
   for (int32_t i = 1; i < n; i++) {
-    ids[i] = vocab_size > kSpecialTokens
-                 ? (uint16_t)(kSpecialTokens + (uint32_t)i * 7919u % (vocab_size - kSpecialTokens))
-                 : EMBBERT_TOKENIZER_UNK;
+    ids[i] = EMBBERT_TOKENIZER_UNK;
+    if (vocab_size > kSpecialTokens) {
+      const uint32_t others = vocab_size - kSpecialTokens;
+      ids[i] = (uint16_t)(kSpecialTokens + (uint32_t)i * 7919u % others);
+    }
   }
   return ids;
 }
