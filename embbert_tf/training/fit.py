@@ -1,9 +1,10 @@
 """Fits a model epoch by epoch, so that a killed process loses the epoch it was in and no more."""
 
+import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -245,11 +246,27 @@ def _epoch(
     )
     progress = Progress(f"{label}: epoch {epoch + 1}", -(-len(sequences) // settings.batch_size))
     start = time.monotonic()
-    with batches.traced_once(model, "train_step"):
+    with _traced_once(model):
         result = model.fit(data, epochs=1, verbose=0, callbacks=[progress])
     seconds = time.monotonic() - start
     tokens = sum(map(len, sequences))
     return result.history["loss"][0], f"{seconds:.0f} s, {tokens / seconds:.0f} tokens/s"
+
+
+@contextlib.contextmanager
+def _traced_once(model: keras.Model) -> Iterator[None]:
+    """Makes the step of a Keras model a graph function of its own, as long as the context lasts.
+
+    Keras puts the step into a loop over many, and AutoGraph traces the body of that loop twice, to
+    see what comes out of it: seconds for a model of this size. A function's second trace is a call,
+    and without AutoGraph, which finds nothing to convert in our layers, the first is quicker.
+    """
+    # Past Keras's own __setattr__, which would track the function as a part of the model.
+    object.__setattr__(model, "train_step", tf.function(model.train_step, autograph=False))
+    try:
+        yield
+    finally:
+        object.__delattr__(model, "train_step")
 
 
 def _objective(

@@ -60,7 +60,7 @@ def train_quantized(
         test: Test CSV; only measured.
 
     Returns:
-        The run, as `load_run` reads it afterwards.
+        The run with both models, as `load_run` reads it afterwards.
 
     Raises:
         EmbBertError: An input cannot be used, or the folder holds another quantization-aware
@@ -84,8 +84,8 @@ def train_quantized(
         examples_lib.write_csv(path / examples_lib.VALID_CSV, data.valid)
     files.write_json(path / SETTINGS, {"qat": settings})
     model, history, valid_ids = _fit(run, data, options)
-    _save(run, model, history, valid_ids, data)
-    return run_folder.load_run(path)
+    measured = _save(run, model, history, valid_ids, data)
+    return dataclasses.replace(run, qat_model=model, ranges=model.ranges(), metrics=measured)
 
 
 def _check_same(path: pathlib.Path, settings: dict[str, Any]) -> None:
@@ -303,16 +303,22 @@ def _save(
     history: list[dict[str, Any]],
     valid_ids: list[list[int]],
     data: _Data,
-) -> None:
-    """Measures, prints and writes the model; the ranges last, which say that it is complete."""
+) -> dict[str, Any]:
+    """Measures, prints and writes the model; the ranges last, which say that it is complete.
+
+    Returns:
+        Content of `metrics.json`.
+    """
     parts = {"valid": (valid_ids, data.targets["valid"])}
     if data.test:
         ids = encoding.encode_all(run.tokenizer, data.test, run.pair, run.config.max_length)
         parts["test"] = (ids, data.targets["test"])
     measured = metrics.measure_parts(model, history, parts, run.labels)
     files.write_atomic(run.path / run_folder.QAT, lambda temporary: model.save(temporary))
-    files.write_json(run.path / run_folder.METRICS, run.metrics | {"qat": measured})
+    every_stage = run.metrics | {"qat": measured}
+    files.write_json(run.path / run_folder.METRICS, every_stage)
     ranges = {name: list(value) for name, value in model.ranges().items()}
     files.write_json(run.path / run_folder.RANGES, ranges)
     (run.path / CHECKPOINT).unlink(missing_ok=True)
     metrics.show(measured)
+    return every_stage

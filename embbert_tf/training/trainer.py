@@ -77,9 +77,20 @@ def train(
     history, valid_ids = _fit(path, model, scale, tokenizer, data, options)
     scale.restore_head(model.head)
     files.write_atomic(path / run_folder.FP32, lambda temporary: model.save(temporary))
-    _measure(path, model, history, valid_ids, tokenizer, data)
+    measured = _measure(path, model, history, valid_ids, tokenizer, data)
     (path / CHECKPOINT).unlink(missing_ok=True)
-    return run_folder.load_run(path)
+    return Run(
+        path=path,
+        config=config,
+        task=options.task,
+        pair=data.pair,
+        labels=data.labels,
+        tokenizer=tokenizer,
+        model=model,
+        qat_model=None,
+        ranges=None,
+        metrics=measured,
+    )
 
 
 def default_epochs(texts: int, batch_size: int, pretrained: bool = False) -> int:
@@ -307,8 +318,8 @@ def _measure(
     valid_ids: list[list[int]],
     tokenizer: tokenizers.Tokenizer,
     data: Rows,
-) -> None:
-    """Writes and prints the metrics of the finished model, in the user's unit."""
+) -> dict[str, Any]:
+    """Writes, prints and returns the metrics of the finished model, in the user's unit."""
     parts = {"valid": (valid_ids, data.targets["valid"])}
     if data.test:
         ids = encoding.encode_all(tokenizer, data.test, data.pair, model.config.max_length)
@@ -318,3 +329,4 @@ def _measure(
     if data.labels:
         print(metrics.table(measured.get("test", measured["valid"])))
     metrics.show(measured)
+    return {"fp32": measured}
