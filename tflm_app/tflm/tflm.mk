@@ -112,7 +112,9 @@ RUNTIME_OBJECTS := $(OUT)/tflm/embbert_tflm.o $(TFLM_OPS) $(COMMON)/tflm/libc_st
 RUNTIME_LIBRARIES := $(TFLM_ARCHIVE)
 $(PROGRAM) $(TRIAL): $(TFLM_ARCHIVE)
 
+# Generating anew writes only what changes, and only that is compiled anew.
 $(addprefix $(GENERATED)/,model_resolver.h graph.tflite): $(GENERATED)/stamp ;
+OF_TFLM_MODEL := $(addprefix $(GENERATED)/,model_resolver.h model_shape.h)
 
 MODEL_SIZES := $(OUT)/model_sizes.h
 
@@ -120,11 +122,11 @@ $(OUT)/flags_tflm: FORCE
 	@mkdir -p $(@D)
 	@echo $(call quote,$(TFLM_CXX)) | cmp -s - $@ || echo $(call quote,$(TFLM_CXX)) >$@
 
-$(OUT)/tflm/embbert_tflm.o: tflm/embbert_tflm.cc $(OUT)/arena_size.h $(OUT)/flags_tflm
+$(OUT)/tflm/embbert_tflm.o: tflm/embbert_tflm.cc $(OF_TFLM_MODEL) $(OUT)/arena_size.h $(OUT)/flags_tflm
 	@mkdir -p $(@D)
 	$(TFLM_CXX) -I$(OUT) -c $< -o $@
 
-$(OUT)/tflm/embbert_ops.o: tflm/embbert_ops.cc $(GENERATED)/stamp $(OUT)/flags_tflm
+$(OUT)/tflm/embbert_ops.o: tflm/embbert_ops.cc $(OUT)/flags_tflm
 	@mkdir -p $(@D)
 	$(TFLM_CXX) -c $< -o $@
 
@@ -152,11 +154,11 @@ $(OUT)/trial/arena_size.h:
 	@mkdir -p $(@D)
 	@echo '#define MODEL_ARENA_BYTES 0u  // let TFLM see every size' >$@
 
-$(OUT)/trial/embbert_tflm.o: tflm/embbert_tflm.cc $(OUT)/trial/arena_size.h $(GENERATED)/stamp \
+$(OUT)/trial/embbert_tflm.o: tflm/embbert_tflm.cc $(OUT)/trial/arena_size.h $(OF_TFLM_MODEL) \
     $(OUT)/flags_tflm
 	$(TFLM_CXX) -I$(OUT)/trial -c $< -o $@
 
-$(OUT)/trial/arena_trial.o: tflm/arena_trial.c $(GENERATED)/stamp $(COMMON)/flags
+$(OUT)/trial/arena_trial.o: tflm/arena_trial.c $(OF_TFLM_MODEL) $(COMMON)/flags
 	@mkdir -p $(@D)
 	$(compile) -Os -I$(GENERATED) -c $< -o $@
 
@@ -177,7 +179,7 @@ else
 ARENA_OUT := $(BUILD_FOLDER)/$(ARENA_BOARD)-$(IMPLEMENTATION)-tflm-$(TFLM_ID)/$(MODEL_ID)-$(GRAPH_ID)
 
 # With the settings of that board, and paths that mean the same from every folder.
-$(OUT)/arena_size.h: $(GENERATED)/stamp FORCE
+$(OUT)/arena_size.h: $(OF_TFLM_MODEL) FORCE
 	@mkdir -p $(@D)
 	@$(MAKE) --no-print-directory TARGET=$(ARENA_BOARD) BOARD_DIR= MODEL=$(call quote,$(ORIGIN)) \
 	  GRAPH=$(call quote,$(TFLM_GRAPH)) TFLM_DIR=$(TFLM_ROOT) TFLM_LIB=$(TFLM_ARCHIVE) \
@@ -201,7 +203,8 @@ arena: $(OUT)/arena_size.h
 # Builds tests/tflm_operators_test.cc for GRAPH=fused, and prints where it is.
 OPERATORS_TEST := $(OUT)/tests/operators_test.elf
 
-$(OUT)/tests/tflm_operators_test.o: tests/tflm_operators_test.cc $(GENERATED)/stamp $(OUT)/flags_tflm
+$(OUT)/tests/tflm_operators_test.o: tests/tflm_operators_test.cc $(GENERATED)/graph.tflite $(OF_TFLM_MODEL) \
+    $(OUT)/flags_tflm
 	@mkdir -p $(@D)
 	$(TFLM_CXX) -Wa,-I$(GENERATED) -c $< -o $@
 
