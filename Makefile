@@ -18,7 +18,9 @@ PYTHON := .venv/bin/python
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 DEBIAN := gcc gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv
 # clang's sanitizers and fuzzer are a package of their own.
-DEBIAN_TEST := clang libclang-rt-dev clang-format clang-tidy bazel-bootstrap
+DEBIAN_TEST := clang libclang-rt-dev clang-format clang-tidy bazel-bootstrap cmake
+# What builds exports for Arduino; not every release of Debian has it.
+DEBIAN_ARDUINO := arduino-builder arduino-ctags
 
 .PHONY: help setup setup-debian setup-debian-test demo test coverage lint firmware clean
 
@@ -58,6 +60,9 @@ setup-debian-test: setup-debian
 	ls "$$(clang -print-runtime-dir 2>/dev/null)"/libclang_rt.fuzzer* >/dev/null 2>&1 || \
 	  missing="$$missing libclang-rt-dev"; \
 	command -v bazel >/dev/null || missing="$$missing bazel-bootstrap"; \
+	command -v cmake >/dev/null || missing="$$missing cmake"; \
+	for tool in $(DEBIAN_ARDUINO); do command -v $$tool >/dev/null || \
+	  ! apt-cache show $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	$(call install,$$missing)
 
 # Installs packages as root, else says how.

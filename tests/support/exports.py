@@ -6,9 +6,11 @@ import pathlib
 import re
 import subprocess
 
+import numpy as np
+
 from converters.exports import exporter
 from converters.exports.options import ExportOptions
-from tests.support.firmware_model import SENTENCES, TinyModel
+from tests.support.firmware_model import ROOT, SENTENCES, TinyModel
 
 # With example/qemu_vectors.c of an export, a program for the emulated board; and the emulator.
 ARM = (
@@ -30,12 +32,30 @@ KINDS = {
 }
 
 
+SENTENCE = "play some quiet jazz"  # of the README of an export
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model, lines for its example, and the lines that this must print."""
+
+    name: str
+    image: bytes
+    inputs: str
+    outputs: list[str]
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A model of one kind, and lines for its example with what that answers."""
+    """The same for a small model of one kind."""
 
     name: str
     model: TinyModel
+
+    @property
+    def image(self) -> bytes:
+        """The model image."""
+        return self.model.image
 
     @property
     def inputs(self) -> str:
@@ -65,6 +85,17 @@ def kind(name: str, folder: pathlib.Path) -> Kind:
 def export(image: bytes, output: pathlib.Path, **options) -> exporter.Export:
     """Exports an image, unmeasured unless the options say otherwise."""
     return exporter.export_image(image, output, ExportOptions(**{"measure": False, **options}))
+
+
+def check_sizes(ecosystem: str, program: pathlib.Path) -> None:
+    """Holds the example of zoo/snips against the table of README.md, to a few per cent."""
+    listing = shell(f"arm-none-eabi-size {program}", program.parent)
+    text, data, bss = map(int, listing.splitlines()[1].split()[:3])
+    table = (ROOT / "README.md").read_text()
+    (row,) = re.findall(rf"^\| `{ecosystem}` \|.*$", table, re.MULTILINE)
+    said = [int(cell.replace(",", "")) for cell in re.findall(r"(?<=\| )[\d,]+(?= \|)", row)]
+    measured = [text + data, data + bss]
+    assert np.allclose(said, measured, rtol=0.03), f"{row} but measured {measured}"
 
 
 def commands(readme: pathlib.Path) -> list[str]:

@@ -9,10 +9,9 @@ import pytest
 
 import converters
 from converters.exports import ecosystems, folder, options, render
-from converters.firmware import from_model_folder
 from embbert_tf import errors
-from tests.support.exports import ARM, KINDS, QEMU, commands, export, kind, shell
-from tests.support.firmware_model import ROOT, TinyModel, make
+from tests.support.exports import ARM, KINDS, QEMU, check_sizes, commands, export, kind, shell
+from tests.support.firmware_model import ROOT, TinyModel
 from tests.support.runs import run_command
 
 SANITIZE = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -26,7 +25,7 @@ def kinds(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def snips(tmp_path_factory):
+def measured(tmp_path_factory):
     """The zoo's model in plain C, with its figures."""
     path = tmp_path_factory.mktemp("export") / "snips"
     chosen = converters.ExportOptions(name="snips", max_tokens=64)
@@ -50,26 +49,24 @@ def run_example(path, name, library, text):
     return shell(f"./{name}_example", path, text)
 
 
-def test_the_commands_of_the_readme_answer_as_make_run_does(snips):
+def test_the_commands_of_the_readme_answer_as_make_run_does(measured, snips):
     """One gcc line and one arm-none-eabi-gcc line, literally."""
-    host_build, host_run, arm_build, arm_run = commands(snips.path / "README.md")
+    host_build, host_run, arm_build, arm_run = commands(measured.path / "README.md")
     assert host_build.startswith("gcc ") and arm_build.startswith("arm-none-eabi-gcc ")
-    shell(host_build, snips.path)
-    shell(arm_build, snips.path)
-    answer = make("run", TARGET="mps2-an386", MODEL="zoo/snips", TEXT="play some quiet jazz")
-    expected = answer.stdout.splitlines()[0]
-    assert expected.startswith("PlayMusic ")
-    assert shell(host_run, snips.path) == shell(arm_run, snips.path) == expected + "\n"
+    shell(host_build, measured.path)
+    shell(arm_build, measured.path)
+    (answer,) = snips.outputs
+    assert shell(host_run, measured.path) == shell(arm_run, measured.path) == answer + "\n"
+    check_sizes("c", measured.path / "snips_example.elf")
 
 
-def test_the_header_says_what_was_measured(snips, tmp_path):
-    figures = snips.figures
-    header = (snips.path / "snips_model.h").read_text()
+def test_the_header_says_what_was_measured(measured, snips, tmp_path):
+    figures = measured.figures
+    header = (measured.path / "snips_model.h").read_text()
     for number in (figures.flash, figures.ram, figures.stack, figures.open):
         assert f" {number:,} " in header
-    image = from_model_folder.image_of(ROOT / "zoo/snips", "snips")
     code = figures.flash - figures.model
-    assert figures.model == len(image) and 10_000 < code < 25_000
+    assert figures.model == len(snips.image) and 10_000 < code < 25_000
     # As README and embbert.h have it: 2.70 M for 12 tokens, below 2 kB of stack.
     assert list(figures.infer) == [12, 28]
     assert round(figures.infer[12], -4) == 2_700_000 < figures.infer[28] < 7_000_000
@@ -79,8 +76,8 @@ def test_the_header_says_what_was_measured(snips, tmp_path):
         '#include <stdio.h>\n#include "snips_model.h"\n'
         'int main(void) { printf("%d", (int)SNIPS_MEMORY_BYTES); return 0; }\n'
     )
-    includes = f"-I{snips.path} -I{snips.path}/embbert/include"
-    vectors = f"{snips.path}/example/qemu_vectors.c"
+    includes = f"-I{measured.path} -I{measured.path}/embbert/include"
+    vectors = f"{measured.path}/example/qemu_vectors.c"
     shell(f"{ARM} {includes} memory.c {vectors} -o memory.elf", tmp_path)
     assert 200 < figures.ram - int(shell(f"{QEMU} memory.elf", tmp_path)) < 500
 
@@ -260,3 +257,34 @@ def test_every_ecosystem_is_described_and_the_version_is_the_projects():
     assert tuple(ecosystems.ECOSYSTEMS) == options.ECOSYSTEMS
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == render.VERSION
+
+
+FREERTOS = """#pragma once
+#include <stddef.h>
+typedef struct { const char* const* next; }* QueueHandle_t;
+enum { pdPASS = 1, portMAX_DELAY = -1 };
+int xQueueReceive(QueueHandle_t queue, void* item, int ticks);
+"""
+
+
+def test_the_projects_readme_shows_these_commands_and_lines(measured, library, tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    for command in commands(measured.path / "README.md"):
+        assert f"\n{command}\n" in readme
+    blocks = re.findall(r"^```c\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    plain, task = (block for block in blocks if "snips_open" in block)
+    assert len(plain.splitlines()) <= 14 and len(task.splitlines()) <= 14
+    (tmp_path / "FreeRTOS.h").write_text(FREERTOS)
+    (tmp_path / "main.c").write_text(
+        f'{plain}\n#include "FreeRTOS.h"\n{task}\n'
+        "int xQueueReceive(QueueHandle_t queue, void* item, int ticks) {\n"
+        "  return *queue->next != NULL && strcpy(item, *queue->next++) && ticks < 0 ? pdPASS : 0;\n"
+        "}\n"
+        'int main(void) {\n  const char* const texts[] = {"play jazz", "rate this book", NULL};\n'
+        "  print_label(texts[0]);\n  QueueHandle_t queue = &(typeof(*queue)){texts};\n"
+        "  classifier(queue);\n  return 0;\n}\n"
+    )
+    model = f"-I{measured.path} {measured.path}/snips_model.c"
+    flags = library.replace("-std=c11", "-std=gnu11").replace("-Wextra", "")
+    shell(f"gcc -I. main.c {model} {flags} -o main", tmp_path)
+    assert shell("./main", tmp_path).splitlines() == ["PlayMusic", "PlayMusic", "RateBook"]

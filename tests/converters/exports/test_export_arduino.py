@@ -6,21 +6,21 @@ import subprocess
 import pytest
 
 from tests.support import arduino
-from tests.support.exports import QEMU, export, kind, shell
+from tests.support.exports import QEMU, check_sizes, export, kind, shell
 
 pytestmark = pytest.mark.skipif(
     shutil.which("arduino-builder") is None or shutil.which("arduino-ctags") is None,
     reason="apt-get install arduino-builder arduino-ctags",
 )
 
-BOTH = """#include <label_model.h>
+BOTH = """#include <snips_model.h>
 #include <pair_score_model.h>
 
 static embbert_engine_t engine;
-alignas(8) static uint8_t memory[PAIR_SCORE_MEMORY_BYTES + LABEL_MEMORY_BYTES];
+alignas(8) static uint8_t memory[PAIR_SCORE_MEMORY_BYTES + SNIPS_MEMORY_BYTES];
 
 void setup() {
-  int status = label_open(&engine, memory, sizeof(memory));
+  int status = snips_open(&engine, memory, sizeof(memory));
   Serial.println(embbert_engine_message(status));
   status = pair_score_open(&engine, memory, sizeof(memory));
   Serial.println(embbert_engine_message(status));
@@ -34,13 +34,13 @@ void loop() {
 
 
 @pytest.fixture(scope="module")
-def libraries(tmp_path_factory):
+def libraries(tmp_path_factory, snips):
     """A sketchbook with two exports, and a platform."""
     base = tmp_path_factory.mktemp("arduino")
     arduino.write_platform(base / "hardware")
-    models = {name: kind(name, base / "models") for name in ("label", "pair_score")}
+    models = {"snips": snips, "pair_score": kind("pair_score", base / "models")}
     for name, model in models.items():
-        export(model.model.image, base / "libraries" / name, name=name, ecosystem="arduino")
+        export(model.image, base / "libraries" / name, name=name, ecosystem="arduino")
     return base, models
 
 
@@ -58,12 +58,14 @@ def build(base, sketch, name):
     return path / f"{sketch.name}.elf"
 
 
-@pytest.mark.parametrize("name", ["label", "pair_score"])
+@pytest.mark.parametrize("name", ["snips", "pair_score"])
 def test_the_example_answers(libraries, name):
     base, models = libraries
     program = build(base, base / "libraries" / name / "examples/classify/classify.ino", name)
     printed = shell(f"{QEMU} {program}", base, models[name].inputs).splitlines()
     assert printed == models[name].outputs
+    if name == "snips":
+        check_sizes("arduino", program)
 
 
 def test_a_sketch_takes_two_exports(libraries):
@@ -76,8 +78,8 @@ def test_a_sketch_takes_two_exports(libraries):
 
 def test_the_library_says_what_the_manager_wants(libraries):
     base, _ = libraries
-    lines = (base / "libraries/label/library.properties").read_text().splitlines()
+    lines = (base / "libraries/snips/library.properties").read_text().splitlines()
     said = dict(line.split("=", 1) for line in lines)
     wanted = {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url"}
     assert wanted <= {key for key, value in said.items() if value}
-    assert said["name"] == "label" and said["architectures"] == "*"
+    assert said["name"] == "snips" and said["architectures"] == "*"

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.support.exports import commands, export, kind, shell
+from tests.support.exports import check_sizes, commands, export, kind, shell
 
 pytestmark = pytest.mark.skipif(
     shutil.which("cmake") is None, reason="cmake is missing; apt-get install cmake"
@@ -16,22 +16,22 @@ if(SUBDIRECTORIES)
   add_subdirectory(../out ../out)
   add_subdirectory(../other ../other)
 else()
-  find_package(lamp 0.1 REQUIRED)
+  find_package(snips 0.1 REQUIRED)
   find_package(Other 0.1 REQUIRED)
 endif()
 add_executable(consumer consumer.c)
-target_link_libraries(consumer PRIVATE lamp::model Other::model)
+target_link_libraries(consumer PRIVATE snips::model Other::model)
 """
 CONSUMER_C = """#include <stdio.h>
 #include "Other_model.h"
-#include "lamp_model.h"
-static _Alignas(8) uint8_t first[LAMP_MEMORY_BYTES], second[OTHER_MEMORY_BYTES];
+#include "snips_model.h"
+static _Alignas(8) uint8_t first[SNIPS_MEMORY_BYTES], second[OTHER_MEMORY_BYTES];
 int main(void) {
-  static embbert_engine_t lamp, other;
+  static embbert_engine_t snips, other;
   embbert_result_t result;
-  int status = lamp_open(&lamp, first, sizeof(first));
+  int status = snips_open(&snips, first, sizeof(first));
   status |= Other_open(&other, second, sizeof(second));
-  status |= embbert_engine_classify(&lamp, "x", 1, NULL, 0, &result);
+  status |= embbert_engine_classify(&snips, "play some quiet jazz", 20, NULL, 0, &result);
   puts(result.name);
   status |= embbert_engine_classify(&other, "x", 1, NULL, 0, &result);
   puts(result.name);
@@ -41,28 +41,29 @@ int main(void) {
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(tmp_path_factory, snips):
     """Two exports, the first built and installed as its README says, and the models."""
     base = tmp_path_factory.mktemp("cmake")
-    models = [kind("label", base / "label"), kind("two_labels", base / "two")]
-    export(models[0].model.image, base / "out", name="lamp", ecosystem="cmake")
-    export(models[1].model.image, base / "other", name="Other", ecosystem="cmake")
+    models = [snips, kind("two_labels", base / "two")]
+    export(snips.image, base / "out", name="snips", ecosystem="cmake")
+    export(models[1].image, base / "other", name="Other", ecosystem="cmake")
     shell(commands(base / "out/README.md")[0], base / "out")
-    shell("cmake --install ../lamp_build --prefix ../prefix", base / "out")
+    shell("cmake --install ../snips_build --prefix ../prefix", base / "out")
     return base, models
 
 
 def test_the_example_answers_on_the_host(built):
-    base, (lamp, _) = built
+    base, (snips, _) = built
     run = commands(base / "out/README.md")[1].split("|")[1]
-    assert shell(run, base / "out", lamp.inputs).splitlines() == lamp.outputs
+    assert shell(run, base / "out", snips.inputs).splitlines() == snips.outputs
 
 
 def test_the_example_answers_on_a_cortex_m4(built):
-    base, (lamp, _) = built
+    base, (snips, _) = built
     _, _, build, run = commands(base / "out/README.md")
     shell(build, base / "out")
-    assert shell(run.split("|")[1], base / "out", lamp.inputs).splitlines() == lamp.outputs
+    assert shell(run.split("|")[1], base / "out", snips.inputs).splitlines() == snips.outputs
+    check_sizes("cmake", base / "snips_m4/snips_example")
 
 
 @pytest.mark.parametrize("way", ["find_package", "add_subdirectory"])
@@ -78,7 +79,7 @@ def test_a_project_takes_two_exports(built, way, tmp_path):
         install = "-DCMAKE_INSTALL_PREFIX=prefix && cmake --build other_build --target install"
         shell(f"cmake -S other -B other_build {install}", base)
     shell(f"cmake -S {way} -B {tmp_path} {flag} && cmake --build {tmp_path}", base)
-    expected = [model.model.answer("x")[0] for model in models]
+    expected = [models[0].outputs[0].split(" ")[0], models[1].model.answer("x")[0]]
     assert shell(f"{tmp_path}/consumer", base).splitlines() == expected
 
 

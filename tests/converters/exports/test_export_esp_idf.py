@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from tests.support import esp_idf
-from tests.support.exports import QEMU, export, kind, shell
+from tests.support.exports import QEMU, check_sizes, export, kind, shell
 
 NEEDS_CMAKE = pytest.mark.skipif(
     shutil.which("cmake") is None, reason="cmake is missing; apt-get install cmake"
@@ -17,13 +17,13 @@ NEEDS_CMAKE = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def components(tmp_path_factory):
+def components(tmp_path_factory, snips):
     """Two components, their models, and the stand-in."""
     base = tmp_path_factory.mktemp("esp_idf")
     esp_idf.write_idf(base / "idf")
-    models = {name: kind(name, base / "models") for name in ("label", "pair_score")}
+    models = {"snips": snips, "pair_score": kind("pair_score", base / "models")}
     for name, model in models.items():
-        export(model.model.image, base / name, name=name, ecosystem="esp_idf")
+        export(model.image, base / name, name=name, ecosystem="esp_idf")
     return base, models
 
 
@@ -40,20 +40,22 @@ def build(base, project, *needed):
 
 
 @NEEDS_CMAKE
-@pytest.mark.parametrize("name", ["label", "pair_score"])
+@pytest.mark.parametrize("name", ["snips", "pair_score"])
 def test_the_example_answers(components, name):
     base, models = components
     run = build(base, pathlib.Path(name) / "examples/classify", name)
     assert shell(run, base, models[name].inputs).splitlines() == models[name].outputs
+    if name == "snips":
+        check_sizes("esp_idf", base / "build_snips/program.elf")
 
 
 @NEEDS_CMAKE
 def test_a_project_takes_two_components(components):
     base, models = components
-    shutil.copytree(base / "label/examples/classify", base / "both")
+    shutil.copytree(base / "snips/examples/classify", base / "both")
     main = base / "both/main"
     (main / "CMakeLists.txt").write_text(
-        "idf_component_register(SRCS main.c other.c PRIV_REQUIRES label pair_score)\n"
+        "idf_component_register(SRCS main.c other.c PRIV_REQUIRES snips pair_score)\n"
     )
     (main / "other.c").write_text(
         '#include "pair_score_model.h"\nint other(embbert_engine_t* engine);\n'
@@ -62,15 +64,15 @@ def test_a_project_takes_two_components(components):
     example = (main / "main.c").read_text()
     calls = "int other(embbert_engine_t* engine);\nvoid app_main(void) {\n  (void)other(&engine);\n"
     (main / "main.c").write_text(example.replace("void app_main(void) {\n", calls))
-    run = build(base, pathlib.Path("both"), "label", "pair_score")
-    assert shell(run, base, models["label"].inputs).splitlines() == models["label"].outputs
+    run = build(base, pathlib.Path("both"), "snips", "pair_score")
+    assert shell(run, base, models["snips"].inputs).splitlines() == models["snips"].outputs
 
 
 def test_the_component_manager_packs_it(components, tmp_path):
     pytest.importorskip("idf_component_manager", reason="pip install idf-component-manager")
     base, _ = components
     compote = [pathlib.Path(sys.executable).with_name("compote"), "component", "pack"]
-    place = ["--project-dir", base / "label", "--name", "label", "--dest-dir", tmp_path]
+    place = ["--project-dir", base / "snips", "--name", "snips", "--dest-dir", tmp_path]
     done = subprocess.run(
         list(map(str, [*compote, *place])),
         capture_output=True,
@@ -79,8 +81,8 @@ def test_the_component_manager_packs_it(components, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    archive = tmp_path / "label_0.1.0.tgz"
+    archive = tmp_path / "snips_0.1.0.tgz"
     with tarfile.open(archive) as packed:
         names = {name.removeprefix("./") for name in packed.getnames()}
-    assert {"idf_component.yml", "src/label_model.c", "LICENSE", "README.md"} <= names
+    assert {"idf_component.yml", "src/snips_model.c", "LICENSE", "README.md"} <= names
     assert "examples/classify/main/main.c" in names

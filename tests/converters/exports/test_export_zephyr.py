@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.support import zephyr
-from tests.support.exports import QEMU, export, kind, shell
+from tests.support.exports import QEMU, check_sizes, export, kind, shell
 
 kconfiglib = pytest.importorskip("kconfiglib", reason="pip install kconfiglib")
 yaml = pytest.importorskip("ruamel.yaml", reason="pip install ruamel.yaml")
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def modules(tmp_path_factory):
+def modules(tmp_path_factory, snips):
     """Two modules, their models, and Zephyr's stand-in."""
     base = tmp_path_factory.mktemp("zephyr")
     zephyr.write_base(base / "base")
-    models = {name: kind(name, base / "models") for name in ("label", "pair_score")}
+    models = {"snips": snips, "pair_score": kind("pair_score", base / "models")}
     for name, model in models.items():
-        export(model.model.image, base / name, name=name, ecosystem="zephyr")
+        export(model.image, base / name, name=name, ecosystem="zephyr")
     return base, models
 
 
@@ -35,39 +35,41 @@ def build(base, sample, *flags):
     return f"{QEMU} {out}/zephyr.elf"
 
 
-@pytest.mark.parametrize("name", ["label", "pair_score"])
+@pytest.mark.parametrize("name", ["snips", "pair_score"])
 def test_the_sample_answers(modules, name):
     base, models = modules
     run = build(base, f"{name}/samples/classify")
     assert shell(run, base, models[name].inputs).splitlines() == models[name].outputs
+    if name == "snips":
+        check_sizes("zephyr", base / "build_snips_samples_classify/zephyr.elf")
 
 
 def test_an_application_takes_two_modules(modules):
     base, models = modules
     both = base / "both"
-    shutil.copytree(base / "label/samples/classify", both)
+    shutil.copytree(base / "snips/samples/classify", both)
     (both / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.20.0)\nfind_package(Zephyr REQUIRED)\nproject(both)\n"
         "target_sources(app PRIVATE src/main.c)\n"
     )
     with open(both / "prj.conf", "a") as file:
         file.write("CONFIG_PAIR_SCORE_MODEL=y\n")
-    run = build(base, "both", f"'-DZEPHYR_EXTRA_MODULES={base}/label;{base}/pair_score'")
-    assert shell(run, base, models["label"].inputs).splitlines() == models["label"].outputs
+    run = build(base, "both", f"'-DZEPHYR_EXTRA_MODULES={base}/snips;{base}/pair_score'")
+    assert shell(run, base, models["snips"].inputs).splitlines() == models["snips"].outputs
 
 
 def test_a_module_that_is_not_chosen_adds_nothing(modules):
     base, _ = modules
-    nothing = base / "label/samples/nothing"
+    nothing = base / "snips/samples/nothing"
     (nothing / "src").mkdir(parents=True)
     (nothing / "prj.conf").write_text("CONFIG_MAIN_STACK_SIZE=4096\n")
     (nothing / "src/main.c").write_text("int main(void) { return 0; }\n")
-    shutil.copy(base / "label/samples/classify/CMakeLists.txt", nothing)
-    build(base, "label/samples/nothing")
-    assert not list((base / "build_label_samples_nothing").rglob("libembbert.a"))
+    shutil.copy(base / "snips/samples/classify/CMakeLists.txt", nothing)
+    build(base, "snips/samples/nothing")
+    assert not list((base / "build_snips_samples_nothing").rglob("libembbert.a"))
 
 
-@pytest.mark.parametrize("name", ["label", "pair_score"])
+@pytest.mark.parametrize("name", ["snips", "pair_score"])
 def test_kconfig_knows_every_symbol_of_the_sample(modules, name):
     base, _ = modules
     (base / "Kconfig").write_text(f'{zephyr.KCONFIG}\nsource "{base}/{name}/zephyr/Kconfig"\n')
@@ -82,12 +84,12 @@ def test_kconfig_knows_every_symbol_of_the_sample(modules, name):
 def test_module_yml_names_what_is_there(modules):
     base, _ = modules
     reader = yaml.YAML(typ="safe")
-    module = reader.load(base / "label/zephyr/module.yml")
-    assert set(module) == {"name", "build", "samples"} and module["name"] == "label"
-    assert (base / "label" / module["build"]["cmake"] / "CMakeLists.txt").is_file()
-    assert (base / "label" / module["build"]["kconfig"]).is_file()
-    assert (base / "label" / module["samples"][0]).is_dir()
-    sample = reader.load(base / "label/samples/classify/sample.yaml")
-    assert sample["sample"]["name"] == "label" and list(sample["tests"]) == [
-        "sample.label.classify"
+    module = reader.load(base / "snips/zephyr/module.yml")
+    assert set(module) == {"name", "build", "samples"} and module["name"] == "snips"
+    assert (base / "snips" / module["build"]["cmake"] / "CMakeLists.txt").is_file()
+    assert (base / "snips" / module["build"]["kconfig"]).is_file()
+    assert (base / "snips" / module["samples"][0]).is_dir()
+    sample = reader.load(base / "snips/samples/classify/sample.yaml")
+    assert sample["sample"]["name"] == "snips" and list(sample["tests"]) == [
+        "sample.snips.classify"
     ]
