@@ -10,7 +10,17 @@ import pytest
 import converters
 from converters.exports import ecosystems, folder, options, render
 from embbert_tf import errors
-from tests.support.exports import ARM, KINDS, QEMU, check_sizes, commands, export, kind, shell
+from tests.support.exports import (
+    ARM,
+    KINDS,
+    QEMU,
+    check_row,
+    check_sizes,
+    commands,
+    export,
+    kind,
+    shell,
+)
 from tests.support.firmware_model import ROOT, TinyModel
 from tests.support.runs import run_command
 
@@ -65,6 +75,7 @@ def test_the_header_says_what_was_measured(measured, snips, tmp_path):
     header = (measured.path / "snips_model.h").read_text()
     for number in (figures.flash, figures.ram, figures.stack, figures.open):
         assert f" {number:,} " in header
+    check_row("any", figures.flash, figures.ram)
     code = figures.flash - figures.model
     assert figures.model == len(snips.image) and 10_000 < code < 25_000
     # As README and embbert.h have it: 2.70 M for 12 tokens, below 2 kB of stack.

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from tests.support import esp_idf
-from tests.support.exports import QEMU, check_sizes, export, kind, shell
+from tests.support.exports import QEMU, check_sizes, export, kind, shell, with_call
 
 NEEDS_CMAKE = pytest.mark.skipif(
     shutil.which("cmake") is None, reason="cmake is missing; apt-get install cmake"
@@ -40,32 +40,27 @@ def build(base, project, *needed):
 
 
 @NEEDS_CMAKE
-@pytest.mark.parametrize("name", ["snips", "pair_score"])
-def test_the_example_answers(components, name):
-    base, models = components
-    run = build(base, pathlib.Path(name) / "examples/classify", name)
-    assert shell(run, base, models[name].inputs).splitlines() == models[name].outputs
-    if name == "snips":
-        check_sizes("esp_idf", base / "build_snips/program.elf")
+def test_the_example_answers(components, snips):
+    base, _ = components
+    run = build(base, pathlib.Path("snips/examples/classify"), "snips")
+    assert shell(run, base, snips.inputs).splitlines() == snips.outputs
+    check_sizes("esp_idf", base / "build_snips/program.elf")
 
 
 @NEEDS_CMAKE
 def test_a_project_takes_two_components(components):
+    """The example of one, which opens the other, too."""
     base, models = components
-    shutil.copytree(base / "snips/examples/classify", base / "both")
+    shutil.copytree(base / "pair_score/examples/classify", base / "both")
     main = base / "both/main"
     (main / "CMakeLists.txt").write_text(
-        "idf_component_register(SRCS main.c other.c PRIV_REQUIRES snips pair_score)\n"
+        "idf_component_register(SRCS main.c PRIV_REQUIRES pair_score snips)\n"
     )
-    (main / "other.c").write_text(
-        '#include "pair_score_model.h"\nint other(embbert_engine_t* engine);\n'
-        "int other(embbert_engine_t* engine) { return pair_score_open(engine, NULL, 0); }\n"
-    )
-    example = (main / "main.c").read_text()
-    calls = "int other(embbert_engine_t* engine);\nvoid app_main(void) {\n  (void)other(&engine);\n"
-    (main / "main.c").write_text(example.replace("void app_main(void) {\n", calls))
+    text = with_call(main / "main.c", "void app_main(void) {\n")
+    (main / "main.c").write_text(f'#include "snips_model.h"\n{text}')
     run = build(base, pathlib.Path("both"), "snips", "pair_score")
-    assert shell(run, base, models["snips"].inputs).splitlines() == models["snips"].outputs
+    case = models["pair_score"]
+    assert shell(run, base, case.inputs).splitlines() == case.outputs
 
 
 def test_the_component_manager_packs_it(components, tmp_path):
