@@ -1,5 +1,6 @@
 """A small model folder for the TFLM tests: random weights, a tokenizer of its own."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -14,7 +15,7 @@ def write_folder(
     path: pathlib.Path, *, pair: bool = False, length: int = 48, labels: int = 4
 ) -> bytes:
     """Writes a model folder and returns its portable `.tflite`."""
-    config = portable_models.SMALL
+    config = dataclasses.replace(portable_models.SMALL, max_length=max(length, 64))
     graph = portable_models.build(
         portable_models.random_folded(config, labels=labels), length, pair=pair
     ).graph
