@@ -29,6 +29,8 @@ def check(output: files.PathLike) -> None:
     path = pathlib.Path(output)
     files.check_folder(path)
     files.check_folder(path.absolute().parent)
+    if path.is_dir() and pathlib.Path.cwd().is_relative_to(path.resolve()):
+        raise ExportError(f"{path}: the current folder cannot be replaced; start from another one")
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not (path / MANIFEST).is_file():

@@ -78,8 +78,20 @@ char* console_getline(void) {
   return line;
 }
 """
+_KERNEL_H = """#include <stddef.h>
+#include <stdint.h>
+#include <zephyr/sys/printk.h>
+#define K_FOREVER (-1)
+struct k_msgq {
+  size_t bytes;
+};
+#define K_MSGQ_DEFINE(name, size, count, alignment) struct k_msgq name = {(size) * (count)}
+#define K_THREAD_DEFINE(name, stack, entry, a, b, c, priority, options, delay) \\
+  void (*const name)(void*, void*, void*) = (stack) > 2048 ? (entry) : NULL
+int k_msgq_get(struct k_msgq* queue, void* data, int timeout);
+"""
 _HEADERS = {
-    "zephyr/kernel.h": "#include <stdint.h>\n",
+    "zephyr/kernel.h": _KERNEL_H,
     "zephyr/console/console.h": "void console_getline_init(void);\nchar* console_getline(void);\n",
     "zephyr/sys/printk.h": "#include <stdio.h>\n#define printk printf\n",
 }

@@ -201,6 +201,15 @@ def test_somebodys_files_are_left_alone(kinds, tmp_path):
         export(image, tmp_path / "work/notes.txt/below")
 
 
+def test_the_current_folder_is_not_replaced(kinds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(folder.ExportError, match="current folder cannot be replaced"):
+        export(kinds["label"].model.image, ".")
+    (tmp_path / "below").mkdir()
+    export(kinds["label"].model.image, "below")
+    assert (tmp_path / "below/README.md").is_file()
+
+
 def test_an_earlier_export_is_replaced_unless_somebody_changed_it(kinds, tmp_path):
     image, out = kinds["label"].model.image, tmp_path / "out"
     export(image, out, name="first")

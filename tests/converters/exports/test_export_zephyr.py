@@ -81,6 +81,16 @@ def test_kconfig_knows_every_symbol_of_the_sample(modules, name):
     assert kconfig.warnings == []
 
 
+@pytest.mark.parametrize("name", ["snips", "pair_score"])
+def test_the_thread_of_the_readme_compiles(modules, name, tmp_path):
+    base, _ = modules
+    thread = (base / name / "README.md").read_text().split("```c\n")[1].split("```")[0]
+    (tmp_path / "thread.c").write_text(thread)
+    headers = base / "base/share/zephyr-package/cmake/include"
+    flags = f"-std=gnu11 -Wall -Werror -fsyntax-only -I{headers} -I{base / name / 'include'}"
+    shell(f"arm-none-eabi-gcc {flags} thread.c", tmp_path)
+
+
 def test_module_yml_names_what_is_there(modules):
     base, _ = modules
     reader = yaml.YAML(typ="safe")
