@@ -3,7 +3,8 @@
 #   make demo                                      the whole pipeline on examples/voice_commands
 #   make demo TRAIN=a.csv TEST=b.csv NAME=x        the same on your own CSV (text,label); with
 #                                                  TASK=regression, the label is a score
-#   make test                                      every test
+#   make test                                      the tests, in five minutes
+#   make test SLOW=1                               every test, as continuous integration runs them
 #   make coverage                                  every test, and the lines that they reach
 #
 # All of them set up what is missing first: .venv, the package in it, Debian's Arm toolchain and
@@ -30,7 +31,8 @@ help:
 	@echo '          [TASK=regression]                 the label is a score, not a class'
 	@echo '          [INIT=zoo/backbone]               run to start from; INIT= for random weights'
 	@echo '          [FLAGS="--target=mps3-an547 --train_flags=--epochs=5"]   of converters.pipeline'
-	@echo 'make test                                  every test'
+	@echo 'make test                                  the tests, but for the slow ones'
+	@echo 'make test SLOW=1                           every test, as continuous integration'
 	@echo 'make coverage                              every test, and the lines that they reach'
 	@echo 'make lint                                  style, types, directions of imports'
 	@echo 'make setup                                 only set up'
@@ -111,7 +113,7 @@ demo: setup
 # coverage of the library folders along the way, which makes Python half as slow again.
 test coverage: setup-debian-test .venv/stamp lint
 	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
-	  --no-loadscope-reorder \
+	  --no-loadscope-reorder $(if $(SLOW)$(filter coverage,$@),,-m "not slow") \
 	  $(if $(filter coverage,$@),--cov --cov-report=term:skip-covered --cov-fail-under=90)
 
 # Style, types of the public functions, directions of imports (pyproject.toml says which).

@@ -37,6 +37,23 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
+@pytest.fixture
+def eager(request):
+    """TensorFlow runs its functions as Python while a test lasts.
+
+    For trainings of a dozen steps: to trace a step and to optimize its graph takes seconds, to take
+    it eagerly a tenth of one. Trainings of more steps are quicker traced, as in a command.
+    """
+    import tensorflow as tf
+
+    # Made first, if the test asks for it: it takes many steps.
+    if "tiny_run" in request.fixturenames:
+        request.getfixturevalue("tiny_run")
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
     """Fills a folder in the first process that asks for it; every process reads the same one."""

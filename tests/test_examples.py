@@ -68,17 +68,17 @@ def test_there_are_examples():
 @pytest.mark.parametrize(
     ("path", "line", "code"), EXAMPLES, ids=[f"{path}:{line}" for path, line, _ in EXAMPLES]
 )
-def test_example_of_a_docstring_runs(path, line, code, folder, request):
+def test_example_of_a_docstring_runs(path, line, code, folder, tiny_run, tiny_model, eager):
     # An example that makes one of its own must not find one that is finished.
     if '"build/run' in code and "output=" not in code:
-        shutil.copytree(request.getfixturevalue("tiny_run"), folder / "build/run")
+        shutil.copytree(tiny_run, folder / "build/run")
     if '"build/model' in code and "save(" not in code:
-        shutil.copytree(request.getfixturevalue("tiny_model"), folder / "build/model")
+        shutil.copytree(tiny_model, folder / "build/model")
     module = ".".join(pathlib.Path(path).with_suffix("").parts).removesuffix(".__init__")
     execute(path, line, code, dict(vars(importlib.import_module(module))))
 
 
-def test_python_of_the_readme_runs(folder):
+def test_python_of_the_readme_runs(folder, eager):
     """One block after another, as a reader would try them."""
     blocks = list(blocks_of((ROOT / "README.md").read_text(encoding="utf-8")))
     assert len(blocks) >= 2

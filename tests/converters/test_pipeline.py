@@ -61,6 +61,12 @@ KINDS = {
     "score": score_rows,
     "pair with a score": pair_score_rows,
 }
+EACH_KIND = [
+    "label",
+    pytest.param("pair", marks=pytest.mark.slow),
+    pytest.param("score", marks=pytest.mark.slow),
+    "pair with a score",
+]
 # As small as it gets and still learns something.
 QUICK = (
     "--init=",
@@ -109,7 +115,7 @@ def finished(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_every_kind_of_task_reaches_the_board(finished, kind):
     result, folder = finished(kind)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -127,7 +133,7 @@ def test_every_kind_of_task_reaches_the_board(finished, kind):
         assert re.search(rf"int8 \(TFLM, host\).* {re.escape(text)}", result.stdout)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_the_board_prints_the_figures_of_its_logits(finished, kind):
     _, folder = finished(kind)
     report = json.loads((folder / job.REPORT).read_text())
@@ -148,7 +154,7 @@ def test_the_board_prints_the_figures_of_its_logits(finished, kind):
         assert value == pytest.approx(measured[name], abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_agreement_is_in_the_task_s_unit(finished, kind):
     result, folder = finished(kind)
     figures = json.loads((folder / job.REPORT).read_text())["agreement"]
@@ -180,12 +186,21 @@ def test_each_step_can_be_repeated_by_hand(finished):
     assert (folder / "model/model.tflite").read_bytes() == before
 
 
-def test_500_labels(tmp_path):
+@pytest.mark.slow
+def test_500_labels(tmp_path, eager):
     labels = [f"label {i:03d} {'with a long name ' * (i % 9)}" for i in range(500)]
     rows = [(f"thing {i} of {name[:9]}", name) for i, name in enumerate(labels)]
     short_and_long = [("thing", labels[0]), ("thing 7 " * 10_000, labels[499]), *rows[::10]]
     result, folder = run_job(
-        tmp_path, rows, *QUICK, "--target=host", test=short_and_long, valid=rows[5::25]
+        tmp_path,
+        rows,
+        "--init=",
+        "--train_flags=--preset=test --epochs=1 --batch_size=128",
+        "--qat_flags=--epochs=1 --samples=64 --batch_size=128",
+        "--convert_flags=--count=64",
+        "--target=host",
+        test=short_and_long,
+        valid=rows[5::25],
     )
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((folder / job.REPORT).read_text())
@@ -194,6 +209,7 @@ def test_500_labels(tmp_path):
     assert report["device_equals_reference"]
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_a_failed_step(finished, monkeypatch, tmp_path):
     _, folder = finished("label")
 
@@ -277,7 +293,7 @@ def test_it_starts_from_the_backbone_unless_told_otherwise(monkeypatch, flags, i
 
 @pytest.fixture(scope="module")
 def model_of_pairs(finished):
-    return converters.load_model(finished("pair")[1] / job.MODEL)
+    return converters.load_model(finished("pair with a score")[1] / job.MODEL)
 
 
 class TestRowsOfABoard:

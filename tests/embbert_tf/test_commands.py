@@ -63,6 +63,7 @@ def test_bad_data_is_one_line_without_traceback(tmp_path, content, words):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_and_loses_one_epoch_at_most(tmp_path, small_csv):
     path = tmp_path / "run"
     command = [

@@ -42,6 +42,7 @@ def job(tmp_path_factory, small_csv):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "qat", "convert", "evaluate"])
 def test_each_command_succeeds_and_says_nothing_of_others(job, name):
     done = job[1][name]
@@ -49,6 +50,7 @@ def test_each_command_succeeds_and_says_nothing_of_others(job, name):
     assert not FOREIGN.search(done.stdout + done.stderr), done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_every_stage_knows_the_task(job):
     folder, done = job
     metrics = json.loads((folder / "the run/metrics.json").read_text())
@@ -57,6 +59,7 @@ def test_every_stage_knows_the_task(job):
     assert json.loads(done["evaluate"].stdout)["accuracy"] >= 0.95
 
 
+@pytest.mark.slow
 def test_the_model_answers_alike_in_python_and_as_firmware(job):
     folder, _ = job
     model = converters.load_model(folder / "the model")

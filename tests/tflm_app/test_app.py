@@ -299,6 +299,7 @@ def test_missing_model_is_explained():
     assert "MODEL=<folder" in result.stderr
 
 
+@pytest.mark.slow
 def test_paths_may_hold_blanks(tiny, tmp_path):
     """The model's, and those of every file that is read or written, on the host and on a board."""
     folder = tmp_path / "it's my job" / "a model"
@@ -328,6 +329,7 @@ def test_paths_may_hold_blanks(tiny, tmp_path):
     assert json.loads(sizes.read_text())["target"] == "mps2-an386"
 
 
+@pytest.mark.slow
 def test_a_changed_model_is_built_anew(tmp_path):
     folder = tmp_path / "a model"
     shutil.copytree(ROOT / "zoo/snips", folder)

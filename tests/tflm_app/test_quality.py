@@ -5,10 +5,13 @@ import os
 import shutil
 import subprocess
 
+import pytest
+
 from tests.support.firmware_model import FIRMWARE, ROOT, SENTENCES, make
 from tests.support.tokenizer_host import golden
 
 
+@pytest.mark.slow
 def test_every_compiler_and_core_is_without_warnings():
     result = make("check")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -16,6 +19,7 @@ def test_every_compiler_and_core_is_without_warnings():
     assert len(clean) == 14
 
 
+@pytest.mark.slow
 def test_clang_tidy_finds_nothing(tiny):
     result = make("tidy", IMAGE=tiny.path)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -33,7 +37,7 @@ def test_c_is_formatted():
 
 def test_fuzzers_find_nothing(tiny, tmp_path):
     """Seconds a target: FUZZ_SECONDS, by default few; continuous integration takes 60."""
-    seconds = int(os.environ.get("FUZZ_SECONDS", "5"))
+    seconds = int(os.environ.get("FUZZ_SECONDS", "2"))
     seeds = FIRMWARE / "build/fuzz/seeds/model_image"
     shutil.rmtree(seeds, ignore_errors=True)
     seeds.mkdir(parents=True)

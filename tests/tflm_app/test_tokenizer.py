@@ -41,7 +41,7 @@ class Pair:
                 special_tokens.CLS,
                 *(unknown if i <= sep else i for i in encoding.ids[: max_length - 1]),
             ]
-            for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)
+            for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ]
 
     def differences(self, binary, texts, max_length=1 << 14):
@@ -143,6 +143,7 @@ def scalars():
     return itertools.chain(range(0xD800), range(0xE000, 0x110000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "template"),
     [("alone", "{c}"), ("in context", "a{c}b A{c}\u0301{c} 3{c}-{c}")],

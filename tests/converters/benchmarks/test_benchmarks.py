@@ -16,6 +16,7 @@ from tests.support.runs import run_command
 LENGTH = 16
 
 
+@pytest.mark.slow
 def test_plain_conversion_is_the_same_model(tmp_path):
     """Its logits on TFLM stay near fp32's, with nothing of ours in the file."""
     texts = untrained_run.write(tmp_path)
@@ -53,6 +54,7 @@ def test_plain_conversion_explains_what_is_wrong():
         plain_conversion.convert(model, [[2, 5]], 999)
 
 
+@pytest.mark.slow
 def test_benchmark_prints_both_conversions_beside_the_paper(tmp_path):
     done = run_command(
         "converters.benchmarks.memory", "--config=tiny", "--lengths=16", f"--models={tmp_path}"

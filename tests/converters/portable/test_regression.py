@@ -63,7 +63,10 @@ def hold(name: str, path: pathlib.Path):
         assert figures[what] <= limit, f"{name}: {what} of {figures[what]} bytes, not {limit}"
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "reference S=256" else n for n in MADE],
+)
 def test_models_made_here_do_not_grow(name, tmp_path):
     config, length, arguments = MADE[name]
     path = tmp_path / "model.tflite"

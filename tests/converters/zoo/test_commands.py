@@ -62,6 +62,7 @@ def test_record_and_card_say_where_weights_come_from(made):
     assert "validation qat accuracy" in printed and f"S={folder.max_length}" in printed
 
 
+@pytest.mark.slow
 def test_card_has_the_flags_of_files_that_were_learnt_from(made, small_csv, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(made[0], path)
@@ -225,6 +226,7 @@ def test_rows_of_other_tasks_are_kept_while_their_model_is_the_same(tmp_path, ca
         layout.kept_rows(str(path), tmp_path, others)
 
 
+@pytest.mark.slow
 def test_benchmark_measures_every_form(made, small_csv, tmp_path):
     run_path, _, _ = made
     for seed in (0, 1):

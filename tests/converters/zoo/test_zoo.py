@@ -4,6 +4,7 @@ That a shipped file or arena does not grow is held in test_convert_regression.py
 """
 
 import csv
+import pathlib
 
 import pytest
 
@@ -70,6 +71,17 @@ def test_rounding_costs_nothing(folder):
                 assert after >= before - most, (kind, metric)
 
 
+def one_of_each_kind() -> list[pathlib.Path]:
+    """The first folder of each kind of task: labels or a score, of a text or of a pair."""
+    kinds = {}
+    for path in FOLDERS:
+        settings = run_folder.read_settings(path)
+        kinds.setdefault((settings["task"], settings["pair"]), path)
+    return list(kinds.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", one_of_each_kind(), ids=lambda path: path.name)
 def test_converts_to_another_length(folder, tmp_path):
     run = run_folder.load_run(folder)
     assert run.qat_model is not None

@@ -28,7 +28,7 @@ CONFIG = EmbBertConfig(
     max_length=32,
     hidden_size=16,
     reduced_size=8,
-    num_layers=2,
+    num_layers=1,
     kernel_size=4,
     dropout=0.1,
 )
@@ -182,6 +182,7 @@ def _assert_close(path, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_replicas_of_one_machine(folder, single, tmp_path):
     subprocess.run(
         [sys.executable, *_command(folder, tmp_path, "--replicas=2")],
@@ -210,6 +211,7 @@ cli.run(pretrain.define_flags, pretrain.main)
 """
 
 
+@pytest.mark.slow
 def test_two_workers_one_killed_and_restarted(folder, single, tmp_path):
     sockets = [socket.socket() for _ in range(2)]
     for each in sockets:

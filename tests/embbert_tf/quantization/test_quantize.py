@@ -63,6 +63,7 @@ def test_both_models_learn(trained, quantized):
         assert (model.predict(ids, verbose=0).argmax(axis=1) == labels).mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_a_saved_model_goes_on_as_if_never_saved(quantized, tmp_path):
     """Weights, ranges, whether these learn, loss, metrics and the optimizer's state."""
     quantized.save(tmp_path / "any.keras")
@@ -97,7 +98,7 @@ def test_a_settled_model_is_saved_as_such(quantized, tmp_path):
 
 
 @pytest.mark.parametrize("num_labels", [1, 500])
-def test_scores_and_pairs(num_labels, tmp_path):
+def test_scores_and_pairs(num_labels, eager):
     ids, labels = _texts(64, pair=True)
     classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels)
     quantized = embbert_tf.quantize(classifier, ids)

@@ -1,5 +1,7 @@
 """The loop: averaged weights, which epoch stays, and how a training resumes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +14,8 @@ from embbert_tf.model.config import PRESETS
 from embbert_tf.training import checkpoint, distillation, fit, optimizer
 
 LABELS = ["ask", "off", "on"]
+# One layer, which is what the loop needs of a model.
+CONFIG = dataclasses.replace(PRESETS["test"], num_layers=1, dropout=0.0)
 
 
 def test_averages_follow_the_weights_and_leave_them_alone():
@@ -69,8 +73,8 @@ def test_other_ways_to_clip_are_refused():
             optimizer.AdamW(0.1, **named)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
-    model = EmbBertClassifier(PRESETS["test"], 3)
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, eager):
+    model = EmbBertClassifier(CONFIG, 3)
     model.head.set_weights([np.full((16, 3), np.nan, np.float32), np.zeros(3, np.float32)])
     data = [[2, 7, 9]] * 8, np.zeros(8, np.int64)
     settings = fit.Settings(epochs=2, batch_size=4, learning_rate=1e-3, weight_decay=0.0)
@@ -86,7 +90,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, content):
         np.savez(path, m0=np.zeros(2))
     else:
         path.write_bytes(content)
-    model = EmbBertClassifier(PRESETS["test"], 3)
+    model = EmbBertClassifier(CONFIG, 3)
     before = model.get_weights()
     with pytest.raises(errors.FileError, match="delete it to start the training anew"):
         checkpoint.load_state(path, model, optimizer.AdamW(0.1))
@@ -101,8 +105,7 @@ def test_no_tuner_holds_up_the_end_of_an_epoch():
 
 def _small_fit(path, epochs_before_the_kill=None, keep="best", shift=0, patience=4):
     keras.utils.set_random_seed(3)
-    config = PRESETS["test"]
-    model = EmbBertClassifier({**config.to_dict(), "dropout": 0.0}, 3, dropout=0.0)
+    model = EmbBertClassifier(CONFIG, 3, dropout=0.0)
     rng = np.random.default_rng(0)
     ids = [[2, *rng.integers(5, 250, rng.integers(1, 20))] for _ in range(60)]
     targets = np.array([int(i[1]) % 3 for i in ids[:50]] + [-1] * 10)
@@ -154,6 +157,7 @@ def test_kept_weights_are_the_averaged_ones(tmp_path):
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(best, last, strict=True))
 
 
+@pytest.mark.slow
 def test_the_last_epoch_stays_if_asked_for(tmp_path):
     # Measured by other classes than it learns, a model gets worse.
     history, best = _small_fit(tmp_path / "a.npz", shift=1)

@@ -57,7 +57,7 @@ def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny
     assert "with other self_distill, steps;" in done.stderr
 
 
-def test_qat_of_a_run_without_validation_rows_asks_for_them(tmp_path, tiny_run, small_csv):
+def test_qat_of_a_run_without_validation_rows_asks_for_them(tmp_path, tiny_run, small_csv, eager):
     path = tmp_path / "imported"
     shutil.copytree(tiny_run, path)
     for name in ("valid.csv", "ranges.json", "qat.json", "qat.keras"):
@@ -98,8 +98,9 @@ def wrong_csv(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_qat_learns_from_texts_without_a_label_what_the_run_says_of_them(
-    tmp_path, tiny_run, small_csv, wrong_csv
+    tmp_path, tiny_run, small_csv, wrong_csv, eager
 ):
     path = tmp_path / "run"
     shutil.copytree(tiny_run, path)

@@ -33,7 +33,7 @@ def measured(path):
     return json.loads((path / run_folder.METRICS).read_text())["fp32"]["test"]["accuracy"]
 
 
-def test_a_run_with_the_same_labels_hands_down_its_head(tmp_path, tiny_run, small_csv):
+def test_a_run_with_the_same_labels_hands_down_its_head(tmp_path, tiny_run, small_csv, eager):
     started = run_folder.load_run(tiny_run)
     # At a rate of 0 what comes out is what it started from.
     flags = ["--epochs=1", "--learning_rate=0", f"--init={tiny_run}"]
@@ -216,6 +216,7 @@ def scored_texts() -> list[tuple[str, int]]:
     return [(f"a {a} and {b} one", words[a] + words[b]) for a, b in texts]
 
 
+@pytest.mark.slow
 def test_a_regression_answers_in_the_unit_of_its_scores(tmp_path):
     path = tmp_path / "scores.csv"
     targets = np.array([300 - 250 * s for _, s in scored_texts()])  # -700 to 800
@@ -267,7 +268,7 @@ def test_scores_that_all_differ_are_held_out_evenly():
     assert all(10 * i <= rows.index(e) < 10 * i + 10 for i, e in enumerate(held))
 
 
-def test_pairs_with_a_label_or_a_score_of_any_length(tmp_path):
+def test_pairs_with_a_label_or_a_score_of_any_length(tmp_path, eager):
     same = [("red", "red"), ("blue sea", "the blue sea"), ("green " * 10_000, "green")]
     other = [("red", "blue"), ("sea " * 10_000, "red red"), ("green", "the sea")]
     for task, names in (("classification", ("same", "other")), ("regression", ("4.5", "-1"))):
@@ -284,7 +285,7 @@ def test_pairs_with_a_label_or_a_score_of_any_length(tmp_path):
         assert wanted <= run.metrics["fp32"]["test"].keys()
 
 
-def test_five_hundred_labels(tmp_path, capsys):
+def test_five_hundred_labels(tmp_path, capsys, eager):
     path = tmp_path / "many.csv"
     rows = [(f"item {i // 25} {i % 25}", f"label {i}") for i in range(500) for _ in range(3)]
     write(path, [("text", "label"), *rows])
