@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.support.exports import check_sizes, commands, export, kind, shell
+from tests.support.exports import QEMU, check_sizes, commands, export, kind, shell
 
 pytestmark = pytest.mark.skipif(
     shutil.which("cmake") is None, reason="cmake is missing; apt-get install cmake"
@@ -21,6 +21,15 @@ else()
 endif()
 add_executable(consumer consumer.c)
 target_link_libraries(consumer PRIVATE snips::model Other::model)
+"""
+# As a project of the user's, with the example as its program.
+FOR_M4 = """cmake_minimum_required(VERSION 3.16)
+project(program C)
+find_package(snips 0.1 REQUIRED)
+add_executable(program ../out/example/main.c ../out/example/qemu_vectors.c)
+target_link_libraries(program PRIVATE snips::model)
+target_link_options(
+  program PRIVATE --specs=rdimon.specs -Wl,-u,embbert_vectors,--section-start=.vectors=0)
 """
 CONSUMER_C = """#include <stdio.h>
 #include "Other_model.h"
@@ -64,6 +73,20 @@ def test_the_example_answers_on_a_cortex_m4(built):
     shell(build, base / "out")
     assert shell(run.split("|")[1], base / "out", snips.inputs).splitlines() == snips.outputs
     check_sizes("cmake", base / "snips_m4/snips_example")
+
+
+def test_a_package_for_a_cortex_m4_is_found(built):
+    base, (snips, _) = built
+    if not (base / "snips_m4").exists():  # of the test above
+        shell(commands(base / "out/README.md")[2], base / "out")
+    shell("cmake --install snips_m4 --prefix prefix_m4", base)
+    folder = base / "for_m4"
+    folder.mkdir()
+    (folder / "CMakeLists.txt").write_text(FOR_M4)
+    toolchain = f"-DCMAKE_TOOLCHAIN_FILE={base}/out/cmake/cortex-m4.cmake"
+    shell(f"cmake -S for_m4 -B m4 {toolchain} -Dsnips_ROOT={base}/prefix_m4", base)
+    shell("cmake --build m4", base)
+    assert shell(f"{QEMU} m4/program", base, snips.inputs).splitlines() == snips.outputs
 
 
 @pytest.mark.parametrize("way", ["find_package", "add_subdirectory"])
