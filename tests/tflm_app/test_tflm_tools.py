@@ -196,12 +196,20 @@ def test_make_tells_tflm_from_another_library(something_like_tflm, tmp_path):
     check_message(done, "lib.a: no libtensorflow-microlite.a for Arm")
 
 
-def test_make_needs_a_board_of_the_same_core(tmp_path):
+@pytest.mark.parametrize(
+    ("core", "message"),
+    [
+        ("cortex-m0plus", "RUNTIME=tflm needs TFLM_DIR"),
+        ("cortex-m4+nofp", "RUNTIME=tflm needs TFLM_DIR"),
+        ("cortex-m85", "no board here is like -mcpu=cortex-m85"),
+    ],
+)
+def test_make_needs_a_board_of_the_same_core(core, message, tmp_path):
+    """The arena is found there, so that one's own board needs no emulator."""
     board = tmp_path / "my_board"
     board.mkdir()
-    (board / "board.mk").write_text("CPU := -mcpu=cortex-m85\nIMPLEMENTATIONS := portable\n")
-    done = make(f"MODEL={tmp_path}", f"BOARD_DIR={board}")
-    check_message(done, "no board here is like -mcpu=cortex-m85")
+    (board / "board.mk").write_text(f"CPU := -mcpu={core}\nIMPLEMENTATIONS := portable\n")
+    check_message(make(f"MODEL={tmp_path}", f"BOARD_DIR={board}"), message)
 
 
 @pytest.fixture(scope="module")

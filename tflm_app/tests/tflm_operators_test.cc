@@ -24,8 +24,8 @@ extern const uint8_t graph_end[];
 
 namespace {
 
-constexpr size_t kModelBytes = 1024 * 1024;
-constexpr size_t kArenaBytes = 256 * 1024;
+constexpr size_t kModelBytes = 384 * 1024;
+constexpr size_t kArenaBytes = 64 * 1024;
 alignas(16) uint8_t model_copy[kModelBytes];
 alignas(16) uint8_t arena[kArenaBytes];
 
