@@ -106,7 +106,7 @@ def test_a_project_takes_two_exports(built, way, tmp_path):
     assert shell(f"{tmp_path}/consumer", base).splitlines() == expected
 
 
-def test_exports_of_two_versions_do_not_mix(built, tmp_path):
+def test_exports_of_two_versions_or_runtimes_do_not_mix(built, tmp_path):
     base, _ = built
     shutil.copytree(base / "other", tmp_path / "other")
     shutil.copytree(base / "out", tmp_path / "out")
@@ -115,4 +115,8 @@ def test_exports_of_two_versions_do_not_mix(built, tmp_path):
     (tmp_path / "both").mkdir()
     (tmp_path / "both/CMakeLists.txt").write_text(CONSUMER)
     with pytest.raises(AssertionError, match="export all models of a program with one version"):
+        shell("cmake -S both -B build -DSUBDIRECTORIES=ON", tmp_path)
+    text = file.read_text().replace("VERSION 0.2.0", "VERSION 0.1.0")
+    file.write_text(text.replace('STREQUAL "embbert"', 'STREQUAL "tflm"'))
+    with pytest.raises(AssertionError, match="they have to have one"):
         shell("cmake -S both -B build -DSUBDIRECTORIES=ON", tmp_path)

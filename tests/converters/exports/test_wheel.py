@@ -68,6 +68,7 @@ def run(python, folder, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_training_conversion_and_export_work_from_a_wheel(python, small_csv, tmp_path):
     (tmp_path / "train.csv").write_bytes(small_csv.read_bytes())
     said = run(python, tmp_path, "-c", STEPS)
