@@ -94,16 +94,17 @@ class CallGraph:
     def __init__(self, folders: list[pathlib.Path]) -> None:
         self.bytes_of: dict[str, int] = {}
         self.calls: dict[str, set[str]] = collections.defaultdict(set)
-        indirect = collections.defaultdict(set)  # {file of the call: functions that make one}
+        # {file of the call: functions that make one}
+        indirect: dict[str, set[str]] = collections.defaultdict(set)
         for folder in folders:
             for file in sorted(folder.rglob("*.ci")):
                 self._read(file.read_text(), indirect)
         commands = {name for name in self.bytes_of if name.startswith("command_")}
-        for file, targets in {
+        for caller, targets in {
             "app/main.c": commands,
             "app/prompt.c": commands & {"command_info", "command_bench"},
         }.items():
-            for source in indirect[file]:
+            for source in indirect[caller]:
                 self.calls[source] |= targets
         starts = [name for name in self.bytes_of if name.split(":")[-1] == "start"]
         self.roots = starts or [name for name in self.bytes_of if name == "main"]
@@ -180,28 +181,31 @@ def print_stack(
       with_tflm: Whether the program calls TFLM.
     """
     used = measured["stack_used"] if measured else None
+    computed: int | None = None
+    what, path = "computed", [""]
     try:
         computed, path = graph.deepest()
-        inside = graph.to("embbert_backend_open", "embbert_backend_infer") if with_tflm else None
-        if inside and used is None:
-            computed = None
-            print("stack: not computed, for TFLM says nothing of its own; `info` measures it")
-        else:
-            what = "computed"
-            if inside and used is not None and used - inside[0] + inside[1] > computed:
+        if with_tflm:
+            inside = graph.to("embbert_backend_open", "embbert_backend_infer")
+            if inside is None or used is None:
+                computed = None
+            elif used - inside[0] + inside[1] > computed:
                 computed, path = used - inside[0] + inside[1], inside[2]
                 what = "computed, TFLM's share by measuring"
-            print(f"stack, {what}: {computed} bytes: {' > '.join(n.split(':')[-1] for n in path)}")
     except ValueError as error:
         print(f"stack: cannot be computed, {error}")
-        computed = None
+    else:
+        if computed is None:
+            print("stack: not computed, for TFLM says nothing of its own; `info` measures it")
+        else:
+            print(f"stack, {what}: {computed} bytes: {' > '.join(n.split(':')[-1] for n in path)}")
     result: dict[str, int | None] = {"stack_computed": computed}
     if measured:
         print(f"stack, measured: {used} of {measured['stack_size']} bytes")
         result["stack_measured"] = used
-    known = [figure for figure in result.values() if figure is not None]
-    result["stack_bytes"] = max(known, default=None)
-    if known:
+    figures = [figure for figure in result.values() if figure is not None]
+    result["stack_bytes"] = max(figures, default=None)
+    if figures:
         print(f"stack, to set aside: {result['stack_bytes']} bytes, and what interrupts push")
     return result
 
