@@ -63,9 +63,9 @@ class Run:
     labels: list[str]
     tokenizer: tokenizers.Tokenizer
     model: Any
-    qat_model: Any
-    ranges: dict[str, tuple[float, float]] | None
-    metrics: dict[str, Any]
+    qat_model: Any = None
+    ranges: dict[str, tuple[float, float]] | None = None
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def load_run(path: PathLike) -> Run:

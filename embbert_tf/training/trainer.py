@@ -79,18 +79,8 @@ def train(
     files.write_atomic(path / run_folder.FP32, lambda temporary: model.save(temporary))
     measured = _measure(path, model, history, valid_ids, tokenizer, data)
     (path / CHECKPOINT).unlink(missing_ok=True)
-    return Run(
-        path=path,
-        config=config,
-        task=options.task,
-        pair=data.pair,
-        labels=data.labels,
-        tokenizer=tokenizer,
-        model=model,
-        qat_model=None,
-        ranges=None,
-        metrics=measured,
-    )
+    parts = (config, options.task, data.pair, data.labels, tokenizer, model)
+    return Run(path, *parts, metrics=measured)
 
 
 def default_epochs(texts: int, batch_size: int, pretrained: bool = False) -> int:

@@ -62,10 +62,7 @@ KINDS = {
     "pair with a score": pair_score_rows,
 }
 EACH_KIND = [
-    "label",
-    pytest.param("pair", marks=pytest.mark.slow),
-    pytest.param("score", marks=pytest.mark.slow),
-    "pair with a score",
+    kind if kind == "label" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS
 ]
 # As small as it gets and still learns something.
 QUICK = (
@@ -168,6 +165,7 @@ def test_agreement_is_in_the_task_s_unit(finished, kind):
     assert ("apart on average" in result.stdout) == ("score" in kind)
 
 
+@pytest.mark.slow
 def test_each_step_can_be_repeated_by_hand(finished):
     result, folder = finished("label")
     lines = re.findall(r"^   (python .*)$", result.stdout, re.MULTILINE)
@@ -291,27 +289,27 @@ def test_it_starts_from_the_backbone_unless_told_otherwise(monkeypatch, flags, i
     assert any(word.startswith("--init=") for word in seen[0].commands["train"]) == bool(init)
 
 
-@pytest.fixture(scope="module")
-def model_of_pairs(finished):
-    return converters.load_model(finished("pair with a score")[1] / job.MODEL)
-
-
+@pytest.mark.slow
 class TestRowsOfABoard:
     """Longer than the board's text buffer: what it gets in their place."""
 
+    @pytest.fixture
+    def model_of_pairs(self, finished):
+        return converters.load_model(finished("pair with a score")[1] / job.MODEL)
+
     def test_are_shortened_without_a_change_of_ids(self, model_of_pairs):
-        row = examples_lib.Example("start the fan " * 9000, "stop the lamp " * 9000, "same")
+        row = examples_lib.Example("start the fan " * 9000, "stop the lamp " * 9000, "1.5")
         (kept,) = board.fitting_rows(model_of_pairs, [row], 2048)
         assert len((kept.text + kept.text_pair).encode()) < 2048
         encode = model_of_pairs.encode
         assert encode(kept.text, kept.text_pair) == encode(row.text, row.text_pair)
 
     def test_stay_as_they_are_where_they_fit(self, model_of_pairs):
-        row = examples_lib.Example("start the fan", "größer", "same")
+        row = examples_lib.Example("start the fan", "größer", "1.5")
         assert board.fitting_rows(model_of_pairs, [row], 2048) == [row]
 
     def test_are_left_out_where_a_shorter_text_is_another(self, model_of_pairs):
-        row = examples_lib.Example("   fan" + " " * 3000 + "lamp", "fan", "same")
+        row = examples_lib.Example("   fan" + " " * 3000 + "lamp", "fan", "1.5")
         assert board.fitting_rows(model_of_pairs, [row], 2048) == [None]
 
 

@@ -16,11 +16,11 @@ from tests.support.firmware_model import FIRMWARE, LABELS, ROOT, SENTENCES, Tiny
 # Every board with its best kernels, and the portable ones on the host and on one board.
 TARGETS = [
     ("host", "portable"),
-    ("mps2-an386", "portable"),
+    pytest.param("mps2-an386", "portable", marks=pytest.mark.slow),
     ("mps2-an386", "dsp"),
-    ("mps2-an500", "dsp"),
+    pytest.param("mps2-an500", "dsp", marks=pytest.mark.slow),
     ("mps3-an547", "mve"),
-    ("cortex-m4-64k", "dsp"),
+    pytest.param("cortex-m4-64k", "dsp", marks=pytest.mark.slow),
 ]
 TEXTS = [
     *SENTENCES,

@@ -165,9 +165,8 @@ def test_unusable_board_folder_is_explained(tiny, folder, tmp_path):
     assert "BOARD_DIR=" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "target", ["mps2-an386", pytest.param("netduinoplus2", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["mps2-an386", "netduinoplus2"])
 def test_bench_does_not_need_the_text_buffer(tiny, tmp_path, target):
     """256 ids once ran 212 bytes over the end of a buffer of 300."""
     model = TinyModel(tmp_path, max_length=256)

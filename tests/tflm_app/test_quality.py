@@ -35,6 +35,7 @@ def test_c_is_formatted():
     subprocess.run(["clang-format", "--dry-run", "-Werror", *files], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_fuzzers_find_nothing(tiny, tmp_path):
     """Seconds a target: FUZZ_SECONDS, by default few; continuous integration takes 60."""
     seconds = int(os.environ.get("FUZZ_SECONDS", "2"))

@@ -13,6 +13,7 @@ from tests.support.kernel_harness import KERNELS
 from tests.support.kernel_models import Shape, random_input, random_model
 
 
+@pytest.mark.slow
 def test_rsqrt_is_within_2_to_minus_26_over_its_whole_domain():
     # Sums of squares of up to 512 values of up to 255, in pieces; epsilon then adds at most 2^30.
     worst = 0.0

@@ -38,7 +38,11 @@ def folded():
 
 
 @pytest.mark.parametrize(
-    ("config", "length", "arguments"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+    ("config", "length", "arguments"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if name.startswith("int16") else (), id=name)
+        for name, *case in CASES
+    ],
 )
 def test_prediction_is_what_tflm_records(config, length, arguments, folded, tmp_path):
     built = pm.build(folded[id(config)], length, **arguments)
@@ -58,7 +62,11 @@ def test_prediction_is_what_tflm_records(config, length, arguments, folded, tmp_
         assert plan.peak_bytes <= plan.head_bytes
 
 
-@pytest.mark.parametrize("int16", [frozenset(), pm.INT16], ids=["int8", "int16"])
+@pytest.mark.parametrize(
+    "int16",
+    [frozenset(), pytest.param(pm.INT16, marks=pytest.mark.slow)],
+    ids=["int8", "int16"],
+)
 @pytest.mark.parametrize(
     ("config", "pair"), [(pm.SMALL, False), (pm.WIDE, True)], ids=["small", "wide, pair"]
 )

@@ -86,6 +86,7 @@ def test_card_has_the_flags_of_files_that_were_learnt_from(made, small_csv, tmp_
     assert "--steps" not in text and "--consistency" not in text
 
 
+@pytest.mark.slow
 def test_folder_is_replaced_whole_or_not_at_all(made, small_csv, tmp_path):
     run_path, root, _ = made
     too_large = tmp_path / "run"
@@ -172,6 +173,7 @@ def test_constants_beside_the_table_are_those_that_the_table_shows():
     assert sum(len(figures) for figures in found.values()) == 10
 
 
+@pytest.mark.slow
 def test_table_comes_from_the_files(made, small_csv, tmp_path):
     _, root, _ = made
     (tmp_path / "data" / "snips").mkdir(parents=True)

@@ -91,6 +91,7 @@ def _deterministic():
     framework_config.disable_op_determinism()
 
 
+@pytest.mark.slow
 def test_resumes_to_the_same_weights(folder, tmp_path, deterministic):
     whole, _ = _train(folder, tmp_path / "whole", lengths=(16, 32))
     first, _ = _train(folder, tmp_path / "cut", lengths=(16, 32), stop_after=6)

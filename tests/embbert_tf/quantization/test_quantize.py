@@ -1,5 +1,6 @@
 """The Keras level: classifier from a preset, quantized, trained, saved and loaded as any model."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from embbert_tf.quantization import ranges as ranges_lib
 from embbert_tf.storage import backbone_folder
 from tests.support.runs import ROOT
 
-CONFIG = embbert_tf.PRESETS["test"]
+# One layer: what is shown here is Keras's side of a model.
+CONFIG = dataclasses.replace(embbert_tf.PRESETS["test"], num_layers=1)
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -38,7 +40,7 @@ def _texts(count, seed=0, pair=False):
 @pytest.fixture(scope="module", name="trained")
 def _trained():
     keras.utils.set_random_seed(0)
-    classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels=2, dropout=0.0)
+    classifier = embbert_tf.EmbBertClassifier(CONFIG, num_labels=2, dropout=0.0)
     classifier.compile(keras.optimizers.Adam(0.01), SPARSE, metrics=["accuracy"])
     classifier.fit(*_texts(256), epochs=8, batch_size=32, verbose=0)
     return classifier
@@ -100,7 +102,7 @@ def test_a_settled_model_is_saved_as_such(quantized, tmp_path):
 @pytest.mark.parametrize("num_labels", [1, 500])
 def test_scores_and_pairs(num_labels, eager):
     ids, labels = _texts(64, pair=True)
-    classifier = embbert_tf.EmbBertClassifier.from_preset("test", num_labels)
+    classifier = embbert_tf.EmbBertClassifier(CONFIG, num_labels)
     quantized = embbert_tf.quantize(classifier, ids)
     loss = keras.losses.MeanSquaredError() if num_labels == 1 else SPARSE
     quantized.compile("adam", loss)
@@ -121,6 +123,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_files_load_after_importing_the_package_alone(trained, quantized, tmp_path):
     """Files of an older version too, whose classes are in modules that are no more."""
     paths = [tmp_path / "classifier.keras", tmp_path / "quantized.keras"]
@@ -171,6 +174,7 @@ def test_from_a_run_folder(tiny_run):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.slow
 def test_from_packed_weights():
     """The form in which the zoo keeps runs."""
     classifier = embbert_tf.EmbBertClassifier.from_preset(ROOT / "zoo" / "snips", num_labels=3)

@@ -33,6 +33,7 @@ def measured(path):
     return json.loads((path / run_folder.METRICS).read_text())["fp32"]["test"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_run_with_the_same_labels_hands_down_its_head(tmp_path, tiny_run, small_csv, eager):
     started = run_folder.load_run(tiny_run)
     # At a rate of 0 what comes out is what it started from.
@@ -60,6 +61,7 @@ def test_a_run_with_the_same_labels_hands_down_its_head(tmp_path, tiny_run, smal
     )
 
 
+@pytest.mark.slow
 def test_soft_labels_of_any_teacher_teach(tmp_path, small_csv):
     few = write(tmp_path / "few.csv", [("text", "label"), ("start it", "on"), ("stop it", "off"),
                                        ("what is it", "ask"), ("which is it", "ask")])  # fmt: skip
