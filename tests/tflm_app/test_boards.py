@@ -50,6 +50,7 @@ def test_counter_counts_every_instruction(board):
     assert 0 < one < 200
 
 
+@pytest.mark.slow
 def test_counter_does_not_wrap(board):
     if board.name not in ("mps2-an386", "mps3-an547"):
         pytest.skip("the same counter as another board's")
@@ -155,6 +156,13 @@ def test_a_board_may_lie_anywhere(tiny, tmp_path):
     result = make("run", BOARD_DIR=folder, IMAGE=tiny.path, TEXT="x")
     assert result.returncode != 0
     assert "names no MACHINE of QEMU" in result.stderr
+    # With too little flash it says by how much.
+    memory = (folder / "memory.ld").read_text()
+    (folder / "memory.ld").write_text(memory.replace("LENGTH = 1M", "LENGTH = 16K"))
+    result = make("program", BOARD_DIR=folder, IMAGE=tiny.path)
+    assert result.returncode != 0
+    assert re.search(r"my_board has too little flash, by \d+ bytes", result.stderr)
+    assert "arm-none-eabi/bin/ld" not in result.stderr
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "a folder", "docs"])
