@@ -22,19 +22,30 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
 
-# Files that take half a minute or more.
+# Programs that these build serve all of them: one process builds and runs them.
+FIRMWARE = tuple(
+    f"tests/tflm_app/test_{name}.py"
+    for name in ("app", "boards", "library", "ports", "prompt", "quality")
+)
+# These take half a minute or more. One that starts last would be one that the other processes
+# wait for.
 LONG = (
+    *FIRMWARE,
     "tests/converters/test_pipeline.py",
+    "tests/test_examples.py",
     "tests/embbert_tf/training",
     "tests/end_to_end",
-    "tests/test_examples.py",
     "tests/tflm_app",
 )
 
 
 def pytest_collection_modifyitems(items):
-    """A long file that starts last would be one that the other processes wait for."""
+    """Divides tests among processes by file, those of the firmware as if of one file."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRMWARE))
+    for item in items:
+        path = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("firmware" if path in FIRMWARE else path))
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def test_example_of_a_docstring_runs(path, line, code, folder, tiny_run, tiny_mo
     execute(path, line, code, dict(vars(importlib.import_module(module))))
 
 
+@pytest.mark.slow
 def test_python_of_the_readme_runs(folder, eager):
     """One block after another, as a reader would try them."""
     blocks = list(blocks_of((ROOT / "README.md").read_text(encoding="utf-8")))

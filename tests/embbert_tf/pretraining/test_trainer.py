@@ -257,6 +257,7 @@ def test_two_workers_one_killed_and_restarted(folder, single, tmp_path):
     assert backbone_folder.load_backbone(output).config == dataclasses.replace(CONFIG, dropout=0.0)
 
 
+@pytest.mark.slow
 def test_goes_on_when_started_again_and_leaves_a_finished_one_alone(
     folder, single, tmp_path, capsys
 ):

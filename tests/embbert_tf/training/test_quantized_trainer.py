@@ -57,6 +57,7 @@ def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny
     assert "with other self_distill, steps;" in done.stderr
 
 
+@pytest.mark.slow
 def test_qat_of_a_run_without_validation_rows_asks_for_them(tmp_path, tiny_run, small_csv, eager):
     path = tmp_path / "imported"
     shutil.copytree(tiny_run, path)
