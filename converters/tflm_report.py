@@ -1,20 +1,23 @@
 """Says what a `.tflite`, of whatever origin, takes to run on TensorFlow Lite for Microcontrollers.
 
 Prints
-* the operators it needs, as `MicroMutableOpResolver` code to paste, and those that TFLM lacks;
-* the arena that the real TFLM interpreter records on this machine (head: activations, tail: what it
-  keeps for good), and the smallest arena with which the model still gives its answers;
+* the operators it holds, and whether TFLM runs it: tried on this machine, and its answers compared
+  with a reference interpreter's;
+* the arena that it takes on each Cortex-M, with CMSIS-NN and with reference kernels, predicted from
+  the file: `--target`, `--kernels`, and `--max_arena` to fail above a limit;
 * which tensor lies where in the arena over time, the peak and the operator that makes it; the same
-  as a PNG (--picture).
+  as a PNG (--picture) and in a page (--html);
+* what the application needs, with a `main.cc` to compile.
 
-A file that TFLM cannot run gets the reason in place of the measurements. Everything that touches
-the file happens in child processes with limits on time and memory: a damaged file ends in one line.
+Exit status: 0, 1 if the file cannot be read, 2 if TFLM does not run it or answers wrongly, 3 if the
+arena exceeds --max_arena. Everything that touches the file happens in child processes with limits
+on time and memory: a damaged file ends in one line.
 
 Example:
-  python -m converters.tflm_report model.tflite --picture=arena.png
+  tflm-report model.tflite --target=cortex-m4 --kernels=cmsis_nn --max_arena=64k
 """
 
-import pathlib
+import sys
 
 from absl import flags
 
@@ -24,40 +27,27 @@ from embbert_tf import cli
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags."""
-    flags.DEFINE_string(
-        "picture",
-        None,
-        "The PNG to write; default NAME.arena.png in the current folder; '' for none.",
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "timeout",
-        300.0,
-        "Seconds after which the analysis is given up.",
-        lower_bound=0.001,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "memory_mb",
-        8192,
-        "Memory limit of the analysis in MiB.",
-        lower_bound=256,
-        flag_values=values,
-    )
+    cli.define_options(tflm_needs.ReportOptions, values)
 
 
 @cli.positional("a .tflite file")
 def main(values: flags.FlagValues, path: str) -> None:
     """Prints the report."""
-    picture = values.picture
-    if picture is None:
-        picture = f"{pathlib.Path(path).stem}.arena.png"
+    options = cli.options_of(tflm_needs.ReportOptions, values)
     try:
-        text = tflm_needs.report_under_limits(path, picture, values.timeout, values.memory_mb)
+        report = tflm_needs.report_under_limits(path, options)
     except tflm_needs.ReportError as error:
         print(error.text, end="")
         raise
-    print(text, end="")
+    print(report.text, end="")
+    if report.status:
+        print(f"tflm_report: {report.message}", file=sys.stderr)
+        sys.exit(report.status)
+
+
+def run() -> None:
+    """The console script `tflm-report`."""
+    cli.run(define_flags, main)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ and types alone. `skeleton` therefore empties the weights, so that the file comp
 
 import pathlib
 import struct
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +18,21 @@ from converters.tflite import reader
 _SEED = 7
 # Constants of these sizes steer operators (shapes, axes, paddings) and stay.
 _MOST_KEPT_BYTES = 64
+_SMALL_FILE = 20_000
 
 
 def _convert(model: Any, int8: bool = True, int16: bool = False) -> bytes:
     import tensorflow as tf
 
+    rng = np.random.default_rng(_SEED)
+    # Weights that keep the activations at one size, however deep the model.
+    for weight in model.weights:
+        shape = weight.shape.as_list()
+        if len(shape) > 1:
+            reach = np.prod(shape[:2] if "depthwise" in weight.name else shape[:-1])
+            weight.assign(rng.normal(size=shape) * (2.0 / reach) ** 0.5)
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if int8 or int16:
-        rng = np.random.default_rng(_SEED)
         shapes = [(1, *tensor.shape[1:]) for tensor in model.inputs]
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: (
@@ -220,8 +228,9 @@ def convolution_int16() -> bytes:
         k.Conv2D(8, 3, padding="same", activation="relu"),
         k.AveragePooling2D(2),
         k.Conv2D(12, 3, activation="relu"),
-        k.Flatten(),
-        k.Dense(5, activation="softmax"),
+        k.Conv2D(5, 6),
+        k.Reshape((5,)),
+        k.Softmax(),
         int8=False,
         int16=True,
     )
@@ -238,6 +247,59 @@ def attention() -> bytes:
     y = k.Dense(64, activation="swish")(x)
     x = k.GlobalAveragePooling1D()(k.Add()([x, k.Dense(32)(y)]))
     return _convert(tf_keras.Model(start, k.Dense(4)(x)))
+
+
+def _concrete(function: Callable, *shapes: list[int]) -> bytes:
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    concrete = tf.function(function, input_signature=signature).get_concrete_function()
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module()).convert()
+
+
+def loop() -> bytes:
+    """A loop with a body of its own subgraph."""
+    import tensorflow as tf
+
+    def function(x: Any) -> Any:
+        return tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y) * 2.0), [0, x])[1]
+
+    return _concrete(function, [1, 32])
+
+
+def branch() -> bytes:
+    """Two branches, each a subgraph."""
+    import tensorflow as tf
+
+    def function(x: Any) -> Any:
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: x * 2.0, lambda: tf.nn.softmax(x))
+
+    return _concrete(function, [1, 8])
+
+
+def streaming() -> bytes:
+    """Keeps what it has heard in resource variables from one call to the next."""
+    import tensorflow as tf
+
+    class Streaming(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ring = tf.Variable(tf.zeros([1, 20]), name="ring")
+            rng = np.random.default_rng(_SEED)
+            self.weights = tf.constant(rng.normal(size=(20, 3)), tf.float32)
+
+        @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.float32)])
+        def __call__(self, x: Any) -> Any:
+            heard = tf.concat([self.ring[:, 4:], x], 1)
+            self.ring.assign(heard)
+            return tf.nn.softmax(heard @ self.weights)
+
+    module = Streaming()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.__call__.get_concrete_function()], module
+    )
+    converter.experimental_enable_resource_variables = True
+    return converter.convert()
 
 
 MODELS: dict[str, Callable[[], bytes]] = {
@@ -258,12 +320,15 @@ MODELS: dict[str, Callable[[], bytes]] = {
         upscaling,
         convolution_int16,
         attention,
+        loop,
+        branch,
+        streaming,
     )
 }
 
 
 def skeleton(data: bytes) -> bytes:
-    """Returns a `.tflite` with the same structure: large constants are zero, scales are one."""
+    """Returns a `.tflite` of the same structure: large constants zero, scales of channels alike."""
     result = bytearray(data)
     model = schema.Model.GetRootAs(data, 0)
 
@@ -279,10 +344,21 @@ def skeleton(data: bytes) -> bytes:
         subgraph = model.Subgraphs(number)
         for index in range(subgraph.TensorsLength()):
             found = subgraph.Tensors(index).Quantization()
-            if found is not None and found.ScaleLength():
-                fill(found._tab, 8, struct.pack("<f", 1.0))
+            if found is not None and found.ScaleLength() > 1:
+                fill(found._tab, 8, struct.pack("<f", 0.01))
     reader.read(bytes(result))
     return bytes(result)
+
+
+def keep(paths: list[pathlib.Path], archive: pathlib.Path) -> None:
+    """Keeps models in a ZIP: small ones as they are, of large ones the skeleton."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
+        for path in sorted(paths):
+            data = path.read_bytes()
+            if len(data) > _SMALL_FILE:
+                data = skeleton(data)
+            # A date of its own would make the archive another one each time.
+            target.writestr(zipfile.ZipInfo(path.name), data, zipfile.ZIP_DEFLATED, 9)
 
 
 def write(folder: pathlib.Path) -> list[pathlib.Path]:

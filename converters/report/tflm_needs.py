@@ -1,18 +1,23 @@
-"""What any `.tflite` needs on TFLM: operators, resolver, arena, and a map of it."""
+"""The report on any `.tflite`: analysed and written in a child process with limits."""
 
-import collections
+import dataclasses
+import json
 import pathlib
 import re
-import sys
 
-from converters.report import arena_map, arena_picture
-from converters.tflite import graph as graph_lib
-from converters.tflite import reader as reader_lib
-from converters.tflm import arena_model, arena_probe, child, operators, target, timeline
+from converters.report import analysis, arena_picture, page, tflm_text, verdict
+from converters.tflite import reader
+from converters.tflm import child, timeline
+from converters.tflm import target as target_lib
 from embbert_tf import errors
 from embbert_tf.data import files
+from embbert_tf.model.option import check, documented, option
 
 _VERIFY_SECONDS = 30.0
+_SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20}
+
+# Exit status of the command.
+FINE, UNREADABLE, DOES_NOT_RUN, TOO_LARGE = 0, 1, 2, 3
 
 
 class ReportError(errors.EmbBertError):
@@ -25,39 +30,75 @@ class ReportError(errors.EmbBertError):
     text = ""
 
 
-def resolver_code(graphs: list[graph_lib.Graph]) -> str:
-    """Returns C++ that registers exactly the operators that the graphs need."""
-    methods, missing = needed(graphs)
-    lines = [
-        '#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"',
-        "",
-        f"using OpResolver = tflite::MicroMutableOpResolver<{max(len(methods), 1)}>;",
-        "",
-        "TfLiteStatus RegisterOps(OpResolver& resolver) {",
-    ]
-    lines += [f"  TF_LITE_ENSURE_STATUS(resolver.{method}());" for method in methods]
-    for name in missing:
-        # A name from the file must not leave the comment it is written in.
-        lines.append(f"  // TFLM has no {re.sub(r'[^A-Za-z0-9_ .:-]', '?', name)}.")
-    return "\n".join([*lines, "  return kTfLiteOk;", "}"])
+@documented
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """What is reported, and how."""
+
+    target: str | None = option(
+        None,
+        "The core to predict the arena of; default: all of them.",
+        choices=tuple(target_lib.EXTENSIONS),
+    )
+    kernels: str | None = option(
+        None,
+        "The kernels that TFLM is built with; default: both, in a table.",
+        choices=target_lib.KERNELS,
+    )
+    max_arena: str | None = option(
+        None,
+        "Bytes, such as 65536, 64k or 1M: the exit status is 3 where a target's arena is larger.",
+    )
+    json: bool = option(False, "Print JSON instead of text.")
+    picture: str | None = option(
+        None,
+        "The PNG to write; default NAME.arena.png in the current folder, none with --json; '' for "
+        "none.",
+    )
+    html: str | None = option(None, "Write the report as a page that needs no other file.")
+    timeout: float = option(300.0, "Seconds after which the analysis is given up.", minimum=0.001)
+    memory_mb: int = option(8192, "Memory limit of the analysis in MiB.", minimum=256)
+
+    def __post_init__(self):
+        check(self)
+        self.limit()
+
+    def limit(self) -> int | None:
+        """Returns `max_arena` in bytes.
+
+        Raises:
+            OptionError: It is no number of bytes.
+        """
+        if self.max_arena is None:
+            return None
+        found = re.fullmatch(r"(\d{1,12})([kKmM]?)", self.max_arena)
+        if found is None:
+            raise errors.OptionError(
+                f"max_arena must be a number of bytes, such as 65536, 64k or 1M, not "
+                f"{self.max_arena!r}"
+            )
+        return int(found[1]) * _SUFFIXES[found[2].lower()]
+
+    def picture_of(self, path: files.PathLike) -> str | None:
+        """Returns the PNG to write, None for none."""
+        if self.picture is None:
+            return None if self.json else f"{pathlib.Path(path).stem}.arena.png"
+        return self.picture or None
 
 
-def needed(graphs: list[graph_lib.Graph]) -> tuple[list[str], list[str]]:
-    """Returns the resolver's methods for the graphs' operators, and operators that TFLM lacks."""
-    methods, missing = set(), set()
-    for graph in graphs:
-        for op in graph.ops:
-            table = operators.CUSTOM if op.kind == "CUSTOM" else operators.BUILTIN
-            name = op.custom_code if op.kind == "CUSTOM" else op.kind
-            if name in table:
-                methods.add(table[name])
-            else:
-                missing.add(
-                    f"custom operator {timeline.printable(name) or 'without a name'}"
-                    if op.kind == "CUSTOM"
-                    else name
-                )
-    return sorted(methods), sorted(missing)
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What the command prints and ends with.
+
+    Attributes:
+        text: Standard output.
+        status: Exit status: FINE, DOES_NOT_RUN or TOO_LARGE.
+        message: Why it is not FINE, in one line.
+    """
+
+    text: str
+    status: int
+    message: str
 
 
 def verify(data: bytes) -> None:
@@ -66,12 +107,12 @@ def verify(data: bytes) -> None:
     Raises:
         ReportError: The verifier rejects the file.
     """
-    answer = child.call(lambda: _verdict(data), _VERIFY_SECONDS).answer or b""
+    answer = child.call(lambda: _complaint(data), _VERIFY_SECONDS).answer or b""
     if b"is not a valid Flatbuffer" in answer:
         raise ReportError("damaged .tflite: the TFLite schema's verifier rejects it")
 
 
-def _verdict(data: bytes) -> bytes:
+def _complaint(data: bytes) -> bytes:
     """Returns the verifier's complaint, nothing if it has none."""
     from ai_edge_litert import interpreter
 
@@ -85,62 +126,14 @@ def _verdict(data: bytes) -> bytes:
     return b""
 
 
-def _summary(path: str, data: bytes, graphs: list[graph_lib.Graph]) -> list[str]:
-    constants: dict[bytes, int] = {}
-    for graph in graphs:
-        for tensor in graph.tensors:
-            if tensor.data is not None:
-                constants.setdefault(tensor.data.tobytes(), tensor.data.nbytes)
-    counts = collections.Counter(
-        (
-            timeline.operator_name(op),
-            "/".join(sorted({t.type_name for t in op.outputs})).lower(),
-        )
-        for graph in graphs
-        for op in graph.ops
-    )
-    tensors = sum(len(graph.tensors) for graph in graphs)
-    result = [
-        f"{path}: {len(data):,} bytes, of which {sum(constants.values()):,} constants; "
-        f"{sum(counts.values())} operators, {tensors} tensors"
-        + (f", {len(graphs)} subgraphs" if len(graphs) > 1 else "")
-    ]
-    for role, group in (("input", graphs[0].inputs), ("output", graphs[0].outputs)):
-        for tensor in group:
-            shape = "×".join(map(str, tensor.shape)) or "scalar"
-            result.append(f"{role}: {timeline.printable(tensor.name)}, {tensor.type_name} {shape}")
-    result.append("")
-    for (name, types), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        result.append(f"{count:>5} × {name} -> {types}")
-    return result
-
-
-def _peak_lines(arena: arena_map.ArenaMap) -> list[str]:
-    step = arena.steps[arena.peak]
-    result = [f"peak: {arena.in_use[arena.peak]:,} bytes in use at {step.label}; alive there:"]
-    for block in arena.alive(arena.peak)[:12]:
-        maker = arena.steps[block.first].label
-        result.append(
-            f"{block.size:>12,} bytes at {block.offset:>9,}: {block.label} "
-            f"({block.role}, from {maker} to {arena.steps[block.last].label})"
-        )
-    if len(arena.alive(arena.peak)) > 12:
-        result.append(f"{len(arena.alive(arena.peak)) - 12:>12} more")
-    return result
-
-
-def report_under_limits(
-    path: files.PathLike, picture: files.PathLike | None, seconds: float, memory_mb: int
-) -> str:
-    """Returns the report on a file that may be damaged, or mean harm.
+def report_under_limits(path: files.PathLike, options: ReportOptions) -> Report:
+    """Reports on a file that may be damaged, or mean harm.
 
     Everything that touches the file happens in child processes; the caller must have no threads.
 
     Args:
         path: The `.tflite`.
-        picture: The PNG to write, or None.
-        seconds: After which the analysis is given up.
-        memory_mb: Memory that the analysis may take, in MiB.
+        options: What is reported, and how.
 
     Raises:
         ReportError: The file is damaged, or the analysis exceeds a limit. What it had said by then
@@ -151,26 +144,29 @@ def report_under_limits(
 
     def work() -> bytes:
         try:
-            report(path, data, picture)
+            status, message = report(path, data, options)
         except errors.FileError as error:
             return b"F" + str(error).encode()
         except errors.EmbBertError as error:
-            return b"R" + timeline.printable(str(error), 300).encode()
+            return b"R" + timeline.sentence(str(error), 300).encode()
         except MemoryError:
             return (
-                f"Rdamaged .tflite, or one that needs more than {memory_mb} MiB of memory".encode()
-            )
-        return b""
+                f"Rdamaged .tflite, or one that needs more than {options.memory_mb} MiB of memory"
+            ).encode()
+        return b"S" + json.dumps([status, message]).encode()
 
-    outcome = child.call(work, seconds, memory_bytes=memory_mb << 20, own_group=True)
-    if outcome.answer == b"":
-        return outcome.text
+    outcome = child.call(
+        work, options.timeout, memory_bytes=options.memory_mb << 20, own_group=True
+    )
     if outcome.answer is not None:
         message = outcome.answer[1:].decode()
+        if outcome.answer.startswith(b"S"):
+            status, why = json.loads(message)
+            return Report(outcome.text, status, f"{path}: {why}" if why else "")
         if outcome.answer.startswith(b"F"):
             raise errors.FileError(message)
     elif outcome.late:
-        message = f"given up after {seconds:g} seconds; allow more time"
+        message = f"given up after {options.timeout:g} seconds; allow more time"
     elif outcome.signal is not None:
         message = f"damaged .tflite: reading it died of signal {outcome.signal}"
     else:
@@ -180,89 +176,58 @@ def report_under_limits(
     raise error
 
 
-def report(path: files.PathLike, data: bytes, picture: files.PathLike | None) -> None:
+def report(path: files.PathLike, data: bytes, options: ReportOptions) -> tuple[int, str]:
     """Prints the report on a file; `report_under_limits` does so where that is safe.
 
-    Args:
-        path: What to call the file.
-        data: The `.tflite`.
-        picture: The PNG to write, or None.
+    Returns:
+        The exit status, and why it is not FINE.
 
     Raises:
         ReportError: The file is damaged.
         FlatbufferError: Likewise.
-        FileError: The picture cannot be written.
+        FileError: Picture or page cannot be written.
     """
-    graphs = reader_lib.read_all(data)
+    reader.read_all(data)  # Its messages say more than the verifier's.
     verify(data)
-    try:
-        arena, map_error = arena_map.build(graphs), None
-    except timeline.ArenaError as error:
-        arena, map_error = None, error
-    print("\n".join(_summary(str(path), data, graphs)))
-    print(f"\nOperators for the firmware (TFLM of {operators.DATE}):\n")
-    print(resolver_code(graphs))
-    print()
-    missing = needed(graphs)[1]
-    if missing:
-        print(f"TFLM lacks: {', '.join(missing)}")
-    sys.stdout.flush()
-    recorded = _measure(data)
-    if arena and recorded:
-        arena = _complete(arena, graphs, recorded["head_bytes"])
-    if arena is None:
-        print(f"no map of the arena: {map_error}")
-        return
-    _print_map(arena)
-    if picture:
-        title = f"{timeline.printable(pathlib.Path(path).name)}: arena head {arena.head_bytes:,}"
-        if recorded:
-            title += f" + tail {recorded['tail_bytes']:,}; runs in {recorded['smallest_bytes']:,}"
-        tail = recorded["tail_bytes"] if recorded else None
-        arena_picture.write_png(arena, picture, title + " bytes", tail)
-        print(f"picture: {picture}")
-
-
-def _measure(data: bytes) -> dict[str, int] | None:
-    """Prints and returns the arena that TFLM records; None where it cannot run the model."""
-    try:
-        recorded = arena_probe.probe(data)
-    except arena_probe.ProbeError as error:
-        words = " ".join(timeline.printable(str(error), 600).split())
-        print(f"arena: not measured, TFLM cannot run the model: {words}")
-        return None
-    print(
-        f"arena on this machine ({64 if sys.maxsize > 2**32 else 32}-bit): head "
-        f"{recorded['head_bytes']:,} + tail {recorded['tail_bytes']:,} = "
-        f"{recorded['used_bytes']:,} bytes used; the smallest that runs: "
-        f"{recorded['smallest_bytes']:,} bytes"
-    )
-    return recorded
-
-
-def _complete(
-    arena: arena_map.ArenaMap, graphs: list[graph_lib.Graph], head_bytes: int
-) -> arena_map.ArenaMap:
-    """Adds the operators' scratch where it is needed, and says whether the map is TFLM's then."""
-    if arena.head_bytes != head_bytes:
-        reference = target.make("cortex-m4", "reference")
-        arena = arena_map.build(graphs, arena_model.predict(graphs, reference).scratch)
-    if arena.head_bytes == head_bytes:
-        print("the map below agrees with TFLM to the byte")
+    targets = target_lib.chosen(options.target, options.kernels)
+    most = max(options.memory_mb // 4, 64) << 20
+    found = analysis.analyse(str(path), data, targets, most)
+    if options.json:
+        print(json.dumps(analysis.as_json(found), indent=1, ensure_ascii=False))
     else:
-        print(
-            f"the map below has {arena.head_bytes:,} of the head's {head_bytes:,} bytes: "
-            "operators' scratch is not all known"
+        print(tflm_text.whole(found), end="")
+    picture = options.picture_of(path)
+    if picture is not None and found.map is not None:
+        title = f"{found.name}: arena on {found.mapped.label}"
+        arena_picture.write_png(found.map, picture, title, tflm_text.parts(found))
+        if not options.json:
+            print(f"picture: {picture}")
+    if options.html:
+        files.write_text(options.html, page.whole(found))
+        if not options.json:
+            print(f"page: {options.html}")
+    return judge(found, options.limit())
+
+
+def judge(found: analysis.Analysis, limit: int | None) -> tuple[int, str]:
+    """Returns the exit status for an analysis, and why it is not FINE.
+
+    Args:
+        found: The analysis.
+        limit: Bytes that no target's arena may exceed; None for no limit.
+    """
+    kind = found.verdict.kind
+    if kind in (verdict.REFUSED, verdict.WRONG, verdict.UNDETERMINED):
+        what = "does not run on TFLM" if kind == verdict.REFUSED else f"{kind} answers on TFLM"
+        return DOES_NOT_RUN, f"{what}: {timeline.sentence(found.verdict.reason, 300)}"
+    if limit is None:
+        return FINE, ""
+    if not found.arena:
+        return TOO_LARGE, f"no arena figure to hold against the limit of {limit:,} bytes"
+    above = [p for p in found.arena if not p.refused and p.bytes > limit]
+    if above:
+        worst = max(above, key=lambda p: p.bytes)
+        return TOO_LARGE, (
+            f"an arena of {worst.bytes:,} bytes on {worst.target.label}, the limit is {limit:,}"
         )
-    return arena
-
-
-def _print_map(arena: arena_map.ArenaMap) -> None:
-    offline = sum(block.fixed for block in arena.blocks)
-    if offline:
-        print(f"the file's offline plan places {offline} of {len(arena.blocks)} tensors")
-    print()
-    print(f"arena head over time, {arena.head_bytes:,} bytes from left to right:")
-    print("\n".join(arena_picture.lines(arena)))
-    print()
-    print("\n".join(_peak_lines(arena)))
+    return FINE, ""

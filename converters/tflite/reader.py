@@ -232,7 +232,7 @@ class _Reader:
         raw = self.payload(record.Buffer())
         if raw is None:
             return tensor
-        if dtype is None:
+        if dtype is None or record.Sparsity() is not None:
             tensor.data = np.frombuffer(raw, np.uint8)
         elif len(raw) != tensor.nbytes:
             raise graph_lib.FlatbufferError(

@@ -9,7 +9,14 @@ smallest multiple of 16 that does.
 import dataclasses
 
 from converters.tflite import graph as graph_lib
-from converters.tflm import custom_memory, kernel_memory, memory_planner, target, timeline
+from converters.tflm import (
+    custom_memory,
+    kernel_memory,
+    memory_planner,
+    operators,
+    target,
+    timeline,
+)
 
 # Structures of TFLM on 32-bit cores: size, all of them at a multiple of 4.
 _ALLOCATOR, _PLANNER, _MICRO_ALLOCATOR = 36, 44, 36
@@ -33,7 +40,8 @@ class Prediction:
         tail_bytes: What is kept for good.
         loading_bytes: What loading needs for a while; `bytes` may be more than head and tail
             because of it.
-        unknown: Custom operators whose own memory comes on top, as nothing is known of it.
+        unknown: Operators whose own memory comes on top, as nothing is known of it.
+        refused: Why these kernels refuse the file, though others take it; empty where they do not.
         scratch: Bytes of each scratch buffer by (subgraph, operator).
     """
 
@@ -43,6 +51,7 @@ class Prediction:
     tail_bytes: int
     loading_bytes: int
     unknown: tuple[str, ...]
+    refused: str
     scratch: dict[tuple[int, int], list[int]]
 
 
@@ -98,6 +107,8 @@ def requests(
                     custom_memory.of_custom if op.kind == "CUSTOM" else kernel_memory.of_builtin
                 )
                 result[number, index] = of_kind(op, chip)
+                if op.kind != "CUSTOM" and op.kind not in operators.BUILTIN:
+                    result[number, index].known = False
             except (AttributeError, IndexError, AssertionError, TypeError, KeyError, ValueError):
                 # Not as its kernel wants it; TFLM will refuse it, and says why.
                 result[number, index] = kernel_memory.Request(known=False)
@@ -234,5 +245,6 @@ def predict(graphs: list[graph_lib.Graph], chip: target.Target) -> Prediction:
         arena.tail,
         loading,
         tuple(sorted(unknown)),
+        next((request.refused for request in asked.values() if request.refused), ""),
         scratch,
     )

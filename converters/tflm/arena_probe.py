@@ -1,4 +1,4 @@
-"""The arena of any `.tflite`, measured with the real TFLM interpreter of this machine.
+"""Any `.tflite` on the real TFLM interpreter of this machine: answers, and the arena it takes here.
 
 An arena that is too small may make TFLM fault, and a failed check of its own makes it spin, so
 every trial runs in a forked child with a time limit (`converters/tflm/child.py`).
@@ -10,18 +10,24 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from tflite_micro.python.tflite_micro import runtime
 
-from converters.tflm import child
+from converters.tflite import reader
+from converters.tflm import arrays, child, probe_inputs
 from embbert_tf import errors
 from embbert_tf.data import files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_LARGE = 64 << 20
+LARGE = 64 << 20
 _STEP = 16  # TFLM aligns everything in the arena to this
 _TRIAL_SECONDS = 60.0
+
+LATE = "TFLM did not answer"  # how the words of a trial begin that took too long
+
+Inputs = Sequence[Sequence[np.ndarray]]
 
 
 class ProbeError(errors.EmbBertError):
@@ -60,7 +66,7 @@ def answer_from_stdin() -> None:
     """What `measure` runs: a model from standard input, JSON or one line of error out."""
     try:
         print(json.dumps(probe(sys.stdin.buffer.read())))
-    except ProbeError as error:
+    except errors.EmbBertError as error:
         sys.exit(str(error))
 
 
@@ -75,86 +81,83 @@ def probe(model: bytes) -> dict[str, int]:
 
     Raises:
         ProbeError: The model does not run on TFLM with any arena.
+        FlatbufferError: The bytes are no readable `.tflite`.
     """
-    wanted, text = trial(model, _LARGE, record=True)
+    inputs = probe_inputs.choose(reader.read_all(model), inferences=1)
+    wanted, text = trial(model, LARGE, inputs, record=True)
     if wanted is None:
         raise ProbeError(" / ".join(text.strip().splitlines()[-4:]) or "no answer")
-    sizes = dict(re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text))
-    if len(sizes) != 3:
+    sizes = recorded(text)
+    if sizes is None:
         raise ProbeError("TFLM printed no allocation record")
-    low, high = 0, int(sizes["total"])
-    while trial(model, high)[0] != wanted:
+    low, high = 0, sizes["used_bytes"]
+    while trial(model, high, inputs)[0] != wanted:
         low, high = high, high + max(high // 8, 1024)
-        if high > _LARGE:
-            raise ProbeError(f"does not run in {_LARGE} bytes")
-    low = max(low, int(sizes["total"]) // 2)
+        if high > LARGE:
+            raise ProbeError(f"does not run in {LARGE} bytes")
+    low = max(low, sizes["used_bytes"] // 2)
     while high - low > _STEP:
         middle = (low + high) // 2 // _STEP * _STEP
         if middle <= low:
             break
-        if trial(model, middle)[0] == wanted:
+        if trial(model, middle, inputs)[0] == wanted:
             high = middle
         else:
             low = middle
+    return {**sizes, "smallest_bytes": high}
+
+
+def recorded(text: str) -> dict[str, int] | None:
+    """Returns head, tail and their sum in bytes from what TFLM's recording allocator prints."""
+    sizes = dict(re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", text))
+    if len(sizes) != 3:
+        return None
     return {
         "head_bytes": int(sizes["head"]),
         "tail_bytes": int(sizes["tail"]),
         "used_bytes": int(sizes["total"]),
-        "smallest_bytes": high,
     }
 
 
-def trial(model: bytes, arena: int, record: bool = False) -> tuple[bytes | None, str]:
-    """Runs a model once in a child.
+def trial(
+    model: bytes, arena: int, inputs: Inputs, record: bool = False
+) -> tuple[bytes | None, str]:
+    """Runs a model in a child, one inference after another.
 
     Args:
         model: The `.tflite`.
         arena: Arena in bytes.
+        inputs: Arrays for each inference.
         record: Whether the child prints TFLM's allocation record.
 
     Returns:
-        The outputs' bytes, or None when the child failed, died or ran out of time; and what TFLM
-        printed.
+        The outputs as `arrays.pack` packs them, or None when the child failed, died or ran out of
+        time; and what TFLM printed.
     """
-    outcome = child.call(lambda: _answer(model, arena, record), _TRIAL_SECONDS)
+    outcome = child.call(lambda: _answer(model, arena, inputs, record), _TRIAL_SECONDS)
     text = outcome.text
     if outcome.signal is not None:
-        text += f"child died of signal {outcome.signal}\n"
+        text += f"TFLM died of signal {outcome.signal}\n"
+    if outcome.late:
+        text = f"{LATE} within {_TRIAL_SECONDS:g} seconds\n"
     return outcome.answer, text
 
 
-def _answer(model: bytes, arena: int, record: bool) -> bytes:
-    """Returns the outputs of one inference, or exits with one line of error."""
+def _answer(model: bytes, arena: int, inputs: Inputs, record: bool) -> bytes:
+    """Returns the outputs of the inferences, or exits with one line of error."""
+    outputs = len(reader.read(model).outputs)
+    answers = []
     try:
         interpreter = runtime.Interpreter.from_bytes(model, arena_size=arena)
-        _set_inputs(interpreter)
-        interpreter.invoke()
-        outputs = _outputs(interpreter)
+        for given in inputs:
+            for index, array in enumerate(given):
+                interpreter.set_input(array, index)
+            interpreter.invoke()
+            # A copy: the next inference overwrites the arena.
+            answers.append([np.array(interpreter.get_output(i)) for i in range(outputs)])
         if record:
             interpreter.print_allocations()
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
         sys.exit(1)
-    return outputs
-
-
-def _set_inputs(interpreter: runtime.Interpreter) -> None:
-    index = 0
-    while True:
-        try:
-            details = interpreter.get_input_details(index)
-        except (ValueError, IndexError, RuntimeError):
-            return
-        shape = tuple(int(n) for n in details["shape"])
-        # Ones are in range for every embedding table with two rows.
-        interpreter.set_input(np.ones(shape, details["dtype"]), index)
-        index += 1
-
-
-def _outputs(interpreter: runtime.Interpreter) -> bytes:
-    outputs: list[bytes] = []
-    while True:
-        try:
-            outputs.append(np.asarray(interpreter.get_output(len(outputs))).tobytes())
-        except (ValueError, IndexError, RuntimeError):
-            return b"".join(outputs)
+    return arrays.pack(answers)

@@ -106,12 +106,12 @@ def _work(
 def _receive(reader: int, seconds: float) -> tuple[bytes, bool]:
     """Returns all bytes up to the end of a pipe, and whether the time ran out before it."""
     deadline = time.monotonic() + seconds
-    received = b""
+    received = bytearray()
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([reader], [], [], left)[0]:
-            return received, True
+            return bytes(received), True
         piece = os.read(reader, 1 << 16)
         if not piece:
-            return received, False
+            return bytes(received), False
         received += piece

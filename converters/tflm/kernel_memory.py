@@ -24,6 +24,7 @@ class Request:
         scratch: Bytes of each scratch buffer.
         temporaries: Tensors that it looks at while it prepares, once for each time.
         known: Whether this module knows the operator.
+        refused: Why these kernels do not take it, though TFLM's others do.
     """
 
     options: tuple[int, int] | None = None
@@ -32,6 +33,7 @@ class Request:
     scratch: list[int] = dataclasses.field(default_factory=list)
     temporaries: list[graph_lib.Tensor] = dataclasses.field(default_factory=list)
     known: bool = True
+    refused: str = ""
 
 
 def _size(tensor: graph_lib.Tensor) -> int:
@@ -131,6 +133,8 @@ def _fully_connected(op: graph_lib.Op, chip: target.Target, request: Request) ->
     per_channel = hasattr(weights.scale, "__len__") and len(weights.scale) > 1
     if source.type_name != "FLOAT32" and per_channel:
         request.at_prepare += [4 * len(weights.scale)] * 2
+        if chip.cmsis and source.type_name == "INT16":
+            request.refused = "CMSIS-NN's FULLY_CONNECTED takes no int16 with a scale per channel"
     if not chip.cmsis:
         if weights.type_name == "INT4":
             request.scratch.append(_size(weights))
@@ -157,6 +161,8 @@ def _batch_matmul(op: graph_lib.Op, chip: target.Target, request: Request) -> No
     for tensor in transposed:
         request.at_prepare += [12, 4 + 4 * len(tensor.shape), tensor.nbytes]
     rank = max(len(left.shape), len(right.shape))
+    if chip.cmsis and rank > 4:
+        request.refused = "CMSIS-NN's BATCH_MATMUL takes four dimensions at most"
     request.at_prepare.append(4 + 4 * rank)  # the output's shape, as its kernel writes it
     if left.type_name != "FLOAT32":
         request.at_prepare.append(28)

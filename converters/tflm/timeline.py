@@ -93,6 +93,12 @@ def printable(text: str, limit: int = 60) -> str:
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
+def sentence(text: str, limit: int = 600) -> str:
+    """Returns words with parts of a file in them as one line that can go to a terminal."""
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(text[: 4 * limit].split()))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def operator_name(op: graph_lib.Op) -> str:
     """Returns the operator's name, a custom operator's own one."""
     return printable(op.custom_code) or "CUSTOM" if op.kind == "CUSTOM" else op.kind

@@ -1,0 +1,85 @@
+"""What TFLM ignores, refuses or takes otherwise is named, feature by feature of the schema."""
+
+import pytest
+
+from converters.tflite import reader, survey
+from tests.support import tflite_cases
+
+WORDS = {
+    "behind": (survey.WRONG, "lie behind the flatbuffer (Buffer.offset), where TFLM does not look"),
+    "blockwise": (survey.WRONG, "another way than per tensor or channel"),
+    "empty_output": (survey.REFUSED, "makes a tensor without elements ('y', 1×0)"),
+    "hybrid": (survey.REFUSED, "refuses as a hybrid model"),
+    "large_custom_options": (survey.WRONG, "(large_custom_options_offset), where TFLM does not"),
+    "open_shape": (survey.NOTE, "TFLM takes the one in the file, 1×8, and never resizes"),
+    "sparse": (survey.WRONG, "sparse weights in one tensor"),
+    "strings": (survey.REFUSED, "one tensor of type STRING (words), whose size TFLM does not know"),
+    "two_signatures": (survey.NOTE, "2 signatures (hear, speak); TFLM runs the first subgraph"),
+    "unwritten": (survey.UNDETERMINED, "what the model answers is not determined"),
+    "unwritten_unused": (survey.NOTE, "no output needs it"),
+}
+
+
+def found_in(data: bytes) -> list[survey.Finding]:
+    return survey.survey(data, reader.read_all(data))
+
+
+@pytest.mark.parametrize("name", tflite_cases.CASES)
+def test_each_case_is_named_and_nothing_else_is(name):
+    found = found_in(tflite_cases.CASES[name]())
+    if name not in WORDS:
+        assert found == []
+        return
+    kind, words = WORDS[name]
+    assert found[0].kind == kind
+    assert words in found[0].text
+    assert found[0].mend
+    others = [finding.text for finding in found[1:]]
+    assert name == "two_signatures" or others == []
+    assert all("first never calls" in text for text in others)
+
+
+@pytest.mark.parametrize("name", tflite_cases.kept_names())
+def test_nothing_is_said_of_ordinary_files(name):
+    assert found_in(tflite_cases.kept(name)) == []
+
+
+def test_the_zoo_uses_nothing_of_the_kind():
+    for path in (tflite_cases.ROOT / "zoo").glob("*/model.tflite"):
+        assert found_in(path.read_bytes()) == []
+
+
+def changes(change) -> list[survey.Finding]:
+    return found_in(tflite_cases.changed(tflite_cases.CASES["dense"](), change))
+
+
+def test_further_features():
+    def external(model):
+        model.subgraphs[0].tensors[1].externalBuffer = 1
+
+    def compressed(model):
+        entry = tflite_cases.schema.MetadataT()
+        entry.name, entry.buffer = b"COMPRESSION_METADATA", 1
+        model.metadata = [entry]
+
+    def unknown_metadata(model):
+        compressed(model)
+        model.metadata[0].name = b"my_notes"
+
+    def custom_options_on_builtin(model):
+        model.subgraphs[0].operators[0].customOptions = [1, 2]
+
+    def version(model):
+        model.version = 4
+
+    cases = (
+        (external, survey.WRONG, "lie in another file (external_buffer)"),
+        (compressed, survey.WRONG, "without USE_TFLM_COMPRESSION takes the indices for weights"),
+        (unknown_metadata, survey.NOTE, "metadata that TFLM does not read: my_notes"),
+        (custom_options_on_builtin, survey.REFUSED, "is builtin and has custom options"),
+        (version, survey.REFUSED, "schema version 4; applications of TFLM expect 3"),
+    )
+    for change, kind, words in cases:
+        found = changes(change)
+        assert [finding.kind for finding in found] == [kind], found
+        assert words in found[0].text
