@@ -91,8 +91,13 @@ def call(
             warnings.simplefilter("always", errors.EmbBertWarning)
             python_shows, warnings.showwarning = warnings.showwarning, show
             main(values, *argv[1:])
+        sys.stdout.flush()
     except errors.EmbBertError as error:
         sys.exit(f"{name}: {error}")
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough. Python would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
 
