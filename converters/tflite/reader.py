@@ -220,7 +220,10 @@ class _Reader:
         sizes = record.ShapeAsNumpy()
         shape = () if isinstance(sizes, int) else tuple(self.spend(sizes).tolist())
         if any(n < 0 for n in shape):
-            raise graph_lib.FlatbufferError(f"damaged .tflite: tensor {index} has shape {shape}")
+            raise graph_lib.FlatbufferError(
+                f"tensor {index} has the shape {shape}, with a dimension that is not known; "
+                "convert with fixed shapes"
+            )
         tensor = graph_lib.Tensor(
             name=self.text(record.Name()) or f"#{index}",
             shape=shape,

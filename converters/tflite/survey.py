@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from converters.tflite import graph as graph_lib
@@ -269,6 +270,21 @@ class _Survey:
 
     # -- the file as a whole ----------------------------------------------------------------------
 
+    def newer(self) -> Iterator[Finding]:
+        """Fields that a later schema has and this report does not know."""
+        tables = [("Model", schema.ModelT, [self.model])]
+        tables.append(("SubGraph", schema.SubGraphT, self.subgraphs))
+        tables.append(("Tensor", schema.TensorT, [record for _, record in self.records()]))
+        tables.append(("Operator", schema.OperatorT, [record for _, record, _ in self.operators()]))
+        for name, kind, records in tables:
+            unknown = sum(_slots(record) > len(vars(kind())) for record in records)
+            if unknown:
+                yield Finding(
+                    NOTE,
+                    f"fields of the schema's {name} that are newer than this report and TFLM of "
+                    f"its date ({_count(unknown, 'time')}): not understood",
+                )
+
     def whole(self) -> Iterator[Finding]:
         model = self.model
         if model.Version() != 3:
@@ -320,6 +336,15 @@ class _Survey:
         return seen
 
 
+def _slots(record: Any) -> int:
+    """The highest field in use of a table, counted from one."""
+    table = record._tab
+    start = table.Pos - table.Get(flatbuffers.number_types.SOffsetTFlags, table.Pos)
+    size = table.Get(flatbuffers.number_types.VOffsetTFlags, start)
+    used = [at for at in range(4, size, 2) if table.Offset(at)]
+    return max(used, default=2) // 2 - 1
+
+
 def _has_value(tensor: graph_lib.Tensor) -> bool:
     return tensor.data is not None or tensor.is_variable or not tensor.nbytes
 
@@ -333,5 +358,6 @@ def survey(data: bytes, graphs: list[graph_lib.Graph]) -> list[Finding]:
     """
     looked = _Survey(data, graphs)
     parts = (looked.constants, looked.unwritten, looked.options, looked.shapes, looked.types)
-    found = [finding for part in (*parts, looked.quantization, looked.whole) for finding in part()]
+    more = (looked.quantization, looked.newer, looked.whole)
+    found = [finding for part in (*parts, *more) for finding in part()]
     return sorted(found, key=lambda finding: _ORDER.index(finding.kind))

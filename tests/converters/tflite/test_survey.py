@@ -53,6 +53,22 @@ def changes(change) -> list[survey.Finding]:
     return found_in(tflite_cases.changed(tflite_cases.CASES["dense"](), change))
 
 
+def test_fields_of_a_later_schema_are_named():
+    """A model table with a twelfth field, such as a schema of tomorrow may have."""
+    data = bytearray(tflite_cases.CASES["dense"]())
+    root = int.from_bytes(data[:4], "little")
+    old = root - int.from_bytes(data[root : root + 4], "little", signed=True)
+    size = int.from_bytes(data[old : old + 2], "little")
+    table = bytes(data[old : old + size]).ljust(4 + 2 * 12, b"\0")
+    # The vtable anew at the end of the file, its last slot in use.
+    at = len(data) + len(data) % 2
+    data += bytes(at - len(data)) + (len(table)).to_bytes(2, "little") + table[2:-2] + b"\x04\0"
+    data[root : root + 4] = (root - at).to_bytes(4, "little", signed=True)
+    found = found_in(bytes(data))
+    assert len(found) == 1
+    assert "fields of the schema's Model that are newer" in found[0].text
+
+
 def test_further_features():
     def external(model):
         model.subgraphs[0].tensors[1].externalBuffer = 1
