@@ -90,7 +90,7 @@ def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[st
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as a Markdown table: measured and predicted bytes of each target."""
-    chips = sorted({(row["target"], row["kernels"]) for row in rows}, reverse=True)
+    chips = sorted({(row["target"], row["kernels"]) for row in rows})
     heads = [f"{core[7:].upper()}, {kernels.replace('_nn', '-NN').replace('cmsis', 'CMSIS')}"
              for core, kernels in chips]  # fmt: skip
     lines = ["| model | " + " | ".join(heads) + " |", "| --- " + "| ---: " * len(heads) + "|"]
