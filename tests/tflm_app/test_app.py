@@ -18,9 +18,9 @@ TARGETS = [
     ("host", "portable"),
     pytest.param("mps2-an386", "portable", marks=pytest.mark.slow),
     ("mps2-an386", "dsp"),
-    pytest.param("mps2-an500", "dsp", marks=pytest.mark.slow),
+    ("mps2-an500", "dsp"),
     ("mps3-an547", "mve"),
-    pytest.param("cortex-m4-64k", "dsp", marks=pytest.mark.slow),
+    ("cortex-m4-64k", "dsp"),
 ]
 TEXTS = [
     *SENTENCES,

@@ -46,6 +46,7 @@ def test_the_example_answers(libraries, snips):
     check_sizes("arduino", program)
 
 
+@pytest.mark.slow
 def test_a_sketch_takes_two_exports(libraries):
     """The example of one, which opens the other, too."""
     base, models = libraries

@@ -48,6 +48,7 @@ def test_the_example_answers(components, snips):
 
 
 @NEEDS_CMAKE
+@pytest.mark.slow
 def test_a_project_takes_two_components(components):
     """The example of one, which opens the other, too."""
     base, models = components

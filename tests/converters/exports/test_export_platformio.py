@@ -43,6 +43,7 @@ def test_the_example_answers(project, snips):
     check_sizes("platformio", program)
 
 
+@pytest.mark.slow
 def test_a_project_takes_two_exports(project):
     """The example of one, which opens the other, too."""
     base, models = project

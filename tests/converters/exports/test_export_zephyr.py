@@ -42,6 +42,7 @@ def test_the_sample_answers(modules, snips):
     check_sizes("zephyr", base / "build_snips_samples_classify/zephyr.elf")
 
 
+@pytest.mark.slow
 def test_an_application_takes_two_modules(modules):
     """The sample of one; whole archives of both are linked."""
     base, models = modules

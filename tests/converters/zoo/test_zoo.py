@@ -19,6 +19,15 @@ FOLDERS = layout.folders()
 BACKBONE = layout.ROOT / layout.BACKBONE
 
 
+def one_of_each_kind() -> list[pathlib.Path]:
+    """The first folder of each kind of task: labels or a score, of a text or of a pair."""
+    kinds = {}
+    for path in FOLDERS:
+        settings = run_folder.read_settings(path)
+        kinds.setdefault((settings["task"], settings["pair"]), path)
+    return list(kinds.values())
+
+
 @pytest.fixture(params=FOLDERS or [None], ids=lambda path: path.name if path else "none")
 def folder(request):
     if request.param is None:
@@ -71,15 +80,6 @@ def test_rounding_costs_nothing(folder):
                 assert after >= before - most, (kind, metric)
 
 
-def one_of_each_kind() -> list[pathlib.Path]:
-    """The first folder of each kind of task: labels or a score, of a text or of a pair."""
-    kinds = {}
-    for path in FOLDERS:
-        settings = run_folder.read_settings(path)
-        kinds.setdefault((settings["task"], settings["pair"]), path)
-    return list(kinds.values())
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", one_of_each_kind(), ids=lambda path: path.name)
 def test_converts_to_another_length(folder, tmp_path):
@@ -103,6 +103,7 @@ def test_converts_to_another_length(folder, tmp_path):
     assert len(evaluation.check_logits(made, layout.CHECK_TEXTS)) == len(layout.CHECK_TEXTS)
 
 
+@pytest.mark.parametrize("folder", one_of_each_kind(), ids=lambda path: path.name)
 def test_becomes_firmware(folder):
     image = from_model_folder.image_of(folder)
     assert model_image.shape(image).max_length == model_folder.load(folder).max_length
