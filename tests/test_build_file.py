@@ -36,9 +36,8 @@ def query(tmp_path_factory):
 def kinds(query):
     """Target to its kind, such as "py_test"."""
     lines = query("//...", "--output=label_kind")
-    return {
-        label: kind for kind, label in (line.split(" rule ") for line in lines if " rule " in line)
-    }
+    rules = [line.split(" rule ") for line in lines if " rule " in line]
+    return {label: kind for kind, label in rules}
 
 
 def test_lists_hold_what_is_on_disk(query):
