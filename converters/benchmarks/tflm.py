@@ -18,11 +18,10 @@ from typing import Any
 
 from absl import app, flags
 
-from converters.firmware import size_arena
+from converters.firmware import size_arena, sources
 from embbert_tf import cli, errors
 from embbert_tf.data import files
 
-_REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # Numbers of tokens to measure, and the most that the model takes.
 LENGTHS = (12, 64)
 _CORES = {"mps2-an386": "M4", "mps2-an500": "M7", "mps3-an547": "M55", "cortex-m4-64k": "M4"}
@@ -58,7 +57,7 @@ def measure(
     Raises:
         BenchmarkError: The build or a run failed.
     """
-    make = ["make", "-s", "-C", str(_REPOSITORY / "tflm_app"), "RUNTIME=tflm", f"TARGET={target}"]
+    make = ["make", "-s", "-C", str(sources.firmware()), "RUNTIME=tflm", f"TARGET={target}"]
     make += [f"MODEL={folder.resolve()}", f"GRAPH={graph}", f"TFLM_DIR={tflm_dir.resolve()}"]
     make += [f"TFLM_LIB={library.resolve()}"]
     built = subprocess.run([*make, "tflm_paths"], capture_output=True, text=True, check=False)

@@ -126,6 +126,15 @@ def test_table():
     assert lines[1].count("|") == lines[0].count("|")
 
 
+def test_benchmark_builds_the_firmware_of_this_installation(tmp_path, monkeypatch):
+    """A wheel's lies elsewhere than a checkout's."""
+    (tmp_path / "tflm_app").mkdir()
+    (tmp_path / "tflm_app/Makefile").write_text("$(error built in $(CURDIR))\n")
+    monkeypatch.setattr(tflm.sources, "root", lambda: tmp_path)
+    with pytest.raises(tflm.BenchmarkError, match=f"built in {tmp_path}/tflm_app"):
+        tflm.measure(tmp_path, "fused", "mps2-an386", tmp_path / "lib.a", tmp_path)
+
+
 def make(*arguments, path="/usr/bin:/bin"):
     return subprocess.run(
         ["make", "-C", str(ROOT / "tflm_app"), "RUNTIME=tflm", *arguments, "all"],
