@@ -1,4 +1,4 @@
-// EmbBERT's custom operators for TensorFlow Lite Micro: thin glue over ../kernels/.
+// EmbBERT's custom operators for TensorFlow Lite Micro: glue over embbert_kernels.h.
 //
 //   tflite::MicroMutableOpResolver<3> resolver;
 //   embbert::AddOperators(resolver);

@@ -1,9 +1,13 @@
 // TensorFlow Lite Micro as the engine's backend in place of the kernels (embbert_backend.h of the
-// library says how), when the program is built with RUNTIME=tflm.
+// library says how): of firmware that is built with RUNTIME=tflm, and of an export for it.
 //
-// embbert_backend_open wants its memory at a multiple of 16, and gives kEmbbertMemory when the
-// arena in it is smaller than arena_size.h says, before TFLM sees it; kEmbbertRuntime when TFLM
-// refuses.
+// What embbert.h says holds, but for this: `memory` lies at a multiple of 16, and kEmbbertRuntime
+// says that TFLM refuses. max_tokens cuts texts off and saves no memory, as the graph keeps its
+// length. progress is asked once, before the graph runs, which cannot be interrupted.
+//
+// TFLM does not survive every arena that is too small, so that its size is compared before TFLM
+// sees it: in the firmware with arena_size.h; in an export by <name>_open, with
+// <NAME>_MEMORY_BYTES. There, embbert_engine_open alone knows of the bytes before the arena only.
 #ifndef EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
 #define EMBBERT_TFLM_APP_TFLM_EMBBERT_TFLM_H_
 

@@ -97,6 +97,8 @@ def test_the_export_holds_operators_engine_and_arena(exported):
     # docs/tflm.md: 13 kB on a Cortex-M4.
     assert 13_000 < int(arenas["EMBBERT_USE_DSP"]) < 13_500
     assert exported.figures is None and "was not measured" in header
+    # An inference on TFLM cannot be interrupted.
+    assert "progress" not in (exported.path / "README.md").read_text()
 
 
 def test_what_does_not_go_together_is_explained(tmp_path):

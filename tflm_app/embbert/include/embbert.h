@@ -50,9 +50,9 @@
 //             takes 2.7 million for 12 tokens, 38.6 million for 128, 105 million for 256, which at
 //             100 MHz is some 35 ms, half a second, 1.4 s. The portable kernels take several times
 //             as many. `make bench` prints it for a model and a board.
-// A call may take seconds, then: embbert_options_t.progress is asked in between whether to go on.
+// A call may take seconds, then: infer asks embbert_options_t.progress in between whether to go on.
 // On the M4 at most 1.9 million instructions lie between two calls of it with 256 tokens, 3.7
-// million with 512.
+// million with 512. open and tokenize do not ask.
 //
 // Stack. Below 2 kB on every core; `make size` prints the deepest use, measured and computed.
 
