@@ -60,6 +60,10 @@ class ExportOptions:
             )
         if len(self.name) > _LONGEST_NAME:
             raise errors.OptionError(f"name must have at most {_LONGEST_NAME} letters")
+        if self.ecosystem == "esp_idf" and len(self.name) < 2:
+            raise errors.OptionError(
+                "name must have two letters or more for ESP-IDF, whose component manager wants them"
+            )
         if "__" in self.name or self.name.endswith("_"):
             raise errors.OptionError(
                 f"name {self.name!r}: two underscores in a row are the compiler's own in C++"
