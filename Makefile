@@ -112,7 +112,7 @@ demo: setup
 # In as many processes as there are processors, to four. `coverage` is the same and measures the line
 # coverage of the library folders along the way, which makes Python half as slow again.
 test coverage: setup-debian-test .venv/stamp lint
-	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup \
+	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
 	  --no-loadscope-reorder $(if $(SLOW)$(filter coverage,$@),,-m "not slow") \
 	  $(if $(filter coverage,$@),--cov --cov-report=term:skip-covered --cov-fail-under=90)
 

@@ -22,35 +22,25 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
 
 
-# Programs that these build serve all of them: one process builds and runs them.
-FIRMWARE = tuple(
-    f"tests/tflm_app/test_{name}.py"
-    for name in ("app", "boards", "library", "ports", "prompt", "quality")
-)
 # Tests on these wait for SLOW=1; those on the host, the Cortex-M4 and the Cortex-M55 are the same.
 OTHER_BOARDS = ("mps2-an385", "mps2-an500", "mps2-an505", "netduinoplus2", "cortex-m4-64k")
 # These take half a minute or more. One that starts last would be one that the other processes
 # wait for.
 LONG = (
-    *FIRMWARE,
     "tests/converters/test_pipeline.py",
-    "tests/test_examples.py",
     "tests/embbert_tf/training",
     "tests/end_to_end",
+    "tests/test_examples.py",
     "tests/tflm_app",
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of this name.
 def pytest_collection_modifyitems(items):
-    """Divides tests among processes by file, those of the firmware as if of one file."""
+    """Puts long files first and marks tests on the less used boards as slow."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
-    items.sort(key=lambda item: not item.nodeid.startswith(FIRMWARE))
     for item in items:
         if any(board in item.name for board in OTHER_BOARDS):
             item.add_marker(pytest.mark.slow)
-        path = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("firmware" if path in FIRMWARE else path))
 
 
 @pytest.fixture

@@ -139,6 +139,7 @@ def test_pairs_and_single_texts_for_the_other_kind_of_model():
     assert sentence == "the rows have a text_pair, which this model does not read"
 
 
+@pytest.mark.slow
 def test_the_conversion_says_so(tiny_run, small_csv, tmp_path):
     handful = tmp_path / "handful.csv"
     handful.write_text("text,label\nstart the fan,on\nplay some jazz,music\n")

@@ -386,6 +386,7 @@ int main(int argc, char** argv) {
 """
 
 
+@pytest.mark.slow
 def test_sanitized_host_gives_the_reference_logits(tiny, tmp_path):
     path = write_csv(tmp_path / "rows.csv", [(text, LABELS[0]) for text in TEXTS])
     logits_path = tmp_path / "logits.bin"

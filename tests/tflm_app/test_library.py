@@ -114,6 +114,7 @@ def test_the_example_in_the_header_compiles_and_answers(tiny, tmp_path):
     assert done.stdout.splitlines() == [tiny.answer(text)[0] for text in SENTENCES]
 
 
+@pytest.mark.slow
 def test_max_tokens_fits_a_long_model_into_little_ram(tmp_path):
     """The `embbert` preset at 256 tokens, too long for 64 kB, is explained; shortened, it runs."""
     model = TinyModel(tmp_path, d=128, r=16, k=32, blocks=4, max_length=256)

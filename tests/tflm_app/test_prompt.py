@@ -5,6 +5,7 @@ import subprocess
 
 import numpy as np
 import pexpect
+import pytest
 
 from tests.support.firmware_model import FIRMWARE, built, make
 
@@ -106,6 +107,7 @@ def test_session_of_pairs(pairs):
     session.child.close(force=True)
 
 
+@pytest.mark.slow
 def test_garbage_at_the_prompt_under_sanitizers(tiny):
     result = make("program", TARGET="host", SANITIZE="1", IMAGE=tiny.path)
     assert result.returncode == 0, result.stdout + result.stderr

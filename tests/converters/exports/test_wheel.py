@@ -81,6 +81,7 @@ def test_training_conversion_and_export_work_from_a_wheel(python, small_csv, tmp
     assert "MicroMutableOpResolver" in report
 
 
+@pytest.mark.slow
 def test_the_command_exports_the_model_that_comes_along(python, tmp_path):
     arguments = ["--model=zoo/snips", "--for=cmake", "--name=snips", "--nomeasure", "--output=out"]
     assert "README.md says" in run(python, tmp_path, "-m", "converters.export", *arguments)

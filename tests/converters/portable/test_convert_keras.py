@@ -179,6 +179,7 @@ def test_a_score_of_pairs_is_inferred(keras, files, tokenizer, tmp_path):
     assert np.isfinite(model.classify("lamp", "door").score)
 
 
+@pytest.mark.slow
 def test_files_that_do_not_fit_are_named(keras, files, tokenizer, tmp_path):
     (tmp_path / "two.txt").write_text("a\nb\n")
     (tmp_path / "twice.txt").write_text("a\nb\na\n")

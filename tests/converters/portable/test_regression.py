@@ -74,6 +74,7 @@ def test_models_made_here_do_not_grow(name, tmp_path):
     hold(name, path)
 
 
+@pytest.mark.slow
 def test_shipped_models_do_not_grow():
     models = shipped()
     if not models:

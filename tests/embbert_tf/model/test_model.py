@@ -115,6 +115,7 @@ def test_folded_model_is_the_keras_model(model, n, pair):
     np.testing.assert_allclose(np.square(taps["xhat0"]).mean(axis=1), 1.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_trains_as_any_keras_model():
     keras.utils.set_random_seed(0)
     model = EmbBertClassifier(TINY, num_labels=2, dropout=0.0)

@@ -289,6 +289,7 @@ def test_goes_on_when_started_again_and_leaves_a_finished_one_alone(
         framework_config.disable_op_determinism()
 
 
+@pytest.mark.slow
 def test_trains_a_tokenizer_where_none_is_given(folder, tmp_path):
     options = _options(preset="test", vocab_size=60, steps=1)
     try:

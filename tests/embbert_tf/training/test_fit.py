@@ -146,6 +146,7 @@ def test_a_resumed_training_is_the_same_training(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_kept_weights_are_the_averaged_ones(tmp_path):
     history, weights = _small_fit(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as state:
