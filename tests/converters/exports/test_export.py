@@ -59,6 +59,17 @@ def run_example(path, name, library, text):
     return shell(f"./{name}_example", path, text)
 
 
+def memory_bytes(path, name, folder):
+    """<NAME>_MEMORY_BYTES of an export on a Cortex-M4. An engine takes some 300 bytes besides."""
+    (folder / "memory.c").write_text(
+        f'#include <stdio.h>\n#include "{name}_model.h"\n'
+        f'int main(void) {{ printf("%d", (int){name.upper()}_MEMORY_BYTES); return 0; }}\n'
+    )
+    includes = f"-I{path} -I{path}/embbert/include"
+    shell(f"{ARM} {includes} memory.c {path}/example/qemu_vectors.c -o memory.elf", folder)
+    return int(shell(f"{QEMU} memory.elf", folder))
+
+
 def test_the_commands_of_the_readme_answer_as_make_run_does(measured, snips):
     """One gcc line and one arm-none-eabi-gcc line, literally."""
     host_build, host_run, arm_build, arm_run = commands(measured.path / "README.md")
@@ -82,15 +93,7 @@ def test_the_header_says_what_was_measured(measured, snips, tmp_path):
     assert list(figures.infer) == [12, 28]
     assert round(figures.infer[12], -4) == 2_700_000 < figures.infer[28] < 7_000_000
     assert 500 < figures.stack < 2048
-    # The memory, and an engine of about 300 bytes.
-    (tmp_path / "memory.c").write_text(
-        '#include <stdio.h>\n#include "snips_model.h"\n'
-        'int main(void) { printf("%d", (int)SNIPS_MEMORY_BYTES); return 0; }\n'
-    )
-    includes = f"-I{measured.path} -I{measured.path}/embbert/include"
-    vectors = f"{measured.path}/example/qemu_vectors.c"
-    shell(f"{ARM} {includes} memory.c {vectors} -o memory.elf", tmp_path)
-    assert 200 < figures.ram - int(shell(f"{QEMU} memory.elf", tmp_path)) < 500
+    assert 200 < figures.ram - memory_bytes(measured.path, "snips", tmp_path) < 500
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -153,6 +156,16 @@ def test_max_tokens_shortens(kinds, library, tmp_path):
     printed = run_example(tmp_path / "out", "short", library, f"{text}\n")
     logits = model.reference.infer(ids[:8], [1] * 8)
     assert printed.split(" ")[0] == model.labels[int(logits.argmax())].split(" ")[0]
+
+
+def test_the_figures_of_a_shortened_model_are_its_own(measured, tmp_path):
+    chosen = converters.ExportOptions(name="snips", max_tokens=8)
+    done = converters.export_firmware(ROOT / "zoo/snips", tmp_path / "out", chosen)
+    assert f" {done.figures.ram:,} bytes: SNIPS_MEM" in (done.path / "snips_model.h").read_text()
+    # 2 D + 3 bytes a token, of D = 128.
+    assert measured.figures.ram - done.figures.ram > 20 * 259
+    assert 200 < done.figures.ram - memory_bytes(done.path, "snips", tmp_path) < 500
+    assert list(done.figures.infer) == [8] and done.figures.flash == measured.figures.flash
 
 
 def test_labels_of_any_kind_stay_within_their_comment(library, tmp_path):
