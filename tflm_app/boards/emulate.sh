@@ -20,7 +20,7 @@ command=$(printf '%s.' "$command" | sed 's/,/,,/g')
 command=${command%.}
 
 # -icount shift=7: one instruction takes 128 ns of the board's clock, so its counter counts
-# instructions (boards/common/platform_cortexm.c).
+# instructions (boards/drivers/counter_fpgaio.c).
 # --foreground: a program in the background could not read the terminal.
 # shellcheck disable=SC2086
 timeout --foreground -k 5 "$seconds" qemu-system-arm -machine "$machine" -display none -monitor none \
