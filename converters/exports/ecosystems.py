@@ -101,6 +101,7 @@ ECOSYSTEMS = {
         {
             "stdio.c.j2": "examples/classify/main.c",
             "cmsis_pack/pack.pdsc.j2": "EmbBERT.{name}.pdsc",
+            "cmsis_pack/classify.md.j2": "examples/classify/README.md",
             "cmsis_pack/classify.csolution.yml.j2": "examples/classify/classify.csolution.yml",
             "cmsis_pack/classify.cproject.yml.j2": "examples/classify/classify.cproject.yml",
         },

@@ -54,6 +54,7 @@ def test_every_file_of_the_pack_exists_and_every_source_is_in_it(pack):
     assert there == {name for name in named if name.endswith(".c")}
     (example,) = root.findall("examples/example")
     project = folder / example.attrib["folder"]
+    assert (project / example.attrib["doc"]).is_file()  # which is copied with the example alone
     (environment,) = example.findall("project/environment")
     solution = project / environment.attrib["load"]
     reader = yaml.YAML(typ="safe")
