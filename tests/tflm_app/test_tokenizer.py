@@ -234,7 +234,7 @@ def adversarial_texts(golden):
         yield "".join(rng.choice(vocabulary) for _ in range(rng.randrange(1, 120)))
 
 
-@pytest.mark.parametrize("which", ["shipped", "long words"])
+@pytest.mark.parametrize("which", ["shipped", pytest.param("long words", marks=pytest.mark.slow)])
 def test_adversarial_texts(which, golden, binaries):
     texts = list(adversarial_texts(golden))
     different = golden.differences(binaries[which], texts, 1 << 17)

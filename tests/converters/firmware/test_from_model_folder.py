@@ -83,7 +83,9 @@ def test_what_does_not_fit_is_named(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("labels", "pair"), [(2, True), (500, False)])
+@pytest.mark.parametrize(
+    ("labels", "pair"), [pytest.param(2, True, marks=pytest.mark.slow), (500, False)]
+)
 def test_few_and_many_labels_on_the_host(labels, pair, tmp_path):
     tflite = tflm_models.write_folder(tmp_path / "my model", labels=labels, pair=pair)
     texts = ["light", " ".join(SENTENCES[:3] * 700)]

@@ -40,7 +40,9 @@ def folded():
 @pytest.mark.parametrize(
     ("config", "length", "arguments"),
     [
-        pytest.param(*case, marks=pytest.mark.slow if name.startswith("int16") else (), id=name)
+        pytest.param(
+            *case, marks=pytest.mark.slow if "int16" in name or "greedy" in name else (), id=name
+        )
         for name, *case in CASES
     ],
 )
