@@ -179,6 +179,9 @@ class Walk:
         if tensor is source:
             return 0, source.shape[0]
         op = self.made_by.get(id(tensor))
+        if op is not None and op.kind == "RESHAPE":
+            self.take(op)
+            return self.rows_if_of(self.input(op, 0), source, what)
         if op is None or op.kind not in ("SLICE", "GATHER") or op.inputs[0] is not source:
             return None
         self.take(op)

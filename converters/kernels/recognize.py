@@ -88,7 +88,11 @@ def _model(walk: Walk) -> int8_model.Int8Model:
 
 def _padding(walk: Walk) -> Tensor:
     """Returns the mask that is made from the ids of padding."""
-    real = walk.take(walk.next(walk.graph.inputs[0], "MINIMUM", "padding mask"))
+    ids, what = walk.graph.inputs[0], "padding mask"
+    for op in walk.users.get(id(ids), []):
+        if op.kind == "GATHER" and len(walk.input(op, 0).shape) == 1:  # for an NPU
+            return walk.take(op)
+    real = walk.take(walk.next(ids, "MINIMUM", what))
     if walk.used_by(real, "MUL"):  # limits of int16 scores rather than a bias of int8 ones
         limits = walk.take(walk.next(real, "MUL", "padding mask"))
         return walk.take(walk.next(limits, "QUANTIZE", "padding mask"))
@@ -97,7 +101,12 @@ def _padding(walk: Walk) -> Tensor:
 
 def _embedder(walk: Walk) -> tuple[dict[str, Any], Tensor]:
     """Returns the embedder's fields of `Int8Model`, and x0 (S, D)."""
-    lookup = walk.next(walk.graph.inputs[0], "GATHER", "token embedding")
+    lookup = walk.next(
+        walk.graph.inputs[0],
+        "GATHER",
+        "token embedding",
+        lambda op: len(walk.input(op, 0).shape) == 2,
+    )
     token = walk.constant(lookup, 0, "token table")
     join = walk.next(lookup.outputs[0], "CONCATENATION", "embedder")
     position = walk.constant(join, 1, "position table")

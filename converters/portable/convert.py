@@ -67,7 +67,7 @@ def convert(
     rows = labelled_rows.read_sample(validation) if validation is not None else []
     if not isinstance(run, run_folder.Run):
         run = run_folder.load_run(run)
-    chosen = recipes.choose(recipe, run.ranges is not None, run.path)
+    chosen = _recipe(recipe, run.ranges is not None, run.path, options.npu)
     _check_length(options.max_length, run.config.max_length, run.pair)
     if validation is not None:
         labelled_rows.check_pairs(rows, run.pair, validation)
@@ -91,6 +91,7 @@ def convert_keras(
     pair: bool = False,
     recipe: str | None = None,
     memory_plan: str = "offline",
+    npu: str = "",
 ) -> bytes:
     """Converts a Keras model: no run folder and no tokenizer is needed.
 
@@ -114,6 +115,7 @@ def convert_keras(
         pair: Whether the graph takes segment ids as a second input.
         recipe: As for `convert`.
         memory_plan: As in `ConvertOptions`.
+        npu: As in `ConvertOptions`.
 
     Returns:
         The `.tflite`: input int32 (1, max_length) token ids, with `pair` another one of segment
@@ -125,17 +127,16 @@ def convert_keras(
         RangeError: A range is missing or infinite, as after a training that diverged.
     """
     classifier, quantized = split_model(model)
-    chosen = recipes.choose(recipe, quantized is not None, model.name)
-    options = ConvertOptions(max_length=max_length, memory_plan=memory_plan)
+    chosen = _recipe(recipe, quantized is not None, model.name, npu)
+    options = ConvertOptions(max_length=max_length, memory_plan=memory_plan, npu=npu)
     if max_length < 1:
         raise errors.OptionError(f"max_length must be at least 1, not {max_length}")
     _check_length(max_length, classifier.config.max_length, pair)
     folded = folding.fold(quantized if chosen.qat_weights else classifier)
     ranges: Any = quantized.ranges() if quantized is not None else None
     if representative_ids is not None:
-        sequences = ranges_lib.sequences_of(representative_ids, classifier.config)
-        cut = [ids[:max_length] for ids in sequences]
-        ranges = calibrate.calibrate(folded, chosen, cut, ranges)
+        texts = ranges_lib.sequences_of(representative_ids, classifier.config)
+        ranges = calibrate.calibrate(folded, chosen, [ids[:max_length] for ids in texts], ranges)
     elif chosen.ranges != "qat":
         raise errors.OptionError(
             f"recipe '{chosen.name}' measures ranges; give representative_ids, the token ids of a "
@@ -161,6 +162,16 @@ def split_model(model: Any) -> tuple[Any, Any]:
         f"a {type(model).__name__} cannot be converted; EmbBertClassifier and QuantizedClassifier "
         "can"
     )
+
+
+def _recipe(name: str | None, trained: bool, source: Any, npu: str) -> recipes.Recipe:
+    """Returns the recipe of a name or by default; OptionError if no NPU's graph goes with it."""
+    chosen = recipes.choose(name, trained, source)
+    if npu and chosen.int16:
+        raise errors.OptionError(
+            f"npu '{npu}' goes with recipes of int8 alone, not with '{chosen.name}'"
+        )
+    return chosen
 
 
 def _check_length(max_length: int, limit: int, pair: bool) -> None:
@@ -210,6 +221,7 @@ def _graph(
         per_channel=None,  # the measured error decides
         offline=options.memory_plan == "offline",
         int16=frozenset(recipe.int16),
+        npu=options.npu,
     )
 
 
@@ -280,6 +292,7 @@ def _settings(
         "config": run.config.to_dict(),
         "recipe": recipe.to_dict(),
         "memory_plan": options.memory_plan,
+        "npu": options.npu,
         "schedule": built.schedule.describe(),
         "weights": built.describe_weights(),
         "confidence_threshold": 0.0,

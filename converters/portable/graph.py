@@ -56,6 +56,7 @@ class PortableGraph:
         groups: Query rows of each chunk, grouped; None lets the memory model choose.
         offline: Whether the file carries our own placement of tensors, which TFLM follows; else its
             greedy planner decides.
+        npu: One of `npu.TARGETS` for a graph that its compiler takes whole; "" for none.
 
     Attributes:
         graph: The finished `converters.tflite.graph.Graph`.
@@ -65,7 +66,7 @@ class PortableGraph:
 
     Raises:
         RangeError: A range is missing or infinite.
-        ValueError: `max_length`, `groups` or `int16` do not fit the model.
+        ValueError: `max_length`, `groups`, `int16` or `npu` do not fit the model.
     """
 
     def __init__(
@@ -78,9 +79,12 @@ class PortableGraph:
         groups: schedule_lib.Groups | None = None,
         offline: bool = True,
         int16: frozenset[str] = frozenset(),
+        npu: str = "",
     ) -> None:
         if not int16 <= set(INT16_PARTS):
             raise ValueError(f"int16 parts {sorted(int16)}; there are {', '.join(INT16_PARTS)}")
+        if npu and int16:
+            raise ValueError(f"npu '{npu}' with int16 parts {sorted(int16)}")
         if not 1 <= max_length <= model.position.shape[0]:
             raise ValueError(
                 f"max_length {max_length} is not within 1..{model.position.shape[0]}, "
@@ -91,6 +95,7 @@ class PortableGraph:
         if groups is not None and max(len(groups), *map(len, groups)) > schedule_lib.MOST_PARTS:
             raise ValueError(f"groups {groups}: TFLM joins at most {schedule_lib.MOST_PARTS} parts")
         self._length, self._pair, self._int16 = max_length, pair, int16
+        self._npu = npu
         self._scales = Scales(ranges)
         self._weights = Weights(
             model, self._scales, max_length, pair, per_channel, wide_branch="branch" in int16
@@ -113,7 +118,7 @@ class PortableGraph:
         b, weights, length = Builder(), self._weights, self._length
         ids = Tensor("ids", (1, length), np.int32)
         inputs = [ids]
-        layers = Layers(b, self._scales, weights, self._int16, ids)
+        layers = Layers(b, self._scales, weights, self._int16, ids, bool(self._npu))
         parts = [self._gather(b, "token", weights.token, ids), weights.position]
         if self._pair:
             segments = Tensor("segment_ids", (1, length), np.int32)

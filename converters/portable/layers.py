@@ -3,7 +3,7 @@
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from converters.portable import int16
+from converters.portable import int16, npu
 from converters.portable.builder import Builder
 from converters.portable.scales import Scales
 from converters.portable.schedule import Groups
@@ -29,13 +29,26 @@ class Layers:
         weights: Constants.
         parts: Those of `int16.PARTS` that compute on int16.
         ids: The graph's input, int32 (1, S).
+        for_npu: Whether the graph is one for an NPU.
     """
 
     def __init__(
-        self, builder: Builder, scales: Scales, weights: Weights, parts: frozenset[str], ids: Tensor
+        self,
+        builder: Builder,
+        scales: Scales,
+        weights: Weights,
+        parts: frozenset[str],
+        ids: Tensor,
+        for_npu: bool = False,
     ) -> None:
         self._b, self._scales, self._weights, self._parts = builder, scales, weights, parts
         self._masks: list[tuple[float, Tensor]] = []
+        self._npu = for_npu
+        if for_npu:
+            scores = [scales.of(f"scores{index}") for index in range(len(weights.layers))]
+            vocab_size = weights.token.shape[0]
+            self._padding = npu.padding(builder, ids, vocab_size, scores)
+            return
         # 1 at tokens, 0 at padding.
         one = builder.constant("one", np.array([1], np.int32))
         real = builder.add("MINIMUM", [ids, one], Tensor("real", ids.shape, np.int32))
@@ -72,9 +85,12 @@ class Layers:
         b, scales, d = self._b, self._scales, x.shape[1]
         xhat = self._normalise(index, x)
         mask = self._mask(index)
-        first = b.activation(f"piece{index}", (1, 1, 1, d), scales.xhat(index))
-        zero = b.constant("rows", np.zeros((1, 1, 1), np.int32))
-        b.add("GATHER", [xhat, zero], first, axis=0)
+        if self._npu:
+            first = npu.rows(b, xhat, 0, 1, scales.xhat(index))
+        else:
+            first = b.activation(f"piece{index}", (1, 1, 1, d), scales.xhat(index))
+            zero = b.constant("rows", np.zeros((1, 1, 1), np.int32))
+            b.add("GATHER", [xhat, zero], first, axis=0)
         weighed = self._shares(index, self._query(index, first, 1), xhat, mask)
         columns = self._columns(index, xhat)
         if "attention" in self._parts:
@@ -102,12 +118,14 @@ class Layers:
         return b.add("MUL", [x, inverse], xhat, 2)
 
     def _mask(self, index: int) -> Tensor:
-        """The scores' bias: 0 at tokens, very negative at padding; on int16, their upper limits.
+        """The scores' bias: 0 at tokens, very negative at padding; else their upper limits.
 
         As the mask only has to saturate, one mask serves all layers whose scales come close.
         """
         if "attention" in self._parts:
             return self._padding
+        if self._npu:
+            return npu.limits(self._b, self._padding, self._scales.of(f"scores{index}"))
         product = self._scales.product(index)
         for scale, mask in self._masks:
             if abs(scale - product) / self._scales.of(f"scores{index}").scale < _MASK_OFF:
@@ -128,8 +146,10 @@ class Layers:
         b, scales = self._b, self._scales
         if "attention" in self._parts:
             return int16.shares(b, scales, index, query, xhat, mask)
-        rows = query.shape[0]
-        scores = b.dense(f"scores{index}", query, xhat, mask, rows, scales.of(f"scores{index}"))
+        rows, q = query.shape[0], scales.of(f"scores{index}")
+        scores = b.dense(f"scores{index}", query, xhat, None if self._npu else mask, rows, q)
+        if self._npu:
+            scores = npu.masked(b, scores, mask, q)
         weights = b.activation(f"p{index}", (rows, xhat.shape[0]), _PROBABILITY)
         return b.add("SOFTMAX", [scores], weights, 2, beta=1.0)
 
@@ -198,12 +218,16 @@ class Layers:
         b, d, taps = self._b, xhat.shape[1], self._weights.layers[index].conv.shape[2]
         q = self._scales.xhat(index)
         low = max(start - taps + 1, 0)
-        positions = np.arange(low, start + rows, dtype=np.int32)[None, None]
-        window = b.activation(f"window{index}", (1, 1, positions.size, d), q)
-        b.add("GATHER", [xhat, b.constant("rows", positions)], window, axis=0)
+        count = start + rows - low
+        if self._npu:
+            window = npu.rows(b, xhat, low, count, q)
+        else:
+            positions = np.arange(low, start + rows, dtype=np.int32)[None, None]
+            window = b.activation(f"window{index}", (1, 1, count, d), q)
+            b.add("GATHER", [xhat, b.constant("rows", positions)], window, axis=0)
         missing = low - (start - taps + 1)
         if not missing:
             return window
         amounts = np.array([[0, 0], [0, 0], [missing, 0], [0, 0]], np.int32)
-        padded = b.activation(f"window{index}", (1, 1, missing + positions.size, d), q)
+        padded = b.activation(f"window{index}", (1, 1, missing + count, d), q)
         return b.add("PAD", [window, b.constant("amounts", amounts)], padded, 2)

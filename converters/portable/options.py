@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from converters.portable import npu as npu_lib
 from embbert_tf.model import option
 
 
@@ -22,6 +23,12 @@ class ConvertOptions:
         "Who places tensors in the arena: this converter, in the file's metadata, or TFLM's "
         "greedy planner.",
         choices=("offline", "greedy"),
+    )
+    npu: str = option.option(
+        "",
+        "An NPU that the graph is for after Arm's compiler Vela: without the operators that Vela "
+        "would leave to the CPU. Answers stay the same; '' for none.",
+        choices=("", *npu_lib.TARGETS),
     )
 
     def __post_init__(self) -> None:

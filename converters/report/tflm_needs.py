@@ -5,7 +5,7 @@ import json
 import pathlib
 import re
 
-from converters.report import analysis, arena_picture, page, tflm_text, verdict
+from converters.report import analysis, arena_picture, page, tflm_text, vela, verdict
 from converters.tflite import reader
 from converters.tflm import child, timeline
 from converters.tflm import target as target_lib
@@ -48,6 +48,11 @@ class ReportOptions:
     max_arena: str | None = option(
         None,
         "Bytes, such as 65536, 64k or 1M: the exit status is 3 where a target's arena is larger.",
+    )
+    npu: str | None = option(
+        None,
+        "The NPU to ask Arm's compiler Vela for, such as ethos-u55-128; default: where Vela is "
+        "installed, a U55 and a U85.",
     )
     json: bool = option(False, "Print JSON instead of text.")
     picture: str | None = option(
@@ -192,10 +197,14 @@ def report(path: files.PathLike, data: bytes, options: ReportOptions) -> tuple[i
     targets = target_lib.chosen(options.target, options.kernels)
     most = max(options.memory_mb // 4, 64) << 20
     found = analysis.analyse(str(path), data, targets, most)
+    compiled = vela.results(data, options.npu)
     if options.json:
-        print(json.dumps(analysis.as_json(found), indent=1, ensure_ascii=False))
+        content = analysis.as_json(found) | {"npu": vela.as_json(*compiled)}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         print(tflm_text.whole(found), end="")
+        for line in vela.lines(*compiled):
+            print(timeline.sentence(line, 300))
     picture = options.picture_of(path)
     if picture is not None and found.map is not None:
         title = f"{found.name}: arena on {found.mapped.label}"

@@ -160,6 +160,7 @@ _OP_DATA = {
     "MUL": 52,
     "PAD": 64,
     "QUANTIZE": 32,
+    "RESHAPE": 0,
     "RSQRT": 32,
     "SLICE": 0,
     "SOFTMAX": 84,
@@ -207,6 +208,8 @@ class _Region:
 def _contiguous_rows(op: graph_lib.Op) -> int | None:
     """Row of the input at which the output's rows start, if they are a run of it; else None."""
     source, out = op.inputs[0], op.outputs[0]
+    if op.kind == "RESHAPE" and source.data is None:
+        return 0
     if op.kind == "SLICE" and len(source.shape) == 2:
         begin, size = op.inputs[1].data, op.inputs[2].data
         if begin is not None and size is not None and out.shape[1] == source.shape[1]:
