@@ -61,6 +61,7 @@ def test_model_of_any_file_name(folder):
     assert from_model_folder.image_of(folder) == before
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named(folder, tmp_path):
     with pytest.raises(errors.FileError, match=r"model_image\.c"):
         from_model_folder.write_firmware(folder, folder / "model.tflite" / "model_image.c")

@@ -164,6 +164,7 @@ def test_from_a_backbone_folder(tmp_path):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.slow
 def test_from_a_run_folder(tiny_run):
     run = embbert_tf.load_run(tiny_run)
     classifier = embbert_tf.EmbBertClassifier.from_preset(str(tiny_run), 4, dropout=0.3, name="new")

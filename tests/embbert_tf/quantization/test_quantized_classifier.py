@@ -133,6 +133,7 @@ def test_learnt_ranges_get_the_gradient_of_the_rounding():
     assert float(tape.gradient(loss, step)) > 0
 
 
+@pytest.mark.slow
 def test_learnt_ranges_settle_into_an_ordinary_model(loaded):
     import tensorflow as tf
 

@@ -146,6 +146,7 @@ def test_quantizers_are_those_of_training(packed):
     np.testing.assert_array_equal(found.qat_model(ids).numpy(), run.qat_model(ids).numpy())
 
 
+@pytest.mark.slow
 def test_serves_as_the_start_of_a_training(packed):
     run, path = packed
     assert backbone_folder.weights_path(path) == path / packed_weights.PACKED
@@ -153,6 +154,7 @@ def test_serves_as_the_start_of_a_training(packed):
     assert_same(start.model.get_weights(), nearest(run.model.backbone.get_weights()))
 
 
+@pytest.mark.slow
 def test_says_what_is_wrong_with_the_folder(packed, tmp_path):
     _, path = packed
     shutil.copytree(path, tmp_path / "run")

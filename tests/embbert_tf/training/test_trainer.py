@@ -270,6 +270,7 @@ def test_scores_that_all_differ_are_held_out_evenly():
     assert all(10 * i <= rows.index(e) < 10 * i + 10 for i, e in enumerate(held))
 
 
+@pytest.mark.slow
 def test_pairs_with_a_label_or_a_score_of_any_length(tmp_path, eager):
     same = [("red", "red"), ("blue sea", "the blue sea"), ("green " * 10_000, "green")]
     other = [("red", "blue"), ("sea " * 10_000, "red red"), ("green", "the sea")]
@@ -287,6 +288,7 @@ def test_pairs_with_a_label_or_a_score_of_any_length(tmp_path, eager):
         assert wanted <= run.metrics["fp32"]["test"].keys()
 
 
+@pytest.mark.slow
 def test_five_hundred_labels(tmp_path, capsys, eager):
     path = tmp_path / "many.csv"
     rows = [(f"item {i // 25} {i % 25}", f"label {i}") for i in range(500) for _ in range(3)]
