@@ -94,6 +94,7 @@ def test_lesser_implementations_on_boards(folder, target, flag, name):
     check(some, results, f"{target} {flag}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", BOARD_CFLAGS)
 def test_scratch_leaves_72_kb_at_256_tokens_and_38_kb_at_128(folder, target):
     for n, limit in ((256, 72_000), (128, 38_000)):

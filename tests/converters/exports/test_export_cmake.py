@@ -89,6 +89,7 @@ def test_a_package_for_a_cortex_m4_is_found(built):
     assert shell(f"{QEMU} m4/program", base, snips.inputs).splitlines() == snips.outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["find_package", "add_subdirectory"])
 def test_a_project_takes_two_exports(built, way, tmp_path):
     base, models = built

@@ -301,6 +301,7 @@ def test_importing_loads_neither_tensorflow_nor_tflm():
         _ = converters.convertt
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_evaluates_in_parallel(small, tmp_path):
     """Worker processes must not run the caller's script again."""
     _, csv, model = small
