@@ -134,10 +134,12 @@ def main(values: flags.FlagValues) -> None:
     extra = [pair.partition("=")[::2] for pair in values.file]
     if not all(second for _, second in [*pairs, *extra]):
         raise app.UsageError("say --library=BOARD=FILE and --file=NAME=FILE")
+    if pairs and not values.tflm_dir:
+        raise app.UsageError("--library needs --tflm_dir, the headers that it was built from")
     with tempfile.TemporaryDirectory() as temporary:
         work = pathlib.Path(temporary)
         folder = files.make_folder(values.models or work / "models")
-        made = arena_models.write(folder)
+        made = arena_models.write(folder, values.only)
         if values.keep:
             arena_models.keep(made, pathlib.Path(values.keep))
         models = zoo(work) | {path.stem: path for path in made}

@@ -7,7 +7,7 @@ and types alone. `skeleton` therefore empties the weights, so that the file comp
 import pathlib
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -361,10 +361,12 @@ def keep(paths: list[pathlib.Path], archive: pathlib.Path) -> None:
             target.writestr(zipfile.ZipInfo(path.name), data, zipfile.ZIP_DEFLATED, 9)
 
 
-def write(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes all models and returns their paths."""
+def write(folder: pathlib.Path, names: Collection[str] = ()) -> list[pathlib.Path]:
+    """Writes the models of these names, all without any, and returns their paths."""
     paths = []
     for name, make in MODELS.items():
+        if names and name not in names:
+            continue
         paths.append(folder / f"{name}.tflite")
         if not paths[-1].exists():
             paths[-1].write_bytes(make())

@@ -10,12 +10,12 @@ import pathlib
 import subprocess
 
 from converters.firmware import sources
-from converters.tflm import operators
+from converters.tflm import memory_planner, operators
 from embbert_tf import errors
 from embbert_tf.data import files
 
 _SECONDS = 120.0
-_STEP = 16
+_STEP = memory_planner.ALIGNMENT
 # Board -> address and size of RAM beyond what its memory.ld names.
 _MORE_RAM = {
     "mps2-an385": (0x21000000, 16 << 20),
@@ -144,8 +144,7 @@ def build(
     cxx += ["-DTF_LITE_STATIC_MEMORY", "-DTF_LITE_MCU_DEBUG_LOG", f"-isystem{tflm_dir.resolve()}"]
     cxx += [f"-isystem{path.resolve()}" for path in downloads if path.exists()]
     cxx += [f"-DTRIAL_MEMORY={address:#x}u", f"-DTRIAL_BYTES={size:#x}u", "-Itflm"]
-    here = pathlib.Path(__file__).resolve().parent
-    compiled = [(here / "arena_trial.cc", cxx), (app / "tflm/embbert_ops.cc", cxx)]
+    compiled = [(app / f"tflm/{name}.cc", cxx) for name in ("any_model_trial", "embbert_ops")]
     parts = [*settings["sources"].split(), "app/bare_main.c", "tflm/libc_stubs.c"]
     kernels = sorted((app / "embbert/src/kernels").glob("*.c"))
     compiled += [(app / part, ["-std=c11"]) for part in parts]

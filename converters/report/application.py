@@ -5,10 +5,10 @@ import re
 from collections.abc import Sequence
 
 from converters.tflite import graph as graph_lib
-from converters.tflm import arena_model, operators, timeline
+from converters.tflm import arena_model, memory_planner, operators, timeline
 
 EMBBERT_OPERATORS = ("EMBBERT_EMBED", "EMBBERT_BLOCK", "EMBBERT_HEAD")
-_ALIGNMENT = 16
+_ALIGNMENT = memory_planner.ALIGNMENT
 
 
 @dataclasses.dataclass(frozen=True)

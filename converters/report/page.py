@@ -1,6 +1,7 @@
 """The report on a `.tflite` as one HTML page that needs no other file."""
 
 import html
+from collections.abc import Sequence
 
 from converters.report import analysis, application, arena_picture, tflm_text
 
@@ -28,7 +29,7 @@ def _table(heads: list[str], rows: list[list[str]], numbers: int) -> str:
     return "<table>" + "\n".join(lines) + "</table>"
 
 
-def _paragraphs(lines: list[str]) -> str:
+def _paragraphs(lines: Sequence[str]) -> str:
     return "\n".join(f"<p>{html.escape(line.strip())}</p>" for line in lines if line.strip())
 
 
@@ -48,8 +49,8 @@ def _arena(found: analysis.Analysis) -> str:
     return _paragraphs(text[:1]) + table + _paragraphs([*notes, *after])
 
 
-def whole(found: analysis.Analysis) -> str:
-    """Returns the page."""
+def whole(found: analysis.Analysis, npu: Sequence[str] = ()) -> str:
+    """Returns the page; `npu` is the section on NPUs, in lines."""
     title = html.escape(f"{found.name} on TensorFlow Lite Micro")
     counts = [[name, types, f"{count:,}"] for name, types, count in found.operator_counts()]
     picture = ""
@@ -76,6 +77,7 @@ def whole(found: analysis.Analysis) -> str:
             _table(["operator", "outputs", "count"], counts, 1),
             "<h2>Application</h2>",
             _paragraphs(application.advice(found.needs)),
+            _paragraphs(npu),
             f"<pre>{html.escape(code)}</pre>",
             "</body></html>",
             "",

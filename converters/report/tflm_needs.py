@@ -198,13 +198,13 @@ def report(path: files.PathLike, data: bytes, options: ReportOptions) -> tuple[i
     most = max(options.memory_mb // 4, 64) << 20
     found = analysis.analyse(str(path), data, targets, most)
     compiled = vela.results(data, options.npu)
+    npu = [timeline.sentence(line, 300) for line in vela.lines(*compiled)]
     if options.json:
         content = analysis.as_json(found) | {"npu": vela.as_json(*compiled)}
         print(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         print(tflm_text.whole(found), end="")
-        for line in vela.lines(*compiled):
-            print(timeline.sentence(line, 300))
+        print("".join(f"{line}\n" for line in npu), end="")
     picture = options.picture_of(path)
     if picture is not None and found.map is not None:
         title = f"{found.name}: arena on {found.mapped.label}"
@@ -212,7 +212,7 @@ def report(path: files.PathLike, data: bytes, options: ReportOptions) -> tuple[i
         if not options.json:
             print(f"picture: {picture}")
     if options.html:
-        files.write_text(options.html, page.whole(found))
+        files.write_text(options.html, page.whole(found, npu))
         if not options.json:
             print(f"page: {options.html}")
     return judge(found, options.limit())

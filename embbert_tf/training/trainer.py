@@ -79,8 +79,9 @@ def train(
     files.write_atomic(path / run_folder.FP32, lambda temporary: model.save(temporary))
     measured = _measure(path, model, history, valid_ids, tokenizer, data)
     (path / CHECKPOINT).unlink(missing_ok=True)
-    parts = (config, options.task, data.pair, data.labels, tokenizer, model)
-    return Run(path, *parts, metrics=measured)
+    return Run(
+        path, config, options.task, data.pair, data.labels, tokenizer, model, metrics=measured
+    )
 
 
 def default_epochs(texts: int, batch_size: int, pretrained: bool = False) -> int:

@@ -4,13 +4,13 @@ import dataclasses
 import itertools
 import pathlib
 import re
-import subprocess
 
 import numpy as np
 
 from converters.exports import exporter
 from converters.exports.options import ExportOptions
 from tests.support.firmware_model import ROOT, SENTENCES, TinyModel
+from tests.support.runs import output_of
 
 # With example/qemu_vectors.c of an export, a program for the emulated board; and the emulator.
 ARM = (
@@ -87,6 +87,17 @@ def export(image: bytes, output: pathlib.Path, **options) -> exporter.Export:
     return exporter.export_image(image, output, ExportOptions(**{"measure": False, **options}))
 
 
+def export_two(folder: pathlib.Path, snips: Case, ecosystem: str) -> dict[str, Case]:
+    """Exports the zoo's model and a small one, each to the folder of its name; returns both."""
+    models = {
+        "snips": snips,
+        "pair_score": kind("pair_score", folder.with_name(f"{folder.name}_models")),
+    }
+    for name, model in models.items():
+        export(model.image, folder / name, name=name, ecosystem=ecosystem)
+    return models
+
+
 def check_sizes(ecosystem: str, program: pathlib.Path) -> None:
     """Holds the example of zoo/snips against the table of README.md, for its flash and RAM."""
     listing = shell(f"arm-none-eabi-size {program}", program.parent)
@@ -117,14 +128,4 @@ def with_call(example: pathlib.Path, start: str) -> str:
 
 def shell(command: str, folder: pathlib.Path, text: str | None = None) -> str:
     """What a command prints that must succeed; `text` is its input."""
-    done = subprocess.run(
-        ["sh", "-c", command],
-        cwd=folder,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return output_of(["sh", "-c", command], folder, input=text)

@@ -3,8 +3,9 @@
 import json
 import os
 import pathlib
-import subprocess
 import sys
+
+from tests.support.runs import output_of
 
 _MAIN_PY = """
 from os.path import join
@@ -71,8 +72,8 @@ def write_core(folder: pathlib.Path) -> None:
         path.write_text(content)
 
 
-def pio(core: pathlib.Path, project: pathlib.Path, *arguments) -> subprocess.CompletedProcess:
-    """Runs PlatformIO on a project, without network."""
+def pio(core: pathlib.Path, project: pathlib.Path, *arguments) -> str:
+    """Runs PlatformIO on a project, without network; returns what it prints."""
     environment = os.environ | {
         "PLATFORMIO_CORE_DIR": str(core),
         "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "false",
@@ -81,12 +82,5 @@ def pio(core: pathlib.Path, project: pathlib.Path, *arguments) -> subprocess.Com
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "platformio", *arguments],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    command = [sys.executable, "-m", "platformio", *arguments]
+    return output_of(command, project, env=environment)

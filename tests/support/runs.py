@@ -65,3 +65,18 @@ def run_module(module: str, *arguments) -> subprocess.CompletedProcess:
         timeout=900,
         check=False,
     )
+
+
+def output_of(command: list, folder: pathlib.Path, **options) -> str:
+    """What a command prints that must succeed; `options` are those of `subprocess.run`."""
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.support import arduino
-from tests.support.exports import QEMU, check_sizes, export, kind, shell, with_call
+from tests.support.exports import QEMU, check_sizes, export_two, shell, with_call
 
 pytestmark = pytest.mark.skipif(
     shutil.which("arduino-builder") is None or shutil.which("arduino-ctags") is None,
@@ -19,10 +19,7 @@ def libraries(tmp_path_factory, snips):
     """A sketchbook with two exports, and a platform."""
     base = tmp_path_factory.mktemp("arduino")
     arduino.write_platform(base / "hardware")
-    models = {"snips": snips, "pair_score": kind("pair_score", base / "models")}
-    for name, model in models.items():
-        export(model.image, base / "libraries" / name, name=name, ecosystem="arduino")
-    return base, models
+    return base, export_two(base / "libraries", snips, "arduino")
 
 
 def build(base, sketch, name):

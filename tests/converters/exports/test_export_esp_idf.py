@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from tests.support import esp_idf
-from tests.support.exports import QEMU, check_sizes, export, kind, shell, with_call
+from tests.support.exports import QEMU, check_sizes, export_two, shell, with_call
 
 NEEDS_CMAKE = pytest.mark.skipif(
     shutil.which("cmake") is None, reason="cmake is missing; apt-get install cmake"
@@ -21,10 +21,7 @@ def components(tmp_path_factory, snips):
     """Two components, their models, and the stand-in."""
     base = tmp_path_factory.mktemp("esp_idf")
     esp_idf.write_idf(base / "idf")
-    models = {"snips": snips, "pair_score": kind("pair_score", base / "models")}
-    for name, model in models.items():
-        export(model.image, base / name, name=name, ecosystem="esp_idf")
-    return base, models
+    return base, export_two(base, snips, "esp_idf")
 
 
 def build(base, project, *needed):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support import platformio
-from tests.support.exports import QEMU, check_sizes, export, kind, shell, with_call
+from tests.support.exports import QEMU, check_sizes, export_two, shell, with_call
 
 pytest.importorskip("platformio", reason="pip install platformio")
 pytest.importorskip("SCons", reason="pip install scons")
@@ -16,16 +16,12 @@ def project(tmp_path_factory, snips):
     """PlatformIO's core folder, a project with two exports in `lib`, and the models."""
     base = tmp_path_factory.mktemp("platformio")
     platformio.write_core(base / "core")
-    models = {"snips": snips, "pair_score": kind("pair_score", base / "models")}
-    for name, model in models.items():
-        export(model.image, base / "lib" / name, name=name, ecosystem="platformio")
-    return base, models
+    return base, export_two(base / "lib", snips, "platformio")
 
 
 def build(base, folder):
     """Builds a project; returns its program."""
-    done = platformio.pio(base / "core", folder, "run")
-    assert done.returncode == 0, done.stdout + done.stderr
+    platformio.pio(base / "core", folder, "run")
     (program,) = folder.glob(".pio/build/*/program.elf")
     return program
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.support import zephyr
-from tests.support.exports import QEMU, check_sizes, export, kind, shell
+from tests.support.exports import QEMU, check_sizes, export_two, shell
 
 kconfiglib = pytest.importorskip("kconfiglib", reason="pip install kconfiglib")
 yaml = pytest.importorskip("ruamel.yaml", reason="pip install ruamel.yaml")
@@ -19,10 +19,7 @@ def modules(tmp_path_factory, snips):
     """Two modules, their models, and Zephyr's stand-in."""
     base = tmp_path_factory.mktemp("zephyr")
     zephyr.write_base(base / "base")
-    models = {"snips": snips, "pair_score": kind("pair_score", base / "models")}
-    for name, model in models.items():
-        export(model.image, base / name, name=name, ecosystem="zephyr")
-    return base, models
+    return base, export_two(base, snips, "zephyr")
 
 
 def build(base, sample, *flags):

@@ -10,7 +10,7 @@ import venv
 import pytest
 
 from converters.exports import measure
-from tests.support.runs import ROOT
+from tests.support.runs import ROOT, output_of
 
 # In one process, as TensorFlow takes seconds to load.
 STEPS = """
@@ -55,17 +55,7 @@ def python(tmp_path_factory):
 def run(python, folder, *arguments):
     """What Python prints, without any trace of the checkout in its environment."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    done = subprocess.run(
-        [python, *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return output_of([python, *arguments], folder, env=environment)
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../../tflm_app/boards/platform.h"
-#include "../../tflm_app/tflm/embbert_ops.h"
+#include "../boards/platform.h"
 #include "all_operators.h"
+#include "embbert_ops.h"
 #include "tensorflow/lite/micro/cortex_m_generic/debug_log_callback.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_resource_variable.h"
