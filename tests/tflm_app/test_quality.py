@@ -56,6 +56,7 @@ def test_fuzzers_find_nothing(tiny, tmp_path):
     assert all(int(count.split()[0]) > 100 for count in counts.values())
 
 
+@pytest.mark.slow
 def test_the_seed_of_the_image_fuzzer_gets_through(tiny):
     """Without this, the fuzzer might never come past the first check."""
     label, confidence = tiny.answer(SENTENCES[0])

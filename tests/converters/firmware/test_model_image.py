@@ -110,6 +110,7 @@ def test_unusable_model_folder_is_explained(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_damage_anywhere_is_refused_on_the_host(tiny, tmp_path):
     program = tmp_path / "image_test"
     sources = ["tests/image_test.c", *sorted((FIRMWARE / "embbert/src").rglob("*.c"))]

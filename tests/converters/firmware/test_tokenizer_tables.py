@@ -111,7 +111,8 @@ def test_command_line(content, tmp_path):
     assert "pairs" in result.stdout and "Unicode" in result.stdout
 
 
-@pytest.mark.parametrize("compiler", ["gcc", pytest.param("clang", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_damaged_tables(compiler, tables, tmp_path):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")

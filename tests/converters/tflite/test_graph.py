@@ -204,6 +204,7 @@ def mutations(data: bytes, seed: int):
         yield bytes(copy)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_read_or_refused_and_never_worse(portable):
     """FUZZ_SECONDS=600 fuzzes longer."""
     end = time.monotonic() + float(os.environ.get("FUZZ_SECONDS", "4"))

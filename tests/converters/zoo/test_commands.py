@@ -27,6 +27,7 @@ def made(tiny_run, small_csv, tmp_path_factory):
     return tiny_run, root, done.stdout
 
 
+@pytest.mark.slow
 def test_folder_is_run_and_model_folder(made):
     run_path, root, _ = made
     path = root / "snips"
@@ -46,6 +47,7 @@ def test_folder_is_run_and_model_folder(made):
     assert files.read_json(path / "tokenizer.json") == files.read_json(run_path / "tokenizer.json")
 
 
+@pytest.mark.slow
 def test_record_and_card_say_where_weights_come_from(made):
     _, root, printed = made
     record = layout.read_record(root / "snips")
@@ -104,6 +106,7 @@ def test_folder_is_replaced_whole_or_not_at_all(made, small_csv, tmp_path):
     assert [p.name for p in root.iterdir()] == ["snips"]
 
 
+@pytest.mark.slow
 def test_add_refuses(made, small_csv, tmp_path):
     run_path, _, _ = made
     other = tmp_path / "other"

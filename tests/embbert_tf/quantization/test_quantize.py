@@ -99,7 +99,7 @@ def test_a_settled_model_is_saved_as_such(quantized, tmp_path):
     assert loaded.ranges() == before
 
 
-@pytest.mark.parametrize("num_labels", [1, 500])
+@pytest.mark.parametrize("num_labels", [1, pytest.param(500, marks=pytest.mark.slow)])
 def test_scores_and_pairs(num_labels, eager):
     ids, labels = _texts(64, pair=True)
     classifier = embbert_tf.EmbBertClassifier(CONFIG, num_labels)

@@ -127,6 +127,7 @@ def packed(tiny_run, tmp_path_factory):
     return run, path
 
 
+@pytest.mark.slow
 def test_loads_as_a_run(packed):
     run, path = packed
     found = run_folder.load_run(path)

@@ -136,6 +136,7 @@ def _small_fit(path, epochs_before_the_kill=None, keep="best", shift=0, patience
     return history, model.get_weights()
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_the_same_training(tmp_path):
     history, weights = _small_fit(tmp_path / "a.npz")
     assert _small_fit(tmp_path / "b.npz", epochs_before_the_kill=2) is None

@@ -18,10 +18,11 @@ from tests.support.runs import run_command, small_rows
         ({}, None),
         ({"steps": "learnt", "consistency": 0.0}, None),  # What runs of yesterday recorded.
         ({"steps": "average"}, "steps"),
-        ({"consistency": 0.4}, "consistency"),
-        (
+        pytest.param({"consistency": 0.4}, "consistency", marks=pytest.mark.slow),
+        pytest.param(
             {"steps": "average", "consistency": 0.4, "rounding": "up"},
             "consistency, rounding, steps",
+            marks=pytest.mark.slow,
         ),
     ],
 )

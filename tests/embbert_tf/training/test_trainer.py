@@ -81,6 +81,7 @@ def test_soft_labels_of_any_teacher_teach(tmp_path, small_csv):
     assert measured(tmp_path / "run") > 0.9
 
 
+@pytest.mark.slow
 def test_a_training_with_options_since_removed_loads(tmp_path, tiny_run, small_csv):
     path = tmp_path / "run"
     shutil.copytree(tiny_run, path)
