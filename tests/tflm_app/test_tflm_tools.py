@@ -60,7 +60,10 @@ def test_header_states_figure_and_margin():
     assert "#define MODEL_ARENA_BYTES 1040u" in text
 
 
-@pytest.mark.parametrize("labels", [1, 2, 500])
+@pytest.mark.parametrize(
+    "labels",
+    [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 500))],
+)
 def test_files_of_the_app(labels, tmp_path):
     """Of a score, two labels and many, and with blanks in the path."""
     tflite = tflm_models.write_folder(tmp_path / "my model", labels=labels)

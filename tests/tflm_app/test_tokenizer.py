@@ -210,7 +210,8 @@ def random_texts(seed, count):
         yield "".join(rng.choice(pool) for _ in range(n))
 
 
-@pytest.mark.parametrize("which", ["shipped", pytest.param("long words", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["shipped", "long words"])
 def test_random_texts(which, golden, binaries):
     count = 6000
     different = golden.differences(binaries[which], random_texts(1, count))

@@ -64,9 +64,10 @@ def test_prediction_is_what_tflm_records(config, length, arguments, folded, tmp_
         assert plan.peak_bytes <= plan.head_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "int16",
-    [frozenset(), pytest.param(pm.INT16, marks=pytest.mark.slow)],
+    [frozenset(), pm.INT16],
     ids=["int8", "int16"],
 )
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_converts_to_another_length(folder, tmp_path):
     assert len(evaluation.check_logits(made, layout.CHECK_TEXTS)) == len(layout.CHECK_TEXTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", one_of_each_kind(), ids=lambda path: path.name)
 def test_becomes_firmware(folder):
     image = from_model_folder.image_of(folder)

@@ -50,6 +50,7 @@ def test_every_activation_lies_on_its_int8_grid(loaded, monkeypatch):
         assert np.unique(np.round(steps)).size <= 256
 
 
+@pytest.mark.slow
 def test_padding_changes_neither_logits_nor_ranges(loaded):
     ids = ids_of(loaded, "stop the pump")
     padded = np.pad(ids, [(0, 0), (0, 9)])

@@ -120,9 +120,8 @@ def test_ignored_head(tmp_path, tokenizer):
     backbone_folder.load_backbone(_import(tmp_path, state, tokenizer, ignore=("cls.",)))
 
 
-@pytest.mark.parametrize(
-    "labels", [0, pytest.param(LABELS, marks=pytest.mark.slow)], ids=["backbone", "classifier"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [0, LABELS], ids=["backbone", "classifier"])
 @pytest.mark.parametrize(
     ("place", "prefix"),
     [
