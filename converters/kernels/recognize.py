@@ -12,6 +12,7 @@ from converters.kernels import int8_model, recognize_block
 from converters.kernels.graph_walk import NotEmbBertError, Part, Walk
 from converters.tflite import reader
 from converters.tflite.graph import Graph, Tensor
+from embbert_tf.model import special_tokens
 
 __all__ = ["NotEmbBertError", "Part", "activations", "extract", "model_of"]
 
@@ -56,8 +57,7 @@ def _model(walk: Walk) -> int8_model.Int8Model:
     graph = walk.graph
     if not 1 <= len(graph.inputs) <= 2 or len(graph.outputs) != 1:
         walk.fail(f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs")
-    padding = _padding(walk)
-    embedder, x = _embedder(walk)
+    embedder, x, padding = _embedder(walk)
     walk.found("x0", x)
     blocks: list[int8_model.Int8Block] = []
     last = False
@@ -88,48 +88,58 @@ def _model(walk: Walk) -> int8_model.Int8Model:
 
 def _padding(walk: Walk) -> Tensor:
     """Returns the mask that is made from the ids of padding."""
-    ids, what = walk.graph.inputs[0], "padding mask"
-    for op in walk.users.get(id(ids), []):
-        if op.kind == "GATHER" and len(walk.input(op, 0).shape) == 1:  # for an NPU
-            return walk.take(op)
-    real = walk.take(walk.next(ids, "MINIMUM", what))
+    real = walk.take(walk.next(walk.graph.inputs[0], "MINIMUM", "padding mask"))
     if walk.used_by(real, "MUL"):  # limits of int16 scores rather than a bias of int8 ones
         limits = walk.take(walk.next(real, "MUL", "padding mask"))
         return walk.take(walk.next(limits, "QUANTIZE", "padding mask"))
     return walk.take(walk.next(real, "SUB", "padding mask"))
 
 
-def _embedder(walk: Walk) -> tuple[dict[str, Any], Tensor]:
-    """Returns the embedder's fields of `Int8Model`, and x0 (S, D)."""
-    lookup = walk.next(
-        walk.graph.inputs[0],
-        "GATHER",
-        "token embedding",
-        lambda op: len(walk.input(op, 0).shape) == 2,
+def _looked_up(walk: Walk) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Returns the token table (V, R), the rows of it that the ids name, and the mask of padding."""
+    what = "token embedding"
+    lookup = walk.next(walk.graph.inputs[0], "GATHER", what)
+    walk.shape(walk.constant(lookup, 0, "token table"), 2, "token table")
+    table, rows = walk.array(lookup, 0, "token table"), lookup.outputs[0]
+    if not walk.used_by(rows, "SLICE"):
+        return table, rows, _padding(walk)
+    # For an NPU: the last column says which ids are padding.
+    r = table.shape[1] - 1
+    if not np.array_equal(np.flatnonzero(table[:, r] != 127), [special_tokens.PAD]):
+        walk.fail("the token table's last column does not say which ids are padding", lookup)
+    token, real = (
+        walk.next(rows, "SLICE", what, lambda op, at=at: walk.array(op, 1, what)[-1] == at)
+        for at in (0, r)
     )
-    token = walk.constant(lookup, 0, "token table")
-    join = walk.next(lookup.outputs[0], "CONCATENATION", "embedder")
+    padding = walk.take(walk.next(real.outputs[0], "RESHAPE", "padding mask"))
+    return np.ascontiguousarray(table[:, :r]), token.outputs[0], padding
+
+
+def _embedder(walk: Walk) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """Returns the embedder's fields of `Int8Model`, x0 (S, D), and the mask of padding."""
+    token, rows, padding = _looked_up(walk)
+    join = walk.next(rows, "CONCATENATION", "embedder")
     position = walk.constant(join, 1, "position table")
     embed = walk.next(join.outputs[0], "FULLY_CONNECTED", "embedder")
     weight, weight_scale, bias = walk.dense_with_bias(embed, "embedder")
-    v, r = walk.shape(token, 2, "token table")
+    v, r = token.shape
     length, d = walk.shape(embed.outputs[0], 2, "embedder")
     biases = _segment_biases(walk, weight, bias, r)
-    if token.shape[1] + position.shape[-1] > weight.shape[1]:
+    if r + position.shape[-1] > weight.shape[1]:
         walk.fail("embedder's weights are too narrow", embed)
     fields = {
         "vocab_size": v,
         "r": r,
         "max_length": length,
         "d": d,
-        "token": walk.array(lookup, 0, "token table"),
+        "token": token,
         "position": walk.array(join, 1, "position table").reshape(length, r),
         "embed_in_scale": walk.scale(join.outputs[0]),
         "embed_w": np.ascontiguousarray(weight[:, : 2 * r]),
         "embed_w_scale": weight_scale,
         "embed_bias": biases.astype(np.int32),
     }
-    return fields, embed.outputs[0]
+    return fields, embed.outputs[0], padding
 
 
 def _segment_biases(walk: Walk, weight: np.ndarray, bias: np.ndarray, r: int) -> np.ndarray:

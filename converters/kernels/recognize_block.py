@@ -112,7 +112,8 @@ class BlockReader:
             limits, made = walk.input(mask, 1), walk.take(mask)
         elif walk.used_by(made, "MINIMUM"):  # for an NPU
             mask = walk.next(made, "MINIMUM", f"{name}: padding mask")
-            limits, made = walk.origin(walk.input(mask, 1)), walk.take(mask)
+            scaled = walk.maker(walk.input(mask, 1), "MUL", f"{name}: padding mask")
+            limits, made = walk.input(scaled, 0), walk.take(mask)
         else:
             mask = walk.maker(walk.input(op, 2), "MUL", f"{name}: padding mask")
             limits = walk.input(mask, 0)

@@ -26,6 +26,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from converters.portable import int16 as int16_lib
+from converters.portable import npu as npu_lib
 from converters.portable import schedule as schedule_lib
 from converters.portable.builder import Builder
 from converters.portable.layers import Layers
@@ -118,8 +119,13 @@ class PortableGraph:
         b, weights, length = Builder(), self._weights, self._length
         ids = Tensor("ids", (1, length), np.int32)
         inputs = [ids]
-        layers = Layers(b, self._scales, weights, self._int16, ids, bool(self._npu))
-        parts = [self._gather(b, "token", weights.token, ids), weights.position]
+        padding: Tensor | None = None
+        if self._npu:
+            token, padding = npu_lib.look_up(b, weights.token, ids, _TABLE)
+        else:
+            token = self._gather(b, "token", weights.token, ids)
+        layers = Layers(b, self._scales, weights, self._int16, ids, padding)
+        parts = [token, weights.position]
         if self._pair:
             segments = Tensor("segment_ids", (1, length), np.int32)
             inputs.append(segments)

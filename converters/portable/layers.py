@@ -29,7 +29,7 @@ class Layers:
         weights: Constants.
         parts: Those of `int16.PARTS` that compute on int16.
         ids: The graph's input, int32 (1, S).
-        for_npu: Whether the graph is one for an NPU.
+        padding: For an NPU, the mask of `npu.look_up`; else None.
     """
 
     def __init__(
@@ -39,15 +39,13 @@ class Layers:
         weights: Weights,
         parts: frozenset[str],
         ids: Tensor,
-        for_npu: bool = False,
+        padding: Tensor | None = None,
     ) -> None:
         self._b, self._scales, self._weights, self._parts = builder, scales, weights, parts
         self._masks: list[tuple[float, Tensor]] = []
-        self._npu = for_npu
-        if for_npu:
-            scores = [scales.of(f"scores{index}") for index in range(len(weights.layers))]
-            vocab_size = weights.token.shape[0]
-            self._padding = npu.padding(builder, ids, vocab_size, scores)
+        self._npu = padding is not None
+        if padding is not None:
+            self._padding = padding
             return
         # 1 at tokens, 0 at padding.
         one = builder.constant("one", np.array([1], np.int32))

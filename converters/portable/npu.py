@@ -1,13 +1,11 @@
 """The portable graph without the operators that Vela leaves to the CPU beside an Ethos-U.
 
 Vela takes no bias that is computed, which is how the scores get their mask elsewhere; on the U55 no
-GATHER and nothing but sums and products of int32, either. Here MINIMUM of the scores and a row of
-upper limits masks them, to the same integers as the bias; SLICE and RESHAPE take runs of rows. What
-the U55 leaves to the CPU is then what turns ids into int8: the look-ups of the embedding and that
-of the mask.
+GATHER and nothing but sums and products of int32, either. Here one more column of the token table
+says which ids are padding, and MINIMUM of the scores and a row of upper limits made of it masks
+them, to the same integers as the bias; SLICE and RESHAPE take runs of rows. What the U55 leaves to
+the CPU is then what turns ids into int8: the embedding's look-ups.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,31 +16,46 @@ from embbert_tf.model import special_tokens
 
 TARGETS = ("ethos-u55", "ethos-u85")
 
-# Limits are rounded to each layer's scores from steps so much larger that both ends saturate.
+# A limit is so many steps of the scores for each step of the mask that both ends saturate.
 _STEPS = 4.0
 
 
-def padding(
-    b: Builder, ids: Tensor, vocab_size: int, scores: Sequence[quantize.Quantization]
-) -> Tensor:
-    """Makes the mask of padding: int8 (1, S), -128 at padding and 127 at tokens.
+def look_up(
+    b: Builder, table: Tensor, ids: Tensor, q: quantize.Quantization
+) -> tuple[Tensor, Tensor]:
+    """Looks up tokens, and in one more column of their table whether they are padding.
 
     Args:
         b: Gets the operators.
+        table: int8 (V, R).
         ids: The graph's input, int32 (1, S).
-        vocab_size: Ids that there are.
-        scores: Quantization of each layer's scores.
+        q: Quantization of the table.
+
+    Returns:
+        The tokens' rows (1, S, R), and the mask (1, S): -128 at padding and 127 at tokens.
     """
-    scale = float(np.float32(_STEPS * max(q.scale for q in scores)))
-    made = b.activation("padding", ids.shape, quantize.Quantization(scale, 0))
-    table = np.full(vocab_size, 127, np.int8)
-    table[special_tokens.PAD] = -128
-    return b.add("GATHER", [b.constant("real", table, scale), ids], made, axis=0)
+    assert table.data is not None
+    real = np.full((len(table.data), 1), 127, np.int8)
+    real[special_tokens.PAD] = -128
+    both = b.constant("token_and_real", np.concatenate([table.data, real], axis=1), q.scale)
+    length, r = ids.shape[1], table.shape[1]
+    rows = b.activation("token_and_real", (1, length, r + 1), q)
+    b.add("GATHER", [both, ids], rows, axis=0)
+    parts = []
+    for name, start, count in (("token", 0, r), ("real", r, 1)):
+        begin = b.constant("begin", np.array([0, 0, start], np.int32))
+        size = b.constant("size", np.array([1, length, count], np.int32))
+        part = b.activation(name, (1, length, count), q)
+        parts.append(b.add("SLICE", [rows, begin, size], part))
+    shape = b.constant("shape", np.array([1, length], np.int32))
+    padding = b.add("RESHAPE", [parts[1], shape], b.activation("padding", (1, length), q))
+    return parts[0], padding
 
 
 def limits(b: Builder, mask: Tensor, q: quantize.Quantization) -> Tensor:
-    """Returns the mask of `padding` in the steps of a layer's scores, which MINIMUM needs."""
-    return b.add("QUANTIZE", [mask], b.activation("limits", mask.shape, q), 2)
+    """Returns the mask of `look_up` in the steps of a layer's scores, which MINIMUM needs."""
+    steep = b.constant("steep", np.array([[1]], np.int8), float(np.float32(_STEPS * q.scale)))
+    return b.add("MUL", [mask, steep], b.activation("limits", mask.shape, q), 2)
 
 
 def masked(b: Builder, scores: Tensor, limit: Tensor, q: quantize.Quantization) -> Tensor:

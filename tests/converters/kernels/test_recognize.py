@@ -140,7 +140,7 @@ def test_an_operator_on_the_side_is_refused(built):
 def test_another_model_is_refused():
     x = graph_lib.Tensor("x", (1, 8), np.int8, 1.0)
     y = graph_lib.Tensor("y", (1, 8), np.int8, 1.0)
-    refuse(graph_lib.Graph([x], [y], [graph_lib.Op("ABS", [x], [y])]), "padding mask: 0 MINIMUM")
+    refuse(graph_lib.Graph([x], [y], [graph_lib.Op("ABS", [x], [y])]), "token embedding: 0 GATHER")
 
 
 def test_chunks_that_disagree_are_refused():

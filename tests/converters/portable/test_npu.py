@@ -29,8 +29,8 @@ def graphs(request):
 def test_no_operator_is_one_that_vela_refuses(graphs):
     pair, _, built = graphs
     lookups = [op for op in built.graph.ops if op.kind == "GATHER"]
-    # Of the token, of its mask, and of the segment: all that reads ids.
-    assert len(lookups) == 2 + pair
+    # Of the token and of the segment: all that reads ids.
+    assert len(lookups) == 1 + pair
     assert all(op.inputs[0].data is not None for op in lookups)
     for op in built.graph.ops:
         if op.kind == "FULLY_CONNECTED":
@@ -73,4 +73,4 @@ def test_vela_leaves_nothing_but_look_ups_to_the_cpu(graphs):
     pair, _, built = graphs
     data = pm.to_bytes(built)
     assert vela.compile_for(data, "ethos-u85-256").on_cpu == ()
-    assert vela.compile_for(data, "ethos-u55-128").on_cpu == ("GATHER",) * (2 + pair)
+    assert vela.compile_for(data, "ethos-u55-128").on_cpu == ("GATHER",) * (1 + pair)
