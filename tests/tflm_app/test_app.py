@@ -413,6 +413,16 @@ def test_bench_prints_a_table_and_lines_of_json(tiny):
         assert 0.8 * line["instructions"] < sum(steps) < 1.5 * line["instructions"]
     texts = {line["text"]: line for line in lines if "text" in line}
     assert sorted(texts) == ["command", "review"]
+    # The same of chosen numbers of tokens, and a number that the model does not take.
+    chosen = make("bench", TARGET="mps2-an386", IMAGE=tiny.path, TOKENS="1 12 32").stdout
+    lines = [json.loads(line) for line in chosen.splitlines()]
+    costs = {line["n"]: line["instructions"] for line in lines if "n" in line}
+    assert sorted(costs) == [1, 12, 32]
+    assert (costs[12], costs[32]) == (whole[12]["instructions"], whole[32]["instructions"])
+    for word in ("33", "0", "twelve", "4294967298"):
+        refused = make("bench", TARGET="mps2-an386", IMAGE=tiny.path, TOKENS=word)
+        assert refused.returncode != 0
+        assert "bench: TOKENS are numbers up to the model's length" in refused.stdout
 
 
 def test_size_adds_up(tiny, tmp_path):

@@ -26,6 +26,13 @@ static lengths_t lengths_of(const app_t* app) {
   return lengths;
 }
 
+// The number that a word is, if it is one of 1..most; else 0.
+static int32_t number_of(const char* word, int32_t most) {
+  int32_t number = 0;
+  for (; *word >= '0' && *word <= '9' && number <= most; word++) number = number * 10 + *word - '0';
+  return *word == '\0' && number <= most ? number : 0;
+}
+
 static int nothing_counts(void) {
   return app_fail("bench", "nothing counts instructions on this target");
 }
@@ -178,10 +185,34 @@ static void bench_tokenizer(app_t* app) {
   }
 }
 
+static void print_inference(const app_t* app, int32_t n, uint64_t spent) {
+  print_json_start(embbert_implementation);
+  print_text(", \"n\": ");
+  print_number((uint64_t)n);
+  print_cost(spent);
+  print_text(", \"macs\": ");
+  print_number(multiply_accumulates(&app->engine, (uint64_t)n));
+  print_text("}\n");
+}
+
+// A line of JSON for each word, a number of tokens, and those of the tokenizer.
+static int bench_lengths(app_t* app, char* words) {
+  while (*words != '\0') {
+    const int32_t n = number_of(app_next_word(&words), app->engine.max_tokens);
+    uint64_t spent;
+    if (n == 0) return app_fail("bench", "TOKENS are numbers up to the model's length");
+    if (infer(app, n, &spent) != 0) return 1;
+    print_inference(app, n, spent);
+  }
+  bench_tokenizer(app);
+  return 0;
+}
+
+// Words: numbers of tokens; without them, or at the prompt, the whole table.
 int command_bench(app_t* app, char* words) {
-  (void)words;
   static uint64_t spent[kMostLengths];
   if (platform_cost_unit() == NULL) return nothing_counts();
+  if (words != NULL && *words != '\0') return bench_lengths(app, words);
   const lengths_t lengths = lengths_of(app);
   for (size_t i = 0; i < lengths.count; i++) {
     if (infer(app, lengths.n[i], &spent[i]) != 0) return 1;
@@ -208,13 +239,7 @@ int command_bench(app_t* app, char* words) {
   print_grouped(platform_stack_size());
   print_text("\n");
   for (size_t i = 0; i < lengths.count; i++) {
-    print_json_start(embbert_implementation);
-    print_text(", \"n\": ");
-    print_number((uint64_t)lengths.n[i]);
-    print_cost(spent[i]);
-    print_text(", \"macs\": ");
-    print_number(multiply_accumulates(&app->engine, (uint64_t)lengths.n[i]));
-    print_text("}\n");
+    print_inference(app, lengths.n[i], spent[i]);
   }
   bench_tokenizer(app);
   return 0;
