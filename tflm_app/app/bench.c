@@ -26,13 +26,6 @@ static lengths_t lengths_of(const app_t* app) {
   return lengths;
 }
 
-// The number that a word is, if it is one of 1..most; else 0.
-static int32_t number_of(const char* word, int32_t most) {
-  int32_t number = 0;
-  for (; *word >= '0' && *word <= '9' && number <= most; word++) number = number * 10 + *word - '0';
-  return *word == '\0' && number <= most ? number : 0;
-}
-
 static int nothing_counts(void) {
   return app_fail("bench", "nothing counts instructions on this target");
 }
@@ -193,6 +186,13 @@ static void print_inference(const app_t* app, int32_t n, uint64_t spent) {
   print_text(", \"macs\": ");
   print_number(multiply_accumulates(&app->engine, (uint64_t)n));
   print_text("}\n");
+}
+
+// The number that a word is, if it is one of 1..most; else 0.
+static int32_t number_of(const char* word, int32_t most) {
+  int32_t number = 0;
+  for (; *word >= '0' && *word <= '9' && number <= most; word++) number = number * 10 + *word - '0';
+  return *word == '\0' && number <= most ? number : 0;
 }
 
 // A line of JSON for each word, a number of tokens, and those of the tokenizer.
