@@ -31,7 +31,7 @@ def block_scratch(hidden: int, expansion: int, taps: int, length: int, extension
         return 6 * hidden + _round_up(2 * length, 8) + inner
     if extension == "dsp":
         work = 8 * max(inner, _round_up(length, 2))
-        panel = 4 * max(64, 5 * _round_up(taps, 8) // 4 + 8)
+        panel = 4 * max(64, _round_up(taps, 8) + 8)
         return (2 if length > 4 else 1) * (8 * hidden + work) + panel
     rows = 6 if length > 3 else 3
     weights = rows * max(2 * _round_up(length, 8), inner)

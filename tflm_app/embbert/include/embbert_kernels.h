@@ -149,8 +149,8 @@ size_t embbert_block_scratch_size(const embbert_block_t* block, int32_t max_n);
 
 // x (n, D) is overwritten with its normalised form; out (rows, D). `rows` is n, or 1 for the first
 // row alone (the last layer under a classifier head), which then costs little more than n dot
-// products. A row of the result does not depend on `rows`. `hook`, or NULL, is called before every
-// EMBBERT_HOOK_ROWS rows of the result.
+// products. A row of the result does not depend on `rows`. `hook`, or NULL, is called in between, once
+// or more for every group of rows that the memory at hand lets go through the layer together.
 embbert_status_t embbert_block(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
                                int8_t* out, void* scratch, size_t scratch_size,
                                const embbert_hook_t* hook);
@@ -176,20 +176,17 @@ embbert_status_t embbert_infer(const embbert_model_t* model, const uint16_t* ids
 #define EMBBERT_ROUND_UP(value, multiple) (((value) + (multiple)-1u) / (multiple) * (multiple))
 #define EMBBERT_LARGER(a, b) ((a) > (b) ? (a) : (b))
 #if defined(EMBBERT_USE_PORTABLE)
-#define EMBBERT_HOOK_ROWS 1
 #define EMBBERT_SCRATCH_SCORES(n) EMBBERT_ROUND_UP(2u * (n), 8u)
 #define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n) \
   (6u * (d) + EMBBERT_SCRATCH_SCORES(n) + (e) * (d) + 0u * (k))
 #elif defined(EMBBERT_USE_DSP)
-#define EMBBERT_HOOK_ROWS 8
 // Two blocks of four rows of int16, or one; then the panel, which also holds the convolution's
 // columns.
 #define EMBBERT_SCRATCH_WORK(d, e, n) (8u * EMBBERT_LARGER((e) * (d), EMBBERT_ROUND_UP(n, 2u)))
-#define EMBBERT_SCRATCH_PANEL(k) (4u * EMBBERT_LARGER(64u, 5u * EMBBERT_ROUND_UP(k, 8u) / 4u + 8u))
+#define EMBBERT_SCRATCH_PANEL(k) (4u * EMBBERT_LARGER(64u, EMBBERT_ROUND_UP(k, 8u) + 8u))
 #define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n) \
   (((n) > 4u ? 2u : 1u) * (8u * (d) + EMBBERT_SCRATCH_WORK(d, e, n)) + EMBBERT_SCRATCH_PANEL(k))
 #else
-#define EMBBERT_HOOK_ROWS 6
 #define EMBBERT_SCRATCH_ROWS(n) ((n) > 3u ? 6u : 3u)
 #define EMBBERT_SCRATCH_CONTEXT(d, n) (EMBBERT_SCRATCH_ROWS(n) * 2u * (d))
 #define EMBBERT_SCRATCH_WEIGHTS(d, e, n) \

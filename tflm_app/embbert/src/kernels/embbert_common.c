@@ -162,7 +162,7 @@ embbert_status_t embbert_block(const embbert_block_t* block, int8_t* x, int32_t 
   }
   if (!in_range(n, 1, EMBBERT_MAX_LENGTH) || (rows != n && rows != 1)) return EMBBERT_ERROR_LENGTH;
   if (scratch_size < embbert_block_scratch_size(block, n)) return EMBBERT_ERROR_SCRATCH;
-  return embbert_block_rows(block, x, n, rows, out, scratch, hook);
+  return embbert_block_rows(block, x, n, rows, out, scratch, scratch_size, hook);
 }
 
 embbert_status_t embbert_head(const embbert_head_t* head, const int8_t* x, int8_t* logits) {

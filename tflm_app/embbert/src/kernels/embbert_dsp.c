@@ -5,7 +5,8 @@
 //   a "block" is four rows, pair by pair: words [a0 a1 a2 a3] [a0 a1 a2 a3] ...
 //   a "panel" is two columns of the result, pair by pair: words [b0 b1] [b0 b1] ...
 // `multiply` then gives 4 x 2 results with 3 double loads for every 8 SMLAD. Query rows go through
-// the layer in groups of two blocks, and each panel serves both.
+// the layer in groups of several blocks, as many as the memory at hand holds, and each panel serves
+// all of them.
 //
 // The order of elements within a product does not matter, as long as it is the same on both sides:
 // SXTB16 takes bytes 0 and 2 of a word, then 1 and 3, so rows are in that order ("zipped"):
@@ -25,12 +26,14 @@
 const char embbert_implementation[] = "dsp";
 
 enum {
-  kRows = 4,     // rows of a block
-  kColumns = 2,  // columns of a panel
-  kBlocks = 2,   // blocks of a group
-  kGroup = kBlocks * kRows,
-  kChunk = 64,     // elements of a panel
-  kConvRound = 8,  // the convolution's taps are padded to a multiple of this
+  kRows = 4,         // rows of a block
+  kColumns = 2,      // columns of a panel
+  kMostBlocks = 12,  // blocks of a group
+  kMostRows = kMostBlocks * kRows,
+  kLongChunk = 128,  // elements of a panel, where memory allows;
+  kShortChunk = 64,  //   else
+  kUnrolled = 16,    // pairs of one turn of `multiply`
+  kConvRound = 8,    // the convolution's taps are padded to a multiple of this
   kMaxInputs = 2 * EMBBERT_MAX_REDUCED,
 };
 
@@ -106,11 +109,11 @@ static inline int32_t zipped(int32_t i) {
 // Words of a block of `elements` (even) elements a row.
 static inline int32_t block_words(int32_t elements) { return elements / 2 * kRows; }
 
-// results += block . panel over `pairs` pairs.
+// results += block . panel over `pairs` (1 or more) pairs.
 //
 // In assembly: 8 accumulators, 4 operands and 2 pointers are all the registers there are, so the
-// loop's bound lives on the stack. 382 instructions for 32 pairs; GCC 12.2 makes 430 of the same
-// loop in C (it copies accumulators around at both ends).
+// loop's bound lives on the stack. A jump into the unrolled loop does the pairs that are no
+// multiple of its length first. 11 instructions a pair, 3 every 16 pairs and 18 a call.
 #define EMBBERT_STEP         \
   "ldrd r2, r3, [r1], #8\n"  \
   "ldrd r12, lr, [r0], #8\n" \
@@ -123,37 +126,31 @@ static inline int32_t block_words(int32_t elements) { return elements / 2 * kRow
   "smlad r9, r12, r3, r9\n"  \
   "smlad r10, lr, r2, r10\n" \
   "smlad r11, lr, r3, r11\n"
+#define EMBBERT_4_STEPS EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP
 static __attribute__((naked, noinline)) void multiply(const uint32_t* block __attribute__((unused)),
                                                       const uint32_t* panel __attribute__((unused)),
                                                       int32_t pairs __attribute__((unused)),
                                                       results_t results __attribute__((unused))) {
   __asm__ volatile(
-      "push {r1-r11, lr}\n"
-      "bic r12, r2, #7\n"
-      "add r12, r0, r12, lsl #4\n"  // the block's end in steps of 8 pairs, 16 bytes each
-      "add r2, r0, r2, lsl #4\n"    // and its true end
-      "strd r12, r2, [sp]\n"
+      "add r12, r0, r2, lsl #4\n"  // the block's end
+      "push {r3-r12, lr}\n"
       "ldm r3, {r4-r11}\n"
-      "cmp r0, r12\n"
-      "beq 2f\n"
+      "rsb r2, r2, #0\n"
+      "and r2, r2, #15\n"  // steps to skip, of 11 instructions of 4 bytes
+      "mov r3, #44\n"
+      "mul r2, r2, r3\n"
+      "add pc, r2\n"  // pc is two halfwords on
+      "nop\n"
       "1:\n"  //
-      EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP
-          EMBBERT_STEP
-      "ldr r12, [sp]\n"
+      EMBBERT_4_STEPS EMBBERT_4_STEPS EMBBERT_4_STEPS EMBBERT_4_STEPS
+      "ldr r12, [sp, #36]\n"
       "cmp r0, r12\n"
       "bne 1b\n"
-      "2:\n"
-      "ldr r12, [sp, #4]\n"
-      "cmp r0, r12\n"
-      "beq 3f\n"  //
-      EMBBERT_STEP
-      "b 2b\n"
-      "3:\n"
-      "ldr r3, [sp, #8]\n"
+      "ldr r3, [sp]\n"
       "stm r3, {r4-r11}\n"
-      "add sp, #12\n"
-      "pop {r4-r11, pc}\n");
+      "pop {r3-r12, pc}\n");
 }
+#undef EMBBERT_4_STEPS
 #undef EMBBERT_STEP
 
 // The first row alone: row[i] += first row of block . two int8 rows of `count` elements.
@@ -232,33 +229,91 @@ static inline void expand_columns(const int8_t* x, int32_t stride, int32_t count
   }
 }
 
-// A group of query rows on its way through a layer, with its scratch.
+// A group of query rows on its way through a layer, with its memory.
 typedef struct {
-  int32_t rows;        // 1..kGroup
-  int32_t blocks;      // 1..kBlocks
-  uint32_t* qc;        // blocks of q (D), zero point taken off; then of c (D)
-  int32_t qc_words;    //   words of one block
-  uint32_t* work;      // blocks of xhat (D); then of scores and weights (n); then of s (E*D)
-  int32_t work_words;  //   words of one block
-  uint32_t* panel;     // also the convolution's columns
+  int32_t rows;      // 1..kMostRows
+  int32_t blocks;    // of kRows of them
+  int32_t qc_words;  // of one block's q; behind them begins its `work`
+  uint32_t* panel;   // `chunk` elements of kColumns columns; also the convolution's columns
+  int32_t chunk;     //
+  uint32_t panel_bytes;
+  // Each block's q (D), zero point taken off, later c (D); then `work`: xhat (D), then scores and
+  // weights (n), then s (E*D).
+  uint32_t* qc[kMostBlocks];
 } group_t;
 
-// results[block] += its rows . two int8 rows of `count` elements.
-static void multiply_rows(const group_t* group, const uint32_t* blocks, int32_t block_stride,
-                          const int8_t* row0, const int8_t* row1, int32_t count,
-                          results_t* results) {
+static inline uint32_t* work_of(const group_t* group, int32_t block) {
+  return group->qc[block] + group->qc_words;
+}
+
+// Where a group may be put: the caller's scratch, and the rows of `out` behind the group's, which
+// hold nothing yet.
+typedef struct {
+  uint8_t* at;
+  size_t size;
+} area_t;
+
+static uint32_t* take(area_t* area, size_t size) {
+  if (area->size < size) return NULL;
+  uint32_t* const taken = (uint32_t*)(void*)area->at;
+  area->at += size;
+  area->size -= size;
+  return taken;
+}
+
+// Puts `blocks` blocks of block_bytes each and a panel of panel_bytes into two areas: the panel
+// into the second if it can. Returns whether there is room.
+static int place(group_t* group, int32_t blocks, size_t block_bytes, size_t panel_bytes,
+                 area_t first, area_t second) {
+  group->panel = take(&second, panel_bytes);
+  if (group->panel == NULL) group->panel = take(&first, panel_bytes);
+  if (group->panel == NULL) return 0;
+  group->panel_bytes = (uint32_t)panel_bytes;
+  for (int32_t b = 0; b < blocks; b++) {
+    group->qc[b] = take(&first, block_bytes);
+    if (group->qc[b] == NULL) group->qc[b] = take(&second, block_bytes);
+    if (group->qc[b] == NULL) return 0;
+  }
+  group->blocks = blocks;
+  return 1;
+}
+
+// The largest group of the `left` rows of `out` that there is memory for:
+// embbert_block_scratch_size of it is enough for kRows or for 2 * kRows rows.
+static void plan(group_t* group, const embbert_block_t* block, int32_t n, int32_t left, int8_t* out,
+                 const area_t* scratch) {
+  const size_t d = (size_t)block->hidden;
+  const size_t block_bytes = 8 * d + EMBBERT_SCRATCH_WORK(d, (size_t)block->expansion, (size_t)n);
+  const size_t short_panel = EMBBERT_SCRATCH_PANEL((size_t)block->taps);
+  group->qc_words = block_words(block->hidden);
+  int32_t blocks = (left + kRows - 1) / kRows;
+  if (blocks > kMostBlocks) blocks = kMostBlocks;
+  for (;; blocks--) {
+    group->rows = left < blocks * kRows ? left : blocks * kRows;
+    const size_t used = (size_t)group->rows * d;
+    const area_t behind = {(uint8_t*)out + used, (size_t)left * d - used};
+    group->chunk = kLongChunk;
+    if (place(group, blocks, block_bytes, 4 * kLongChunk, *scratch, behind)) return;
+    group->chunk = kShortChunk;
+    if (place(group, blocks, block_bytes, short_panel, *scratch, behind)) return;
+  }
+}
+
+// results[block] += its rows . two int8 rows of `count` elements. `at` is where the rows lie in
+// words from the block's memory on: 0 or qc_words.
+static void multiply_rows(const group_t* group, int32_t at, const int8_t* row0, const int8_t* row1,
+                          int32_t count, results_t* results) {
   if (group->rows == 1) {  // not worth a panel
-    multiply_first(blocks, row0, row1, count, results[0][0]);
+    multiply_first(group->qc[0] + at, row0, row1, count, results[0][0]);
     return;
   }
-  for (int32_t i = 0; i < count; i += kChunk) {
-    const int32_t part = count - i < kChunk ? count - i : kChunk;
+  for (int32_t i = 0; i < count; i += group->chunk) {
+    const int32_t part = count - i < group->chunk ? count - i : group->chunk;
     expand_rows(row0 + i, row1 + i, part, group->panel);
-    const uint32_t* block = blocks + block_words(i);
     for (int32_t b = 0; b < group->blocks; b++) {
-      multiply(block, group->panel, part / 2, results[b]);
-      block += block_stride;
+      multiply(group->qc[b] + at, group->panel, part / 2, results[b]);
     }
+    at += block_words(group->chunk);
   }
 }
 
@@ -349,16 +404,16 @@ static void query(const embbert_block_t* block, const group_t* group, const int8
       const int32_t row = b * kRows + r;
       rows[r] = xhat + (row < group->rows ? row : group->rows - 1) * d;
     }
-    expand_block(rows, d, group->work + b * group->work_words);
+    expand_block(rows, d, work_of(group, b));
   }
   const int8_t* wq = block->wq;  // (D, D)
   for (int32_t c = 0; c < d; c += kColumns) {
-    results_t results[kBlocks];
+    results_t results[kMostBlocks];
     set_results(group, block->bq[c], block->bq[c + 1], results);
-    multiply_rows(group, group->work, group->work_words, wq, wq + d, d, results);
+    multiply_rows(group, group->qc_words, wq, wq + d, d, results);
     wq += kColumns * d;
-    int16_t* to = (int16_t*)(void*)group->qc + zipped(c);
     for (int32_t b = 0; b < group->blocks; b++) {
+      int16_t* const to = (int16_t*)(void*)group->qc[b] + zipped(c);
 #pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
         const int32_t q0 = embbert_requantize(results[b][r][0], shift, multiplier, zero);
@@ -366,7 +421,6 @@ static void query(const embbert_block_t* block, const group_t* group, const int8
         to[2 * r] = (int16_t)(q0 - zero);
         to[2 * r + 2 * kRows] = (int16_t)(q1 - zero);
       }
-      to += 2 * group->qc_words;
     }
   }
 }
@@ -377,14 +431,14 @@ static void score(const embbert_block_t* block, const group_t* group, const int8
                   int32_t n) {
   const int32_t d = block->hidden;
   const int32_t shift = block->score_shift, multiplier = block->score_multiplier;
-  uint32_t* to = group->work;
+  int32_t to = 0;
   for (int32_t j = 0; j < n; j += 2) {
-    results_t results[kBlocks];
+    results_t results[kMostBlocks];
     set_results(group, 0, 0, results);
-    multiply_rows(group, group->qc, group->qc_words, xhat, j + 1 < n ? xhat + d : xhat, d, results);
+    multiply_rows(group, 0, xhat, j + 1 < n ? xhat + d : xhat, d, results);
     xhat += 2 * d;
-    uint32_t* words = to;
     for (int32_t b = 0; b < group->blocks; b++) {
+      uint32_t* const words = work_of(group, b) + to;
 #pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
         const int32_t score0 = saturate16(
@@ -393,7 +447,6 @@ static void score(const embbert_block_t* block, const group_t* group, const int8
             embbert_multiply_high(embbert_shift_left(results[b][r][1], shift), multiplier));
         words[r] = low_halves((uint32_t)score0, (uint32_t)score1);
       }
-      words += group->work_words;
     }
     to += kRows;
   }
@@ -433,20 +486,18 @@ static uint32_t exponentials(uint32_t* row, int32_t n) {
 static void context(const group_t* group, const embbert_factor_t* factors, const int8_t* xhat,
                     int32_t n, int32_t d) {
   for (int32_t c = 0; c < d; c += kColumns) {
-    results_t results[kBlocks];
+    results_t results[kMostBlocks];
     set_results(group, 0, 0, results);
-    for (int32_t j = 0; j < n; j += kChunk) {
-      const int32_t part = n - j < kChunk ? n - j : kChunk;
+    for (int32_t j = 0; j < n; j += group->chunk) {
+      const int32_t part = n - j < group->chunk ? n - j : group->chunk;
       expand_columns(xhat + j * d + c, d, part, group->panel);
-      const uint32_t* weights = group->work + block_words(j);
       for (int32_t b = 0; b < group->blocks; b++) {
-        multiply(weights, group->panel, (part + 1) / 2, results[b]);
-        weights += group->work_words;
+        multiply(work_of(group, b) + block_words(j), group->panel, (part + 1) / 2, results[b]);
       }
     }
-    int16_t* to = (int16_t*)(void*)group->qc + zipped(c);
     const embbert_factor_t* factor = factors;
     for (int32_t b = 0; b < group->blocks; b++) {
+      int16_t* const to = (int16_t*)(void*)group->qc[b] + zipped(c);
 #pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
         const int32_t shift = factor[r].shift, multiplier = factor[r].multiplier;
@@ -455,7 +506,6 @@ static void context(const group_t* group, const embbert_factor_t* factors, const
         to[2 * r + 2 * kRows] =
             (int16_t)embbert_multiply_high(embbert_shift_left(results[b][r][1], shift), multiplier);
       }
-      to += 2 * group->qc_words;
       factor += kRows;
     }
   }
@@ -529,24 +579,25 @@ static inline void slide(const int16_t* x, const int8_t* w, int32_t taps, int32_
   acc[0] = s0, acc[1] = s1, acc[2] = s2, acc[3] = s3;
 }
 
-// Rows t.. of SiLU(causal depthwise convolution of xhat (n, D)), to blocks of s (E*D).
-static void convolve(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
-                     int32_t t) {
+// Rows t.. t+count-1 of SiLU(causal depthwise convolution of xhat (n, D)), to the blocks of s (E*D)
+// from block `to_block` on.
+static void convolve_rows(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
+                          int32_t t, int32_t count, int32_t to_block) {
   const int32_t d = block->hidden;
   const int32_t e = block->expansion;
-  const int32_t end = t + group->rows;
+  const int32_t end = t + count;
   // Padding taps are zero, and they come first; so do the rows before the sentence.
   const int32_t taps = padded_taps(block, end - 1);
   const int32_t first = t - taps + 1;
   const int32_t absent_rows = embbert_larger(-first, 0);
-  const int32_t window = taps + kGroup;              // the last one is not used
-  int16_t* const x = (int16_t*)(void*)group->panel;  // windows of two columns
-  int8_t* const padded = (int8_t*)(x + 2 * window);  // taps, where some are absent
+  const int32_t window = taps + (count + 7) / 8 * 8;  // the last one is not used
+  int16_t* const x = (int16_t*)(void*)group->panel;   // windows of two columns
+  int8_t padded[EMBBERT_MAX_TAPS];                    // taps, where some are absent
   const int32_t absent_taps = embbert_larger(taps - block->taps, 0);
-  memset(x, 0, 4 * (size_t)window + (size_t)taps);
+  memset(x, 0, 4 * (size_t)window);
+  memset(padded, 0, sizeof(padded));
   const int32_t shift = block->conv_shift, zero = block->y_zero;
   const int8_t* const silu = block->silu + 128;
-  const int32_t block_stride = 2 * group->work_words;
   const int8_t* channel_taps = block->conv;
   int32_t channel = 0;
   for (int32_t c = 0; c < d; c += 2) {
@@ -562,20 +613,36 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
       channel_taps += block->taps;
       const int32_t multiplier = block->conv_multipliers[channel];
       const int32_t bias = block->conv_bias[channel];
-      int16_t* to = (int16_t*)(void*)group->work + zipped(channel);
+      const int32_t at = zipped(channel);
       channel++;
-      for (int32_t odd = 0; odd < 2 && odd < group->rows; odd++) {  // rows t, t+2, ...; t+1, ...
-        int32_t acc[4] = {bias, bias, bias, bias};
-        slide(column + odd, w, taps, acc);
-        to[0] = silu[embbert_requantize(acc[0], shift, multiplier, zero)];
-        to[4] = silu[embbert_requantize(acc[1], shift, multiplier, zero)];
-        if (group->blocks > 1) {
-          to[block_stride] = silu[embbert_requantize(acc[2], shift, multiplier, zero)];
-          to[block_stride + 4] = silu[embbert_requantize(acc[3], shift, multiplier, zero)];
+      for (int32_t row = 0; row < count; row += 8) {  // rows row, row+2, ...; row+1, ...
+        const int32_t b = to_block + row / kRows;
+        int16_t* to = (int16_t*)(void*)work_of(group, b) + at;
+        int16_t* next = row + kRows < count ? (int16_t*)(void*)work_of(group, b + 1) + at : NULL;
+        for (int32_t odd = 0; odd < 2 && row + odd < count; odd++) {
+          int32_t acc[4] = {bias, bias, bias, bias};
+          slide(column + row + odd, w, taps, acc);
+          to[0] = silu[embbert_requantize(acc[0], shift, multiplier, zero)];
+          to[4] = silu[embbert_requantize(acc[1], shift, multiplier, zero)];
+          to += 2;
+          if (next == NULL) continue;
+          next[0] = silu[embbert_requantize(acc[2], shift, multiplier, zero)];
+          next[4] = silu[embbert_requantize(acc[3], shift, multiplier, zero)];
+          next += 2;
         }
-        to += 2;
       }
     }
+  }
+}
+
+// The same for all rows of the group, as many at a time as the columns' windows have room for.
+static void convolve(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
+                     int32_t t) {
+  const int32_t room = (int32_t)(group->panel_bytes / 4) - padded_taps(block, EMBBERT_MAX_LENGTH);
+  const int32_t most = room / 8 * 8;
+  for (int32_t row = 0; row < group->rows; row += most) {
+    const int32_t count = group->rows - row < most ? group->rows - row : most;
+    convolve_rows(block, group, xhat, t + row, count, row / kRows);
   }
 }
 
@@ -589,12 +656,12 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
   const int32_t z_shift = block->z_shift, z_multiplier = block->z_multiplier;
   const int32_t zero = block->out_zero * 256 + 128;
   for (int32_t c = 0; c < d; c += kColumns) {
-    results_t a[kBlocks];
-    results_t z[kBlocks];
+    results_t a[kMostBlocks];
+    results_t z[kMostBlocks];
     set_results(group, 0, 0, a);
     set_results(group, block->bz[c], block->bz[c + 1], z);
-    multiply_rows(group, group->qc, group->qc_words, wv, wv + d, d, a);
-    multiply_rows(group, group->work, group->work_words, wz, wz + inner, inner, z);
+    multiply_rows(group, 0, wv, wv + d, d, a);
+    multiply_rows(group, group->qc_words, wz, wz + inner, inner, z);
     wv += kColumns * d;
     wz += kColumns * inner;
     int8_t* to = out + c;
@@ -617,44 +684,48 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
 }
 
 // EMBBERT_BLOCK_SCRATCH_BYTES of the header knows these.
-_Static_assert(kGroup == EMBBERT_HOOK_ROWS && kRows == 4 && kBlocks == 2, "rows of a group");
-_Static_assert(kChunk / 2 * kColumns == 64 && kConvRound == 8, "words of a panel");
+_Static_assert(kRows == 4 && kShortChunk / 2 * kColumns == 64 && kConvRound == 8, "scratch");
+_Static_assert(EMBBERT_MAX_TAPS + 8 <= kLongChunk / 2 * kColumns, "the convolution's windows");
+
+// Softmax of the group's scores, and c. Factors of all rows at once are too much for the frame of
+// the caller, which others need as well.
+static void attend(group_t* group, const int8_t* xhat, int32_t n, int32_t d) {
+  embbert_factor_t factors[kMostRows];
+  EMBBERT_PROFILE_START(mark);
+  for (int32_t row = 0; row < group->blocks * kRows; row++) {
+    factors[row] = embbert_mean_factor(exponentials(work_of(group, row / kRows) + row % kRows, n));
+  }
+  EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SOFTMAX);
+  context(group, factors, xhat, n, d);
+  EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONTEXT);
+}
 
 embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
-                                    int32_t rows, int8_t* out, void* scratch,
+                                    int32_t rows, int8_t* out, void* scratch, size_t scratch_size,
                                     const embbert_hook_t* hook) {
   const int32_t d = block->hidden;
-  group_t group;
+  const area_t area = {(uint8_t*)scratch, scratch_size & ~(size_t)7};
   EMBBERT_PROFILE_START(mark);
   normalize(block, x, n);
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
-  for (int32_t t = 0; t < rows; t += kGroup) {
+  group_t group;
+  for (int32_t t = 0; t < rows; t += group.rows) {
+    int8_t* const group_out = out + t * d;
+    plan(&group, block, n, rows - t, group_out, &area);
     if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
-    group.rows = rows - t < kGroup ? rows - t : kGroup;
-    group.blocks = (group.rows + kRows - 1) / kRows;
-    group.qc = (uint32_t*)scratch;
-    group.qc_words = block_words(d);
-    group.work = group.qc + group.blocks * group.qc_words;
-    group.work_words =
-        (int32_t)(EMBBERT_SCRATCH_WORK((uint32_t)d, (uint32_t)block->expansion, (uint32_t)n) /
-                  sizeof(uint32_t));
-    group.panel = group.work + group.blocks * group.work_words;
-
+    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_QUERY);
     query(block, &group, x + t * d);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_QUERY);
+    if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
     score(block, &group, x, n);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SCORES);
-    embbert_factor_t factors[kGroup];
-    for (int32_t row = 0; row < group.blocks * kRows; row++) {
-      uint32_t* const scores = group.work + row / kRows * group.work_words + row % kRows;
-      factors[row] = embbert_mean_factor(exponentials(scores, n));
-    }
-    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SOFTMAX);
-    context(&group, factors, x, n, d);
-    EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONTEXT);
+    if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
+    attend(&group, x, n, d);
+    EMBBERT_PROFILE_RESTART(mark);
+    if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
     convolve(block, &group, x, t);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONV);
-    project(block, &group, out + t * d);
+    project(block, &group, group_out);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_PROJECT);
   }
   return EMBBERT_OK;

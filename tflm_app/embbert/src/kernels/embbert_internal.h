@@ -21,6 +21,8 @@ extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
     embbert_profile[step] += embbert_clock_units(now_ - (mark)); \
     (mark) = embbert_clock();                                    \
   } while (0)
+// What has passed since is another's.
+#define EMBBERT_PROFILE_RESTART(mark) (mark) = embbert_clock()
 #else
 #define EMBBERT_PROFILE_START(mark) \
   do {                              \
@@ -28,16 +30,20 @@ extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
 #define EMBBERT_PROFILE_STOP(mark, step) \
   do {                                   \
   } while (0)
+#define EMBBERT_PROFILE_RESTART(mark) \
+  do {                                \
+  } while (0)
 #endif
 
-// The implementation's part: arguments have been checked.
+// The implementation's part: arguments have been checked. More scratch than what
+// embbert_block_scratch_size asks for may make it faster.
 void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
                         int32_t n, int8_t* out);
 embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
-                                    int32_t rows, int8_t* out, void* scratch,
+                                    int32_t rows, int8_t* out, void* scratch, size_t scratch_size,
                                     const embbert_hook_t* hook);
 
-// Whether the caller wants the computation to end; asked before every EMBBERT_HOOK_ROWS rows.
+// Whether the caller wants the computation to end.
 static inline int embbert_hook_stops(const embbert_hook_t* hook) {
   return hook != NULL && hook->call(hook->context) != 0;
 }

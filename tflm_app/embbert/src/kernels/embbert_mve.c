@@ -447,11 +447,12 @@ static void project(const embbert_block_t* block, const group_t* group, int8_t* 
 }
 
 // EMBBERT_BLOCK_SCRATCH_BYTES of the header knows these.
-_Static_assert(kGroup == EMBBERT_HOOK_ROWS && kRows == 3 && kTapsRound == 16, "rows of a group");
+_Static_assert(kGroup == 6 && kRows == 3 && kTapsRound == 16, "rows of a group");
 
 embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
-                                    int32_t rows, int8_t* out, void* scratch,
+                                    int32_t rows, int8_t* out, void* scratch, size_t scratch_size,
                                     const embbert_hook_t* hook) {
+  (void)scratch_size;
   const int32_t d = block->hidden;
   const uint32_t e = (uint32_t)block->expansion;
   uint8_t* next = (uint8_t*)scratch;

@@ -166,8 +166,9 @@ static void project(const embbert_block_t* block, const int16_t* c, const int8_t
 }
 
 embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int32_t n,
-                                    int32_t rows, int8_t* out, void* scratch,
+                                    int32_t rows, int8_t* out, void* scratch, size_t scratch_size,
                                     const embbert_hook_t* hook) {
+  (void)scratch_size;
   const scratch_t area = lay_out(scratch, block->hidden, n);
   EMBBERT_PROFILE_START(mark);
   normalize(block, x, n);
