@@ -12,6 +12,7 @@ are in --json. --keep puts the models of `arena_models` into a ZIP, for tests wi
 import hashlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,11 +28,6 @@ from embbert_tf import cli
 from embbert_tf.data import files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_CORES = {
-    "mps2-an386": "cortex-m4",
-    "mps2-an500": "cortex-m7",
-    "mps3-an547": "cortex-m55",
-}
 _LARGE = 4 << 20
 
 
@@ -109,6 +105,31 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def check(pairs: list[Any], extra: list[Any], only: list[str], tflm_dir: str | None) -> None:
+    """Looks at everything that is given before the long work.
+
+    Raises:
+        MeasureError: A board, a model or a file is not there.
+    """
+    for board, _ in pairs:
+        arena_program.core_of(board)
+    given = [pathlib.Path(name) for _, name in [*pairs, *extra]]
+    if tflm_dir:
+        given.append(pathlib.Path(tflm_dir) / "tensorflow/lite/micro/micro_interpreter.h")
+    for path in given:
+        if not path.is_file():
+            raise arena_program.MeasureError(f"{path}: there is no such file")
+    for program in ("qemu-system-arm", "arm-none-eabi-g++") if pairs else ():
+        if shutil.which(program) is None:
+            raise arena_program.MeasureError(f"{program} is not on the PATH")
+    zoo_models = [f"zoo/{path.parent.name}" for path in (_ROOT / "zoo").glob("*/model.tflite")]
+    known = {*zoo_models, *(f"{name}, fused" for name in zoo_models)}
+    known |= {*arena_models.MODELS, *(name for name, _ in extra)}
+    if unknown := sorted(set(only) - known):
+        words = f"there are {', '.join(sorted(known))}"
+        raise arena_program.MeasureError(f"--only='{unknown[0]}': {words}")
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags."""
     strings = {
@@ -123,19 +144,22 @@ def define_flags(values: flags.FlagValues) -> None:
         "library", [], "BOARD=libtensorflow-microlite.a; once for each.", flag_values=values
     )
     flags.DEFINE_multi_string("file", [], "NAME=another .tflite.", flag_values=values)
-    flags.DEFINE_list(
-        "only", [], "Names of the models to measure; default: all.", flag_values=values
+    flags.DEFINE_multi_string(
+        "only", [], "Name of a model to measure; default: all.", flag_values=values
     )
 
 
 def main(values: flags.FlagValues) -> None:
-    """Measures and prints the table; exit status 1 where a prediction misses its bound."""
+    """Measures and prints the table; exit status 1 where one misses or does not run."""
     pairs = [pair.partition("=")[::2] for pair in values.library]
     extra = [pair.partition("=")[::2] for pair in values.file]
     if not all(second for _, second in [*pairs, *extra]):
         raise app.UsageError("say --library=BOARD=FILE and --file=NAME=FILE")
     if pairs and not values.tflm_dir:
         raise app.UsageError("--library needs --tflm_dir, the headers that it was built from")
+    if not pairs and not values.keep:
+        raise app.UsageError("say --library=BOARD=FILE to measure, or --keep=FILE.zip")
+    check(pairs, extra, values.only, values.tflm_dir)
     with tempfile.TemporaryDirectory() as temporary:
         work = pathlib.Path(temporary)
         folder = files.make_folder(values.models or work / "models")
@@ -146,7 +170,9 @@ def main(values: flags.FlagValues) -> None:
         models |= {name: pathlib.Path(path) for name, path in extra}
         if values.only:
             models = {name: path for name, path in models.items() if name in values.only}
-        rows = _measure_all(pairs, models, pathlib.Path(values.tflm_dir or "."), work)
+        if not pairs:
+            return
+        rows, failures = _measure_all(pairs, models, pathlib.Path(values.tflm_dir), work)
     if values.json:
         old = json.loads(pathlib.Path(values.json).read_text())["rows"] if (
             pathlib.Path(values.json).exists()) else []  # fmt: skip
@@ -156,7 +182,7 @@ def main(values: flags.FlagValues) -> None:
     missed = [row for row in rows if not within(row)]
     for row in missed:
         print(f"arena: the prediction misses its bound: {row}", file=sys.stderr)
-    if missed:
+    if missed or failures:
         sys.exit(1)
 
 
@@ -168,20 +194,22 @@ def within(row: dict[str, Any]) -> bool:
 
 def _measure_all(
     pairs: list[Any], models: dict[str, pathlib.Path], tflm_dir: pathlib.Path, work: pathlib.Path
-) -> list[dict[str, Any]]:
-    rows = []
+) -> tuple[list[dict[str, Any]], int]:
+    """Returns a row for each model on each target, and how many could not be measured."""
+    rows, failures = [], 0
     for number, (board, library) in enumerate(pairs):
         path = pathlib.Path(library)
         program = arena_program.build(board, path, tflm_dir, work / f"program{number}")
-        chip = target.make(_CORES[board], kernels_of(path))
+        chip = target.make(arena_program.core_of(board), kernels_of(path))
         for name, model in models.items():
             try:
                 rows.append(measure(program, chip, name, model))
             except arena_program.MeasureError as error:
                 print(f"arena: {name} on {chip.label}: {error}", file=sys.stderr)
+                failures += 1
                 continue
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    return rows
+    return rows, failures
 
 
 if __name__ == "__main__":

@@ -16,18 +16,31 @@ from embbert_tf.data import files
 
 _SECONDS = 120.0
 _STEP = memory_planner.ALIGNMENT
-# Board -> address and size of RAM beyond what its memory.ld names.
-_MORE_RAM = {
-    "mps2-an385": (0x21000000, 16 << 20),
-    "mps2-an386": (0x21000000, 16 << 20),
-    "mps2-an500": (0x21000000, 16 << 20),
-    "mps3-an547": (0x60000000, 64 << 20),
+# Board -> core that it stands for, address and size of RAM beyond what its memory.ld names. No
+# emulated Cortex-M0 has memory for these models; a Cortex-M3 runs the code of one as it is.
+_BOARDS = {
+    "mps2-an385": ("cortex-m0", 0x21000000, 16 << 20),
+    "mps2-an386": ("cortex-m4", 0x21000000, 16 << 20),
+    "mps2-an500": ("cortex-m7", 0x21000000, 16 << 20),
+    "mps2-an505": ("cortex-m33", 0x80000000, 16 << 20),
+    "mps3-an547": ("cortex-m55", 0x60000000, 64 << 20),
 }
 _THIRD_PARTIES = ("flatbuffers/include", "gemmlowp", "ruy")
 
 
 class MeasureError(errors.EmbBertError):
     """A program cannot be built, or a model does not run in it; the message says why."""
+
+
+def core_of(board: str) -> str:
+    """Returns the core that a board stands for.
+
+    Raises:
+        MeasureError: There is no such board here.
+    """
+    if board not in _BOARDS:
+        raise MeasureError(f"board '{board}': there are {', '.join(_BOARDS)}")
+    return _BOARDS[board][0]
 
 
 def all_operators() -> str:
@@ -114,8 +127,7 @@ def build(
     Raises:
         MeasureError: It does not compile or link.
     """
-    if board not in _MORE_RAM:
-        raise MeasureError(f"board '{board}': there are {', '.join(_MORE_RAM)}")
+    core_of(board)
     app = sources.firmware()
     told = subprocess.run(
         ["make", "-s", "-C", str(app), f"TARGET={board}", "board"],
@@ -126,7 +138,7 @@ def build(
     settings = json.loads(told.stdout)
     files.make_folder(folder)
     files.write_text(folder / "all_operators.h", all_operators() + "\n")
-    address, size = _MORE_RAM[board]
+    _, address, size = _BOARDS[board]
     attributes = subprocess.run(
         ["arm-none-eabi-readelf", "-A", str(library)], capture_output=True, text=True, check=False
     ).stdout

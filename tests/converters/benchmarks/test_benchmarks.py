@@ -74,3 +74,23 @@ def test_benchmark_prints_both_conversions_beside_the_paper(tmp_path):
         assert together == file + arena
     assert numbers[2][1] <= numbers[1][1] < numbers[0][1]
     assert rows[3][4] == "781,000"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "say --library=BOARD=FILE to measure"),
+        (["--library=mps2-an386"], "say --library=BOARD=FILE"),
+        (["--library=mps2-an386={file}"], "--library needs --tflm_dir"),
+        (["--library=mps9={file}", "--tflm_dir=."], "board 'mps9': there are mps2-an385, "),
+        (["--library=mps2-an386=none.a", "--tflm_dir=."], "none.a: there is no such file"),
+        (["--library=mps2-an386={file}", "--tflm_dir=."], "micro_interpreter.h: there is no such"),
+        (["--keep=k.zip", "--only=sine", "--only=nobody"], "--only='nobody': there are attention"),
+    ],
+)
+def test_the_arena_benchmark_looks_at_what_it_is_given_first(tmp_path, arguments, words):
+    (tmp_path / "lib.a").write_bytes(b"")
+    arguments = [text.format(file=tmp_path / "lib.a") for text in arguments]
+    done = run_command("converters.benchmarks.arena", *arguments)
+    assert done.returncode == 1
+    assert words in done.stdout + done.stderr
