@@ -149,7 +149,7 @@ static bool tokenize(app_t* app, const char* phrase, size_t repeats, size_t* len
   const uint64_t before = platform_counter();
   const int status = embbert_tokenizer_encode(
       &app->engine.tokenizer, app->text, *length, NULL, 0, (uint16_t*)(void*)(app->text + ids_at),
-      capacity, count, (embbert_tokenizer_scratch_t*)(void*)app->engine.buffer_a);
+      capacity, count, app->engine.work);
   *spent = platform_cost_since(before);
   return status == EMBBERT_TOKENIZER_OK && *count < capacity;
 }

@@ -94,7 +94,7 @@ static_assert(sizeof(State) <= EMBBERT_TFLM_STATE_BYTES(MODEL_OPERATORS),
 
 tflite::MicroInterpreter* interpreter_of(const embbert_engine_t* engine) {
   return reinterpret_cast<tflite::MicroInterpreter*>(
-      static_cast<State*>(engine->scratch)->interpreter);
+      static_cast<State*>(engine->backend)->interpreter);
 }
 
 size_t elements(const TfLiteTensor* tensor) {
@@ -171,10 +171,10 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
   next += EMBBERT_TFLM_ROUND16(max_length);
   engine->logits = reinterpret_cast<int8_t*>(next);
   next += EMBBERT_TFLM_ROUND16(labels);
-  engine->buffer_a = reinterpret_cast<int8_t*>(next);  // the tokenizer's
+  engine->work = next;  // the tokenizer's
   next += EMBBERT_TFLM_ROUND16(sizeof(embbert_tokenizer_scratch_t));
   uint8_t* arena = next;
-  engine->scratch = state;
+  engine->backend = state;
 
   // The benchmark counts multiply-accumulates from these; the weights are TFLM's business.
   const auto* shape = static_cast<const tflm_shape_t*>(

@@ -135,10 +135,9 @@ typedef struct {
   uint16_t* ids;
   uint8_t* segments;
   int8_t* logits;
-  int8_t* buffer_a;
-  int8_t* buffer_b;
-  void* scratch;
-  size_t scratch_size;
+  void* work;  // what tokenizer and inference need in turn: the rest of the memory
+  size_t work_size;
+  void* backend;  // another backend's state
 } embbert_engine_t;
 
 typedef struct {

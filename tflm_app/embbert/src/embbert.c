@@ -104,6 +104,7 @@ static bool labels_are_complete(const char* labels, size_t size, int32_t count) 
 // tokenization and an inference need in turn. Sets the sizes, and looks at nothing but options.
 static int measure_memory(embbert_engine_t* engine) {
   const size_t tokens = (size_t)engine->max_tokens;
+  size_t most_scratch = 0;
   for (int32_t i = 0; i < engine->config.blocks; i++) {
     embbert_block_t block;
     size_t size;
@@ -112,11 +113,11 @@ static int measure_memory(embbert_engine_t* engine) {
     if (options == NULL) return kEmbbertSection;
     if (embbert_block_init(&block, options, size) != EMBBERT_OK) return kEmbbertOptions;
     const size_t scratch = embbert_block_scratch_size(&block, engine->max_tokens);
-    if (scratch > engine->scratch_size) engine->scratch_size = scratch;
+    if (scratch > most_scratch) most_scratch = scratch;
   }
   engine->memory_needed =
       EMBBERT_ENGINE_MEMORY_BYTES((size_t)engine->config.blocks, (size_t)engine->config.labels,
-                                  (size_t)engine->model.embed.hidden, tokens, engine->scratch_size);
+                                  (size_t)engine->model.embed.hidden, tokens, most_scratch);
   return kEmbbertOk;
 }
 
@@ -127,7 +128,6 @@ static int open_memory(embbert_engine_t* engine, void* memory, size_t memory_siz
     return kEmbbertMemory;
   }
   const size_t tokens = (size_t)engine->max_tokens;
-  const size_t buffer_size = embbert_buffer_size(&engine->model, engine->max_tokens);
   embbert_block_t* const blocks = memory;
   for (int32_t i = 0; i < engine->config.blocks; i++) {
     status = open_block(engine, &blocks[i], (uint32_t)i);
@@ -143,11 +143,8 @@ static int open_memory(embbert_engine_t* engine, void* memory, size_t memory_siz
   next += EMBBERT_ROUND_UP(tokens, 8u);
   engine->logits = (int8_t*)next;
   next += EMBBERT_ROUND_UP((size_t)engine->config.labels, 8u);
-  engine->buffer_a = (int8_t*)next;
-  next += EMBBERT_ROUND_UP(buffer_size, 8u);
-  engine->buffer_b = (int8_t*)next;
-  next += EMBBERT_ROUND_UP(buffer_size, 8u);
-  engine->scratch = next;
+  engine->work = next;
+  engine->work_size = memory_size - (size_t)(next - (uint8_t*)memory);
   return kEmbbertOk;
 }
 
@@ -239,10 +236,9 @@ int embbert_engine_tokenize(embbert_engine_t* engine, const char* text, size_t l
   if (engine == NULL || text == NULL || ids == NULL || count == NULL) return kEmbbertArgument;
   if (engine->state != kOpen) return kEmbbertClosed;
   if (pair != NULL && engine->config.pair == 0) return kEmbbertArgument;
-  embbert_tokenizer_scratch_t* const scratch = (void*)engine->buffer_a;
   const int status =
       embbert_tokenizer_encode(&engine->tokenizer, text, length, pair, pair_length, engine->ids,
-                               (size_t)engine->max_tokens, count, scratch);
+                               (size_t)engine->max_tokens, count, engine->work);
   if (status != EMBBERT_TOKENIZER_OK) return kEmbbertTokenizerTables;
   *ids = engine->ids;
   return kEmbbertOk;
@@ -274,9 +270,13 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
   const int status = embbert_backend_infer(engine, ids, count);
   if (status != kEmbbertOk) return status;
 #else
+  // The buffers of so many tokens, and all the rest is scratch: more of it makes the kernels faster.
+  const size_t buffer_size = embbert_buffer_size(&engine->model, (int32_t)count);
+  int8_t* const buffers = engine->work;
   const embbert_status_t status =
-      embbert_infer(&engine->model, ids, engine->segments, (int32_t)count, engine->buffer_a,
-                    engine->buffer_b, engine->scratch, engine->scratch_size, engine->logits,
+      embbert_infer(&engine->model, ids, engine->segments, (int32_t)count, buffers,
+                    buffers + buffer_size, buffers + 2 * buffer_size,
+                    engine->work_size - 2 * buffer_size, engine->logits,
                     engine->hook.call != NULL ? &engine->hook : NULL);
   if (status == EMBBERT_ERROR_ABORTED) return kEmbbertAborted;
   if (status == EMBBERT_ERROR_ID) return kEmbbertTokens;

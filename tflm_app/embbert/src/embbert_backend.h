@@ -15,7 +15,7 @@ extern "C" {
 // Fills the engine's shape (model.embed, model.head) from its image, which is checked and open.
 int embbert_backend_shape(embbert_engine_t* engine);
 
-// Sets memory_needed and lays out ids, segments, logits, model.blocks and buffer_a (the tokenizer's
+// Sets memory_needed and lays out ids, segments, logits, model.blocks and work (the tokenizer's
 // scratch) in `memory`; kEmbbertMemory when that is too small.
 int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_size);
 
