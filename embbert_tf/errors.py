@@ -41,5 +41,9 @@ class CheckpointError(EmbBertError):
     """A published checkpoint that cannot be imported."""
 
 
+class EncoderError(EmbBertError):
+    """A sentence encoder, or a file of its embeddings, that cannot be used."""
+
+
 class EmbBertWarning(UserWarning):
     """Something that will probably not do what the user expects; commands print it as one line."""

@@ -1,6 +1,7 @@
-"""Pre-trains a backbone on plain text: masked tokens, and whether one text follows another.
+"""Pre-trains a backbone on plain text, with a sentence encoder for a teacher if there is one.
 
     python -m embbert_tf.pretrain --input=corpus.txt.gz,more.txt --output=build/backbone
+    python -m embbert_tf.pretrain --input=corpus.txt.gz --embeddings=embeddings.safetensors ...
 
 The result is a backbone folder for `train --init`. A run that was stopped, killed even, goes on
 from its last checkpoint when the same command is given again, to the very weights of an
@@ -38,6 +39,13 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string("init", None, "Backbone or run folder to start from.", flag_values=values)
+    flags.DEFINE_string(
+        "embeddings",
+        None,
+        "File of texts with a sentence encoder's embeddings, of embbert_tf.embed_texts, to learn "
+        "from as well.",
+        flag_values=values,
+    )
     cli.define_options(PretrainOptions, values)
 
 
@@ -52,6 +60,7 @@ def main(values: flags.FlagValues) -> None:
             output=values.output,
             tokenizer=values.tokenizer,
             init=values.init,
+            embeddings=values.embeddings,
             options=options,
         )
 

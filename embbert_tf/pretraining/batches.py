@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from embbert_tf import errors
-from embbert_tf.model.special_tokens import CLS, MASK, SEP
+from embbert_tf.model.special_tokens import CLS, MASK, PAD, SEP
 from embbert_tf.pretraining.corpus import Corpus
 from embbert_tf.pretraining.options import PretrainOptions
 
@@ -14,23 +14,70 @@ MASK_SHARE = 0.15  # Of a sequence's tokens, as in BERT; embbert.md's "15 %".
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """A (part of a) batch of B sequences of n tokens with P masked positions each.
+    """A (part of a) batch of B rows of n tokens with P masked positions each.
 
     Attributes:
-        ids: int32 (B, n), `[CLS] A` or `[CLS] A [SEP] B`, some tokens masked; no padding.
+        ids: int32 (B, n), `[CLS] A` or `[CLS] A [SEP] B`, some tokens masked.
+        words: int32 (B, n), what `[CLS]` is to know the words of: `ids` before anything was masked;
+            zeros in pairs.
         positions: int32 (B, P), the masked positions; 0 in unused places.
         labels: int32 (B, P), what stood there.
         weights: float32 (B, P), 1, or 0 in unused places.
         follows: float32 (B,), 1 if the second text follows the first in its document.
-        is_pair: float32 (B,), 1 if the row is a pair.
+        is_pair: float32 (B,), 1 if the row is a pair of which that is asked.
+        embeddings: float32 (B, d), what a sentence encoder gives the whole text, a row of length 1;
+            (B, 0) where that is not known.
+        closeness: float32 (B,), cosine of the embeddings of a pair's texts.
+        is_close: float32 (B,), 1 if the row is a pair of which that is asked.
     """
 
     ids: np.ndarray
+    words: np.ndarray
     positions: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
     follows: np.ndarray
     is_pair: np.ndarray
+    embeddings: np.ndarray
+    closeness: np.ndarray
+    is_close: np.ndarray
+
+    @classmethod
+    def empty(cls, rows: int, n: int, embedding_size: int = 0) -> "Batch":
+        """Returns zeros, to be filled in."""
+        places = masked_places(n)
+        return cls(
+            ids=np.zeros((rows, n), np.int32),
+            words=np.zeros((rows, n), np.int32),
+            positions=np.zeros((rows, places), np.int32),
+            labels=np.zeros((rows, places), np.int32),
+            weights=np.zeros((rows, places), np.float32),
+            follows=np.zeros(rows, np.float32),
+            is_pair=np.zeros(rows, np.float32),
+            embeddings=np.zeros((rows, embedding_size), np.float32),
+            closeness=np.zeros(rows, np.float32),
+            is_close=np.zeros(rows, np.float32),
+        )
+
+    def mask(
+        self, row: int, chosen: np.ndarray, vocab_size: int, random: np.random.Generator
+    ) -> None:
+        """Masks tokens of a row: eight of ten by `[MASK]`, one by any token, one not at all.
+
+        Args:
+            row: Of the batch.
+            chosen: Positions, ascending.
+            vocab_size: V; random replacements are drawn below it.
+            random: Draws.
+        """
+        count, ids = len(chosen), self.ids[row]
+        self.positions[row, :count] = chosen
+        self.labels[row, :count] = ids[chosen]
+        self.weights[row, :count] = 1
+        kind = random.random(count)
+        ids[chosen[kind < 0.8]] = MASK
+        swapped = chosen[kind >= 0.9]
+        ids[swapped] = random.integers(SEP + 1, vocab_size, len(swapped))
 
 
 class Batches:
@@ -101,24 +148,10 @@ class Batches:
         rows = self.rows(step)
         n = self.length(step)
         share = range(rows * index // parts, rows * (index + 1) // parts)
-        made = [self._row(step, row, n, rows) for row in share]
-        places = masked_places(n)
-        empty = (
-            np.zeros((0, n), np.int32),
-            np.zeros((0, places), np.int32),
-            np.zeros((0, places), np.int32),
-            np.zeros((0, places), np.float32),
-            np.zeros(0, np.float32),
-            np.zeros(0, np.float32),
-        )
-        if not made:
-            return Batch(*empty)
-        return Batch(
-            *(
-                np.stack(column).astype(kind.dtype)
-                for column, kind in zip(zip(*made, strict=True), empty, strict=True)
-            )
-        )
+        batch = Batch.empty(len(share), n)
+        for place, row in enumerate(share):
+            self._fill(batch, place, step, row, rows)
+        return batch
 
     def _window_start(self, n, number):
         """Returns where sequence `number` of length n, counted over all epochs, begins."""
@@ -134,22 +167,23 @@ class Batches:
         order, shift = self._orders[key]
         return int(order[place]) * n + shift
 
-    def _row(self, step, row, n, rows):
-        options, corpus = self._options, self._corpus
+    def _fill(self, batch, place, step, row, rows):
+        """Fills row `place` of a batch with row `row` of a step."""
+        options, corpus, n = self._options, self._corpus, self.length(step)
         random = np.random.default_rng([options.seed, 3, step, row])
         start = self._window_start(n, int(self._before[step]) * rows + row)
         first = slice(start, start + n - 1)
         ids = np.concatenate([[CLS], corpus.ids[first]])
         word_starts = np.concatenate([[True], corpus.word_starts[first]])
-        follows = is_pair = 0.0
         if random.random() < options.next_sentence:
             # Cut near the middle, where a sentence begins; [SEP] takes a place of its own.
             middle = slice(start + n // 4, start + 3 * n // 4)
             cuts = np.flatnonzero(corpus.splits[middle])
             if len(cuts):
-                is_pair = 1.0
+                batch.is_pair[place] = 1
                 cut = start + n // 4 + int(random.choice(cuts))
-                follows = float(random.random() < 0.5)
+                follows = random.random() < 0.5
+                batch.follows[place] = follows
                 second_size = n - 2 - (cut - start)
                 begin = cut if follows else int(random.integers(len(corpus.ids) - second_size))
                 second = slice(begin, begin + second_size)
@@ -157,21 +191,11 @@ class Batches:
                 word_starts = np.concatenate(
                     [[True], corpus.word_starts[start:cut], [True], corpus.word_starts[second]]
                 )
-        chosen = _choose(ids, word_starts, masked_places(n), options.whole_words, random)
-        labels = ids[chosen]
-        kind = random.random(len(chosen))
-        ids[chosen[kind < 0.8]] = MASK
-        swapped = chosen[kind >= 0.9]
-        ids[swapped] = random.integers(SEP + 1, self._vocab_size, len(swapped))
-        missing = masked_places(n) - len(chosen)
-        return (
-            ids,
-            np.pad(chosen, (0, missing)),
-            np.pad(labels, (0, missing)),
-            np.pad(np.ones(len(chosen)), (0, missing)),
-            follows,
-            is_pair,
-        )
+        batch.ids[place] = ids
+        if not batch.is_pair[place]:
+            batch.words[place] = ids
+        chosen = choose(ids, word_starts, masked_places(n), options.whole_words, random)
+        batch.mask(place, chosen, self._vocab_size, random)
 
 
 def masked_places(n: int) -> int:
@@ -179,9 +203,15 @@ def masked_places(n: int) -> int:
     return max(1, int(MASK_SHARE * n))
 
 
-def _choose(ids, word_starts, places, whole_words, random):
-    """Returns the positions to mask, ascending: up to `places`, never [CLS] or [SEP]."""
-    maskable = np.flatnonzero((ids != CLS) & (ids != SEP))
+def choose(
+    ids: np.ndarray,
+    word_starts: np.ndarray,
+    places: int,
+    whole_words: bool,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Returns the positions to mask, ascending: up to `places`, never [PAD], [CLS] or [SEP]."""
+    maskable = np.flatnonzero((ids != PAD) & (ids != CLS) & (ids != SEP))
     if not whole_words:
         places = min(places, len(maskable))
         return np.sort(random.choice(maskable, places, replace=False))

@@ -1,4 +1,4 @@
-"""The options of a pre-training."""
+"""The options of a pre-training, and of its teacher's embeddings."""
 
 import dataclasses
 
@@ -46,9 +46,37 @@ class PretrainOptions:
         400, "Steps over which the rate grows from 0; then it falls to 0.", minimum=0
     )
     weight_decay: float = field(0.01, "AdamW's, on matrices alone.", minimum=0, maximum=10)
+    muon_rate: float = field(
+        0.02,
+        "Highest learning rate of Muon, which trains the square matrices; 0 leaves them to AdamW.",
+        minimum=0,
+        maximum=10,
+    )
+    ema: float = field(
+        0.999,
+        "Decay of an exponential moving average of the weights, which is what is kept; 0: none.",
+        minimum=0,
+        maximum=0.99999,
+    )
     whole_words: bool = field(False, "Mask all tokens of a word or none.")
     next_sentence: float = field(
         0.5, "Share of the rows that are pairs, for next-sentence prediction.", minimum=0, maximum=1
+    )
+    bag_of_words: float = field(
+        0.3, "Weight of the words of the text, told from [CLS].", minimum=0, maximum=10
+    )
+    teacher_weight: float = field(
+        0.5,
+        "Weight of a sentence encoder's embeddings, where there are some: 1 - cosine; a fifth of "
+        "it for their relations within the batch. Above the masked words' it ruins those.",
+        minimum=0,
+        maximum=10,
+    )
+    text_steps: float = field(
+        0.5, "Share of the steps on texts with an embedding, a text a row.", minimum=0, maximum=1
+    )
+    pair_steps: float = field(
+        0.1, "Share of the steps on pairs of those texts, of near ones often.", minimum=0, maximum=1
     )
     seed: int = field(0, "Of weights and batches.", minimum=0, maximum=2**32 - 1)
     checkpoint_steps: int = field(200, "Steps between checkpoints.", minimum=1)
@@ -64,6 +92,10 @@ class PretrainOptions:
 
     def __post_init__(self):
         option.check(self)
+        if self.text_steps + self.pair_steps > 1:
+            raise errors.OptionError("text_steps and pair_steps: together above 1, which is all")
+        if self.muon_rate and not self.learning_rate:
+            raise errors.OptionError("muon_rate: needs a learning_rate whose course it takes")
         if not self.lengths:
             raise errors.OptionError("lengths: give at least one, such as 128")
         for length in self.lengths:
@@ -89,3 +121,25 @@ class PretrainOptions:
         """Returns what must be the same for a stopped pre-training to go on."""
         chosen = dataclasses.asdict(self)
         return {name: value for name, value in chosen.items() if name not in _OF_THE_START}
+
+
+@option.documented
+@dataclasses.dataclass(frozen=True)
+class EmbedOptions:
+    """Of which texts a sentence encoder's embeddings are written.
+
+    Raises:
+        OptionError: A value is out of bounds.
+    """
+
+    count: int = field(300_000, "Texts to draw; all where there are fewer.", minimum=1)
+    sentences: float = field(
+        0.5,
+        "Share of the texts that are a sentence; the others are passages of up to 180 words.",
+        minimum=0,
+        maximum=1,
+    )
+    seed: int = field(0, "Of what is drawn.", minimum=0, maximum=2**32 - 1)
+
+    def __post_init__(self):
+        option.check(self)

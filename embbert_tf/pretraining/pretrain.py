@@ -15,7 +15,8 @@ from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.model import backbone as backbone_lib
 from embbert_tf.model.config import PRESETS, EmbBertConfig
 from embbert_tf.pretraining import batches as batches_lib
-from embbert_tf.pretraining import cluster, corpus
+from embbert_tf.pretraining import cluster, corpus, taught_batches
+from embbert_tf.pretraining import embeddings as embeddings_lib
 from embbert_tf.pretraining import trainer as trainer_lib
 from embbert_tf.pretraining.options import PretrainOptions
 from embbert_tf.storage import backbone_folder, run_folder
@@ -27,6 +28,7 @@ def pretrain(
     output: files.PathLike,
     tokenizer: files.PathLike | None = None,
     init: files.PathLike | None = None,
+    embeddings: files.PathLike | None = None,
     options: PretrainOptions | None = None,
 ) -> Any:
     """Pre-trains a backbone, or goes on with a pre-training that was stopped.
@@ -45,6 +47,8 @@ def pretrain(
         output: Backbone folder to write; holds the checkpoint, a log and the encoded texts, too.
         tokenizer: `tokenizer.json` to use; by default that of `init`, or one is trained.
         init: Backbone or run folder to start from; by default random weights.
+        embeddings: File of texts with what a sentence encoder says of them (`embed_texts`), to
+            learn from beside the inputs.
         options: How; by default `PretrainOptions()`.
 
     Returns:
@@ -53,6 +57,7 @@ def pretrain(
 
     Raises:
         CorpusError: A text file cannot be read, or there is too little text.
+        EncoderError: `embeddings` is no such file, damaged, or of too few texts.
         FileError: `output` cannot be written.
         OptionError: The options do not go with `init`.
         RunError: `init`, the tokenizer or what `output` holds cannot be used.
@@ -60,6 +65,7 @@ def pretrain(
     """
     options = options or PretrainOptions()
     corpus.check_readable(inputs)
+    teacher = embeddings_lib.read_embeddings(embeddings) if embeddings is not None else None
     output = pathlib.Path(output)
     _check_output(output)
     if init is not None and options.vocab_size is not None:
@@ -73,9 +79,23 @@ def pretrain(
     tokenizer = _tokenizer(inputs, output, tokenizer, init, config, cluster.is_chief(strategy))
     vocabulary = tokenizer_lib.load_tokenizer(tokenizer)
     text = corpus.load_or_tokenize(inputs, vocabulary, _cache(output, strategy))
-    batches = batches_lib.Batches(text, vocabulary.get_vocab_size(), options)
-
-    trainer, key = _trainer(config, options, strategy, start, output, len(text.ids))
+    batches: trainer_lib.AnyBatches
+    if teacher is None:
+        batches = batches_lib.Batches(text, vocabulary.get_vocab_size(), options)
+    else:
+        batches = taught_batches.TaughtBatches(text, teacher, vocabulary, options)
+    identity = {
+        "config": config.to_dict(),
+        "options": options.identity(),
+        "tokens": len(text.ids),
+        "embeddings": None if embeddings is None else files.sha256(embeddings),
+    }
+    size = 0 if teacher is None else teacher.rows.shape[1]
+    # Without it threads add up the token table's gradient in any order, and a resumed run differs
+    # from an uninterrupted one in the last bit.
+    tf.config.experimental.enable_op_determinism()
+    trainer = trainer_lib.Trainer(config, options, strategy, size)
+    key = _begin(trainer, start, output, identity)
     figures = trainer_lib.run_training(trainer, batches, output, key)
     if not cluster.is_chief(strategy) or trainer.step < options.steps:
         return None
@@ -153,36 +173,30 @@ def _cache(output: pathlib.Path, strategy: tf.distribute.Strategy) -> pathlib.Pa
     return output / "cache" / (f"worker{worker}" if worker else "")
 
 
-def _trainer(
-    config: EmbBertConfig,
-    options: PretrainOptions,
-    strategy: tf.distribute.Strategy,
+def _begin(
+    trainer: trainer_lib.Trainer,
     start: backbone_folder.Backbone | None,
     output: pathlib.Path,
-    tokens: int,
-) -> tuple[trainer_lib.Trainer, str]:
-    """Returns what trains, at the step of the checkpoint if there is one, and the latter's key.
+    identity: dict[str, Any],
+) -> str:
+    """Brings a fresh trainer to `start`, or to the checkpoint if there is one; returns its key.
 
     Raises:
         RunError: The checkpoint is of other settings, or damaged.
     """
-    # Without it threads add up the token table's gradient in any order, and a resumed run differs
-    # from an uninterrupted one in the last bit.
-    tf.config.experimental.enable_op_determinism()
-    trainer = trainer_lib.Trainer(config, options, strategy)
     if start is not None:
         trainer.model.backbone.set_weights(start.model.get_weights())
-    identity = {"config": config.to_dict(), "options": options.identity(), "tokens": tokens}
     key = json.dumps(identity)
     if (output / trainer_lib.CHECKPOINT).exists():
         trainer.restore(output / trainer_lib.CHECKPOINT, key)
-    if cluster.is_chief(strategy):
+    if cluster.is_chief(trainer.strategy):
         print(
-            f"{tokens:,} tokens of text, {trainer.model.backbone.count_params():,} "
-            f"parameters, {strategy.num_replicas_in_sync} replicas, from step {trainer.step}",
+            f"{identity['tokens']:,} tokens of text, {trainer.model.backbone.count_params():,} "
+            f"parameters, {trainer.strategy.num_replicas_in_sync} replicas, from step "
+            f"{trainer.step}",
             flush=True,
         )
-    return trainer, key
+    return key
 
 
 def _save(
@@ -193,7 +207,8 @@ def _save(
 ) -> Any:
     """Writes the backbone folder, if it is not there already, and returns the model."""
     model = backbone_lib.EmbBertBackbone(trainer.model.config)
-    model.set_weights(trainer.model.backbone.get_weights())
+    with trainer.strategy.scope(), trainer.averaged():
+        model.set_weights(trainer.model.backbone.get_weights())
     if figures is None and (output / run_folder.CONFIG).exists():
         print(f"{output}: this pre-training has finished already; nothing to do", flush=True)
         return model

@@ -1,5 +1,6 @@
 """The pre-training loop: steps under a distribution strategy, checkpoints, log."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -16,10 +17,11 @@ from embbert_tf import errors
 from embbert_tf.data import files
 from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.pretraining import batches as batches_lib
-from embbert_tf.pretraining import cluster
+from embbert_tf.pretraining import cluster, muon, taught_batches
 from embbert_tf.pretraining import model as model_lib
 from embbert_tf.pretraining.options import PretrainOptions
 
+AnyBatches = batches_lib.Batches | taught_batches.TaughtBatches
 CHECKPOINT = "pretrain-checkpoint.npz"
 LOG = "pretrain.log"
 _CLIP = 1.0  # Largest norm of the global batch's gradient.
@@ -30,8 +32,9 @@ class Trainer:
 
     Args:
         config: Sizes of the model.
-        options: `steps`, `learning_rate`, `warm_up`, `weight_decay` and `seed`.
+        options: How.
         strategy: Which devices work together.
+        embedding_size: d, of a sentence encoder's embeddings; 0 without one.
 
     Attributes:
         model: `EmbBertPretrainer`.
@@ -39,17 +42,28 @@ class Trainer:
     """
 
     def __init__(
-        self, config: EmbBertConfig, options: PretrainOptions, strategy: tf.distribute.Strategy
+        self,
+        config: EmbBertConfig,
+        options: PretrainOptions,
+        strategy: tf.distribute.Strategy,
+        embedding_size: int = 0,
     ):
         self.options = options
         self.strategy = strategy
         self.step = 0
         keras.utils.set_random_seed(options.seed)
         with strategy.scope():
-            self.model = model_lib.EmbBertPretrainer(config)
+            self.model = model_lib.EmbBertPretrainer(
+                config, bag_of_words=options.bag_of_words > 0, embedding_size=embedding_size
+            )
             self.model((tf.zeros([1, 8], tf.int32), tf.zeros([1, 1], tf.int32)))
-            self.optimizer = keras.optimizers.AdamW(
-                learning_rate=0.0, weight_decay=options.weight_decay, beta_2=0.98, epsilon=1e-8
+            self.optimizer = muon.Muon(
+                learning_rate=0.0,
+                weight_decay=options.weight_decay,
+                beta_2=0.98,
+                epsilon=1e-8,
+                muon_ratio=options.muon_rate / options.learning_rate if options.muon_rate else 0.0,
+                ema=options.ema,
             )
             vectors = [v for v in self.model.trainable_variables if len(v.shape) < 2]
             self.optimizer.exclude_from_weight_decay(var_list=vectors)
@@ -66,7 +80,7 @@ class Trainer:
             rows: Rows of the global batch.
 
         Returns:
-            float32 (5,), the sums of `losses` over the global batch.
+            float32 (len(SUMS),), the sums of `losses` over the global batch.
         """
         self.optimizer.learning_rate.assign(self.options.rate(self.step))
         sums = self._train(batch, tf.constant(rows, tf.int32))
@@ -76,11 +90,13 @@ class Trainer:
     def _train_step(self, batch, rows):
         def replica(batch):
             with tf.GradientTape() as tape:
-                loss, sums = model_lib.losses(self.model, batch, rows)
+                loss, sums = model_lib.losses(self.model, batch, rows, self.options)
             variables = self.model.trainable_variables
-            gradients = [
-                tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)
-            ]
+            # Zeros where a step does not ask a head, whose state then moves on all the same.
+            gradients = tape.gradient(
+                loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
             context = tf.distribute.get_replica_context()
             # Summed before clipping: the norm is the global batch's.
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -91,6 +107,10 @@ class Trainer:
             return context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
 
         return self.strategy.experimental_local_results(self.strategy.run(replica, (batch,)))[0]
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Lets the model hold the averages of its weights for the time of a `with` block."""
+        return self.optimizer.averaged(self.model.trainable_variables)
 
     def save(self, path: pathlib.Path, key: str) -> None:
         """Writes weights, optimizer state and step, atomically.
@@ -140,11 +160,11 @@ class Trainer:
 
 
 def dataset(
-    batches: batches_lib.Batches, strategy: tf.distribute.Strategy, first_step: int, steps: int
+    batches: AnyBatches, strategy: tf.distribute.Strategy, first_step: int, steps: int
 ) -> Any:
     """Returns the distributed batches from `first_step` on.
 
-    Each worker makes only its own rows, in a thread beside the training. Their elements are the six
+    Each worker makes only its own rows, in a thread beside the training. Their elements are the
     arrays of a `Batch`.
     """
 
@@ -159,17 +179,8 @@ def dataset(
                     part = batches.part(step, replica, workers * replicas)
                     yield tuple(getattr(part, field.name) for field in dataclasses.fields(part))
 
-        def spec(rank, dtype):
-            return tf.TensorSpec([None] * rank, dtype)
-
-        signature = (
-            spec(2, tf.int32),
-            spec(2, tf.int32),
-            spec(2, tf.int32),
-            spec(2, tf.float32),
-            spec(1, tf.float32),
-            spec(1, tf.float32),
-        )
+        empty = dataclasses.astuple(batches_lib.Batch.empty(0, 1))
+        signature = tuple(tf.TensorSpec([None] * array.ndim, array.dtype) for array in empty)
         data = tf.data.Dataset.from_generator(generate, output_signature=signature)
         options = tf.data.Options()
         # A thread or two for the input is enough; the others belong to the model.
@@ -180,7 +191,7 @@ def dataset(
 
 
 def run_training(
-    trainer: Trainer, batches: batches_lib.Batches, output: pathlib.Path, key: str
+    trainer: Trainer, batches: AnyBatches, output: pathlib.Path, key: str
 ) -> dict[str, Any] | None:
     """Trains from the trainer's step to the end, with checkpoints and a log.
 
@@ -203,16 +214,11 @@ def run_training(
         sums.append(trainer.train(next(data), batches.rows(step)))
         tokens += batches.rows(step) * batches.length(step)
         if trainer.step % options.log_steps == 0 or trainer.step == end:
-            loss, hits, masked, pair_hits, pairs = np.sum([s.numpy() for s in sums], axis=0)
             rate = tokens / (time.monotonic() - began)
-            figures = {
-                "step": trainer.step,
-                "masked_loss": float(loss / max(masked, 1)),
-                "masked_accuracy": float(hits / max(masked, 1)),
-                "next_sentence_accuracy": float(pair_hits / pairs) if pairs else None,
-                "learning_rate": options.rate(step),
-                "tokens_per_second": rate,
-            }
+            totals = np.sum([s.numpy() for s in sums], axis=0)
+            figures = _figures(dict(zip(model_lib.SUMS, totals.tolist(), strict=True)))
+            figures = {"step": trainer.step, **figures}
+            figures |= {"learning_rate": options.rate(step), "tokens_per_second": rate}
             if chief:
                 _report(figures, options.steps, output)
             sums, tokens, began = [], 0, time.monotonic()
@@ -221,16 +227,37 @@ def run_training(
     return figures
 
 
+def _figures(sums: dict[str, float]) -> dict[str, float | None]:
+    """Returns means, None where nothing was counted."""
+
+    def mean(total, count):
+        return sums[total] / sums[count] if sums[count] else None
+
+    return {
+        "masked_loss": mean("masked_loss", "masked"),
+        "masked_accuracy": mean("masked_hits", "masked"),
+        "next_sentence_accuracy": mean("pair_hits", "pairs"),
+        "words_loss": mean("words_loss", "bags"),
+        "cosine": mean("cosine", "embedded"),
+        "closeness_error": mean("closeness_error", "close_pairs"),
+    }
+
+
 def _report(figures: dict[str, Any], steps: int, output: pathlib.Path) -> None:
     """Prints a progress line and adds it to the log."""
-    pair = figures["next_sentence_accuracy"]
-    print(
-        f"step {figures['step']}/{steps}  masked loss {figures['masked_loss']:.3f}  "
-        f"accuracy {100 * figures['masked_accuracy']:.1f} %  "
-        + (f"next sentence {100 * pair:.1f} %  " if pair is not None else "")
-        + f"{figures['tokens_per_second']:,.0f} tokens/s",
-        flush=True,
-    )
+    shown = [f"step {figures['step']}/{steps}"]
+    for name, form, factor in (
+        ("masked_loss", "masked loss {:.3f}", 1),
+        ("masked_accuracy", "accuracy {:.1f} %", 100),
+        ("next_sentence_accuracy", "next sentence {:.1f} %", 100),
+        ("words_loss", "words {:.3f}", 1),
+        ("cosine", "cosine {:.3f}", 1),
+        ("closeness_error", "closeness {:.4f}", 1),
+        ("tokens_per_second", "{:,.0f} tokens/s", 1),
+    ):
+        if figures[name] is not None:
+            shown.append(form.format(factor * figures[name]))
+    print("  ".join(shown), flush=True)
     try:
         with open(output / LOG, "a", encoding="utf-8") as log:
             log.write(json.dumps(figures) + "\n")

@@ -151,7 +151,7 @@ def test_whole_words_are_masked_whole():
     starts = np.ones(40, bool)
     starts[[3, 4, 11, 20, 21, 22]] = False
     for _ in range(200):
-        chosen = set(batches_lib._choose(ids, starts, 6, True, random))
+        chosen = set(batches_lib.choose(ids, starts, 6, True, random))
         assert len(chosen) <= 6 and 0 not in chosen
         for word in ({2, 3, 4}, {10, 11}, {19, 20, 21, 22}):
             assert word <= chosen or not word & chosen
