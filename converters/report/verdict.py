@@ -31,6 +31,12 @@ _NOISE = re.compile(
     r"Failed starting model allocation\.|\s*)$"
 )
 
+# Operators that take values for places of other tensors, and say no more when one is not there.
+_LOOK_UP_FAILED = re.compile(
+    r"Node (GATHER|GATHER_ND|EMBEDDING_LOOKUP|SLICE|STRIDED_SLICE|DYNAMIC_UPDATE_SLICE) "
+    r"\(number \d+\) failed to invoke with status \d+"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
@@ -76,11 +82,11 @@ def judge(
     for finding in findings:
         if finding.kind == survey_lib.WRONG:
             return Verdict(WRONG, finding.text)
+    refusal = next((f.text for f in findings if f.kind == survey_lib.REFUSED), "")
     need = application.needs(graphs)
     if need.missing or need.unknown or need.embbert:
         lacking = _lacking(need)
-        if lacking is not None:
-            return lacking
+        return Verdict(REFUSED, refusal) if refusal and lacking.kind == NOT_TRIED else lacking
     room = 4 * arena + (1 << 20)
     if room > most:
         return Verdict(
@@ -94,18 +100,35 @@ def judge(
         probe_inputs.constant(graphs, 1),
     )
     words = []
-    refusal = next((f.text for f in findings if f.kind == survey_lib.REFUSED), "")
     for inputs in trials:
         answer, text = arena_probe.trial(data, room, inputs, record=True)
         if answer is not None:
             return _compared(data, graphs, findings, inputs, answer, text, room)
-        words.append(_reason(text) or refusal or "it gave no reason")
+        said = _reason(text)
+        if not said or said.startswith(arena_probe.DIED):
+            said = refusal or said or "it gave no reason"
+        words.append(said)
         if "failed to invoke" not in text and "invocation failed" not in text:
             break
+    if _LOOK_UP_FAILED.fullmatch(words[0]) and not _reference_runs(data, trials[0]):
+        return Verdict(
+            NOT_TRIED,
+            f"no input was found that it takes: {words[0]}, and the reference interpreter stops "
+            "at the same inputs; its values look up rows of a table, and this report does not "
+            "see which ones are there",
+        )
     return _failed(words[0])
 
 
-def _lacking(need: application.Needs) -> Verdict | None:
+def _reference_runs(data: bytes, inputs: arena_probe.Inputs) -> bool:
+    try:
+        comparison.reference(data, inputs)
+    except comparison.ReferenceError:
+        return False
+    return True
+
+
+def _lacking(need: application.Needs) -> Verdict:
     if need.missing:
         return Verdict(REFUSED, f"TFLM lacks {', '.join(need.missing)}")
     if need.unknown:
@@ -163,9 +186,14 @@ def _compared(
             "what it answers could not be compared: the reference interpreter " + why,
             recorded,
         )
-    again = arena_probe.trial(data, room + 4096, inputs)[0]
+    again = arena_probe.trial(data, room + 4096, inputs, fill=True)[0]
     if again != answer:
-        return Verdict(UNDETERMINED, "two runs with the same inputs gave two answers", recorded)
+        return Verdict(
+            UNDETERMINED,
+            "it reads memory before anything writes there: the same inputs gave two answers, as "
+            "the arena held other bytes before",
+            recorded,
+        )
     found = comparison.compare(graphs[0], arrays.unpack(answer), expected)
     many = f"{len(inputs)} inputs" if len(inputs) > 1 else "one input"
     if not found.agree:

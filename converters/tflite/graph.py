@@ -32,7 +32,7 @@ _TYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 TYPE_NAMES = {
     value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")
 }
-_OPTION_NAMES = {
+OPTION_NAMES = {
     value: name for name, value in vars(schema.BuiltinOptions).items() if not name.startswith("_")
 }
 # Where the schema's options type is not the operator's name in camel case + "Options".

@@ -237,13 +237,14 @@ class _Reader:
             return tensor
         if dtype is None or record.Sparsity() is not None:
             tensor.data = np.frombuffer(raw, np.uint8)
-        elif len(raw) != tensor.nbytes:
+        elif len(raw) < tensor.nbytes:
             raise graph_lib.FlatbufferError(
                 f"damaged .tflite: tensor {index} holds {len(raw)} bytes, "
                 f"its shape {shape} needs {tensor.nbytes}"
             )
         else:
-            tensor.data = np.frombuffer(raw, dtype).reshape(shape)
+            # More than the shape needs is padding, to TFLM as to LiteRT; `survey` names it.
+            tensor.data = np.frombuffer(raw[: tensor.nbytes], dtype).reshape(shape)
         return tensor
 
     @staticmethod

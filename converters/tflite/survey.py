@@ -59,6 +59,10 @@ class _Survey:
         self.model = schema.Model.GetRootAs(data, 0)
         self.graphs = graphs
         self.subgraphs = [self.model.Subgraphs(i) for i in range(len(graphs))]
+        self.called = self._called(0, set())
+        running = [graphs[number] for number in self.called]
+        self.needed = {id(t) for g in running for op in g.ops for t in op.inputs}
+        self.needed |= {id(t) for g in running for t in g.outputs}
 
     def records(self) -> Iterator[tuple[graph_lib.Tensor, Any]]:
         """Every tensor with its record in the file."""
@@ -77,6 +81,17 @@ class _Survey:
     def tensors_with(self, holds: Any) -> list[str]:
         return [tensor.name for tensor, record in self.records() if holds(tensor, record)]
 
+    def wrong(self, holds: Any, what: str, why: str, mend: str) -> Iterator[Finding]:
+        """What makes TFLM take other values than are meant, if anything that runs needs them."""
+        found = [tensor for tensor, record in self.records() if holds(tensor, record)]
+        if not found:
+            return
+        needed = any(id(tensor) in self.needed for tensor in found)
+        names = f"{_count(len(found), 'tensor')} ({_named([tensor.name for tensor in found])})"
+        end = "" if needed else "; nothing that runs needs them"
+        text = what.format(names) + why + end
+        yield Finding(WRONG if needed else NOTE, text, mend if needed else "")
+
     # -- where constants lie ----------------------------------------------------------------------
 
     def constants(self) -> Iterator[Finding]:
@@ -86,31 +101,43 @@ class _Survey:
             buffer = model.Buffers(record.Buffer())
             return not buffer.DataLength() and buffer.Offset() > 1
 
-        names = self.tensors_with(behind)
+        yield from self.wrong(
+            behind,
+            "the data of {} lie behind the flatbuffer (Buffer.offset), where TFLM does not look: ",
+            "it reads whatever its arena holds instead",
+            "convert again without _experimental_use_buffer_offset, or rewrite the file with "
+            "tensorflow.lite.tools.flatbuffer_utils: write_model(read_model(old), new)",
+        )
+        yield from self.wrong(
+            lambda t, r: hasattr(r, "ExternalBuffer") and r.ExternalBuffer(),
+            "the data of {} lie in another file (external_buffer), ",
+            "which TFLM never reads",
+            "export the model with its weights inside",
+        )
+        yield from self.wrong(
+            lambda t, r: r.Sparsity() is not None,
+            "sparse weights in {}: ",
+            "TFLM takes the packed values for dense ones and reads beyond them",
+            "convert again without Optimize.EXPERIMENTAL_SPARSITY",
+        )
+        names = self.tensors_with(
+            lambda t, r: t.data is not None and model.Buffers(r.Buffer()).DataLength() > t.nbytes
+            and r.Sparsity() is None and t.dtype is not None
+        )  # fmt: skip
         if names:
             yield Finding(
-                WRONG,
-                f"the data of {_count(len(names), 'tensor')} ({_named(names)}) lie behind the "
-                "flatbuffer (Buffer.offset), where TFLM does not look: it reads whatever its arena "
-                "holds instead",
-                "convert again without _experimental_use_buffer_offset, or rewrite the file with "
-                "tensorflow.lite.tools.flatbuffer_utils: write_model(read_model(old), new)",
+                NOTE,
+                f"the buffer of {_count(len(names), 'tensor')} ({_named(names)}) is longer than "
+                "the shape needs; TFLM takes its beginning",
             )
-        names = self.tensors_with(lambda t, r: hasattr(r, "ExternalBuffer") and r.ExternalBuffer())
-        if names:
+        plans = [model.Metadata(i) for i in range(model.MetadataLength())]
+        plans = [plan for plan in plans if plan.Name() == b"OfflineMemoryAllocation"]
+        if any(not model.Buffers(plan.Buffer()).DataLength() for plan in plans):
             yield Finding(
-                WRONG,
-                f"the data of {_count(len(names), 'tensor')} ({_named(names)}) lie in another file "
-                "(external_buffer), which TFLM never reads",
-                "export the model with its weights inside",
-            )
-        names = self.tensors_with(lambda t, r: r.Sparsity() is not None)
-        if names:
-            yield Finding(
-                WRONG,
-                f"sparse weights in {_count(len(names), 'tensor')} ({_named(names)}): TFLM takes "
-                "the packed values for dense ones and reads beyond them",
-                "convert again without Optimize.EXPERIMENTAL_SPARSITY",
+                REFUSED,
+                "the offline plan (metadata OfflineMemoryAllocation) has no bytes inside the "
+                "flatbuffer, and TFLM reads it from address 0",
+                "drop that metadata, or write its bytes into the flatbuffer",
             )
         if "COMPRESSION_METADATA" in self.graphs[0].metadata:
             yield Finding(
@@ -161,7 +188,10 @@ class _Survey:
                     "TFLM does not know",
                     "keep such data outside of the model",
                 )
-        halves = self.tensors_with(lambda t, r: t.type_name == "FLOAT16" and t.data is not None)
+        builtin = {id(t) for op, _, _ in self.operators() if op.kind != "CUSTOM" for t in op.inputs}
+        halves = self.tensors_with(
+            lambda t, r: t.type_name == "FLOAT16" and t.data is not None and id(t) in builtin
+        )
         if halves:
             yield Finding(
                 REFUSED,
@@ -188,14 +218,12 @@ class _Survey:
             found = record.Quantization()
             return found is not None and found.DetailsType() != 0
 
-        names = self.tensors_with(unknown)
-        if names:
-            yield Finding(
-                WRONG,
-                f"{_count(len(names), 'tensor')} ({_named(names)}) quantized another way than per "
-                "tensor or channel (QuantizationParameters.details), which TFLM does not read",
-                "quantize per tensor or per channel",
-            )
+        yield from self.wrong(
+            unknown,
+            "{} quantized another way than per tensor or channel ",
+            "(QuantizationParameters.details), which TFLM does not read",
+            "quantize per tensor or per channel",
+        )
         names = self.tensors_with(lambda t, r: t.is_variable and t.data is not None)
         if names:
             yield Finding(
@@ -228,6 +256,13 @@ class _Survey:
                     f"{where} has options of the second kind (builtin_options_2), which TFLM reads "
                     "for no operator that it runs",
                 )
+            kind = record.BuiltinOptionsType()
+            if kind not in graph_lib.OPTION_NAMES:
+                yield Finding(
+                    NOTE,
+                    f"{where} has options of type {kind}, which is newer than this report and TFLM "
+                    "of its date: not understood, and taken for none",
+                )
             used = [t for t in op.intermediates if t.nbytes]
             if used:
                 yield Finding(
@@ -259,7 +294,8 @@ class _Survey:
                     read.append(f"output '{tensor.name}'")
                     tainted.add(id(tensor))
             # What a called subgraph does is not followed into its caller.
-            reaches = reaches or any(id(t) in tainted for t in graph.outputs)
+            if number in self.called:
+                reaches = reaches or any(id(t) in tainted for t in graph.outputs)
         if read:
             yield Finding(
                 UNDETERMINED if reaches else NOTE,
@@ -293,21 +329,20 @@ class _Survey:
                 f"schema version {model.Version()}; applications of TFLM expect 3",
                 "convert again with a current TFLiteConverter",
             )
-        if model.SignatureDefsLength() > 1:
-            keys = {
-                model.SignatureDefs(i).SubgraphIndex(): (
-                    model.SignatureDefs(i).SignatureKey() or b"?"
-                ).decode("utf-8", "replace")
-                for i in range(model.SignatureDefsLength())
-            }
+        signatures = [model.SignatureDefs(i) for i in range(model.SignatureDefsLength())]
+        keys = {
+            found.SubgraphIndex(): (found.SignatureKey() or b"?").decode("utf-8", "replace")
+            for found in signatures
+        }
+        if len(signatures) > 1 or (keys and 0 not in keys):
             first = f"signature '{keys[0]}'" if 0 in keys else "none of them"
             yield Finding(
                 NOTE,
-                f"{model.SignatureDefsLength()} signatures ({_named(list(keys.values()))}); TFLM "
+                f"{_count(len(signatures), 'signature')} ({_named(list(keys.values()))}); TFLM "
                 f"runs the first subgraph, which is {first}",
                 "convert each signature to a file of its own to run the others",
             )
-        never = sorted(set(range(len(self.graphs))) - self._called(0, set()))
+        never = sorted(set(range(len(self.graphs))) - self.called)
         if never:
             yield Finding(
                 NOTE,

@@ -4,6 +4,7 @@ An arena that is too small may make TFLM fault, and a failed check of its own ma
 every trial runs in a forked child with a time limit (`converters/tflm/child.py`).
 """
 
+import ctypes
 import json
 import os
 import pathlib
@@ -24,8 +25,10 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 LARGE = 64 << 20
 _STEP = 16  # TFLM aligns everything in the arena to this
 _TRIAL_SECONDS = 60.0
+_M_PERTURB, _FILL = -6, 0xA5  # of glibc's malloc.h; any byte that is neither 0 nor 255
 
-LATE = "TFLM did not answer"  # how the words of a trial begin that took too long
+# How the words of a trial begin that took too long, and that ended by itself.
+LATE, DIED = "TFLM did not answer", "TFLM died of signal"
 
 Inputs = Sequence[Sequence[np.ndarray]]
 
@@ -120,7 +123,7 @@ def recorded(text: str) -> dict[str, int] | None:
 
 
 def trial(
-    model: bytes, arena: int, inputs: Inputs, record: bool = False
+    model: bytes, arena: int, inputs: Inputs, record: bool = False, fill: bool = False
 ) -> tuple[bytes | None, str]:
     """Runs a model in a child, one inference after another.
 
@@ -129,18 +132,32 @@ def trial(
         arena: Arena in bytes.
         inputs: Arrays for each inference.
         record: Whether the child prints TFLM's allocation record.
+        fill: Whether the arena holds other bytes than zeros before TFLM writes to it.
 
     Returns:
         The outputs as `arrays.pack` packs them, or None when the child failed, died or ran out of
         time; and what TFLM printed.
     """
-    outcome = child.call(lambda: _answer(model, arena, inputs, record), _TRIAL_SECONDS)
+
+    def answer() -> bytes:
+        if fill:
+            _fill_new_memory()
+        return _answer(model, arena, inputs, record)
+
+    outcome = child.call(answer, _TRIAL_SECONDS)
     text = outcome.text
     if outcome.signal is not None:
-        text += f"TFLM died of signal {outcome.signal}\n"
+        text += f"{DIED} {outcome.signal}\n"
     if outcome.late:
         text = f"{LATE} within {_TRIAL_SECONDS:g} seconds\n"
     return outcome.answer, text
+
+
+def _fill_new_memory() -> None:
+    """Lets glibc's malloc fill what it hands out; C libraries without mallopt go on as they are."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_PERTURB, _FILL)
 
 
 def _answer(model: bytes, arena: int, inputs: Inputs, record: bool) -> bytes:

@@ -80,19 +80,26 @@ class _Ranges:
         if op.kind in _HANDS_ON:
             for tensor in op.inputs[_HANDS_ON[op.kind]]:
                 self.need(tensor, after)
-        elif op.kind in ("ADD", "SUB") and after is not None:
-            self.shift(op, after)
+        elif op.kind in ("ADD", "SUB", "MUL") and after is not None:
+            self.computed(op, after)
         self.looked_up(op)
         self.called(op)
 
-    def shift(self, op: graph_lib.Op, after: Bounds) -> None:
-        """An index that a constant is added to."""
-        for tensor, other in (op.inputs[:2], op.inputs[1::-1]):
+    def computed(self, op: graph_lib.Op, after: Bounds) -> None:
+        """An index that is made of another one and a constant."""
+        for place, (tensor, other) in enumerate((op.inputs[:2], op.inputs[1::-1])):
             if tensor is None or other is None or other.data is None or not other.data.size:
                 continue
-            sign = -1 if op.kind == "SUB" else 1
-            least, most = sorted((sign * int(other.data.min()), sign * int(other.data.max())))
-            self.need(tensor, Bounds(after.low - least, after.high - most))
+            least, most = int(other.data.min()), int(other.data.max())
+            if op.kind == "ADD":
+                self.need(tensor, Bounds(after.low - least, after.high - most))
+            elif op.kind == "SUB" and place == 0:
+                self.need(tensor, Bounds(after.low + most, after.high + least))
+            elif op.kind == "SUB":
+                self.need(tensor, Bounds(most - after.high, least - after.low))
+            elif least > 0:
+                low = -(-after.low // (least if after.low > 0 else most))
+                self.need(tensor, Bounds(low, after.high // most))
 
     def looked_up(self, op: graph_lib.Op) -> None:
         """What an operator takes for rows of a table."""

@@ -112,6 +112,41 @@ def look_up(rows: int, shift: int = 0) -> bytes:
     return writer.write(graph_lib.Graph([ids], [found], ops))
 
 
+def look_up_computed(*steps: tuple[str, int, bool]) -> bytes:
+    """Three rows by ids that operators with constants make: (kind, constant, constant first)."""
+    table, ids = tensor("table", data=np.arange(6.0).reshape(3, 2)), tensor("ids", 4, kind="int32")
+    at, ops = ids, []
+    for kind, number, first in steps:
+        constant, made = tensor("c", kind="int32", data=[number]), tensor("at", 4, kind="int32")
+        ops.append(op(kind, [constant, at] if first else [at, constant], [made]))
+        at = made
+    found = tensor("found", 4, 2)
+    ops.append(op("GATHER", [table, at], [found], axis=0))
+    return writer.write(graph_lib.Graph([ids], [found], ops))
+
+
+def squares() -> bytes:
+    """Rows by the squares of ids less 81: 9 alone names one, which no probe sees."""
+    table, ids = tensor("table", data=np.arange(6.0).reshape(3, 2)), tensor("ids", 4, kind="int32")
+    square, at = tensor("square", 4, kind="int32"), tensor("at", 4, kind="int32")
+    found = tensor("found", 4, 2)
+    ops = [
+        op("MUL", [ids, ids], [square]),
+        op("SUB", [square, tensor("c", kind="int32", data=[81])], [at]),
+        op("GATHER", [table, at], [found], axis=0),
+    ]
+    return writer.write(graph_lib.Graph([ids], [found], ops))
+
+
+def scalar_input() -> bytes:
+    """A dense layer of eight columns whose input's shape holds one number."""
+
+    def change(model):
+        model.subgraphs[0].tensors[0].shape = None
+
+    return changed(writer.write(dense()), change)
+
+
 def embedding_lookup(rows: int) -> bytes:
     """The same by EMBEDDING_LOOKUP."""
     table = tensor("table", data=np.arange(2.0 * rows).reshape(rows, 2))
@@ -163,14 +198,16 @@ def large_custom_options() -> bytes:
     return moved + bytes(at - len(moved)) + b"abcd"
 
 
-def strings() -> bytes:
+def strings(data: bytes) -> bytes:
+    """A file with a tensor of strings besides."""
+
     def change(model):
         record = schema.TensorT()
         record.shape, record.type, record.name = [1], schema.TensorType.STRING, b"words"
         record.buffer = 0
         model.subgraphs[0].tensors.append(record)
 
-    return changed(writer.write(dense()), change)
+    return changed(data, change)
 
 
 def hybrid() -> bytes:
@@ -239,7 +276,11 @@ CASES = {
     "open_shape": open_shape,
     "sparse": sparse,
     "large_custom_options": large_custom_options,
-    "strings": strings,
+    "strings": lambda: strings(writer.write(dense())),
+    "strings_and_custom": lambda: strings(custom("MINE")),
+    "counted_down": lambda: look_up_computed(("MUL", 2, False), ("SUB", 31, True)),
+    "squares": squares,
+    "scalar_input": scalar_input,
     "hybrid": hybrid,
     "empty_output": empty_output,
     "blockwise": blockwise,

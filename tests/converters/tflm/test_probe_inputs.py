@@ -1,6 +1,7 @@
 """Inputs for the probe: ids within the tables that they are looked up in."""
 
 import numpy as np
+import pytest
 
 from converters.tflite import reader
 from converters.tflm import probe_inputs
@@ -17,6 +18,21 @@ def test_ids_are_rows_of_their_table():
     assert bounds(tflite_cases.look_up(9, 3)) == [Bounds(-3, 5)]
     assert bounds(tflite_cases.embedding_lookup(7)) == [Bounds(0, 6)]
     assert bounds(tflite_cases.kept("sine")) == [None]
+
+
+@pytest.mark.parametrize(
+    ("steps", "low", "high"),
+    [
+        ([("SUB", 4, False)], 4, 6),
+        ([("SUB", 4, True)], 2, 4),
+        ([("MUL", 2, False)], 0, 1),
+        ([("SUB", 10, False), ("MUL", 2, True)], 10, 11),
+        ([("MUL", 2, False), ("SUB", 31, True)], 15, 15),
+        ([("MUL", 3, False), ("ADD", -7, True)], 3, 3),
+    ],
+)
+def test_ids_that_are_computed_with_constants(steps, low, high):
+    assert bounds(tflite_cases.look_up_computed(*steps)) == [Bounds(low, high)]
 
 
 def test_ids_of_the_zoo_and_of_its_fused_operators():
