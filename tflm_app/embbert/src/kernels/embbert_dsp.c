@@ -19,8 +19,12 @@
 #include <string.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
-// Scheduling before register allocation runs out of registers in `multiply`, which then spills.
+// Scheduling before register allocation runs out of registers in inner loops, which then spill.
 #pragma GCC optimize("no-schedule-insns")
+// GCC must not conclude from a body in assembly which registers its callers may keep.
+#define EMBBERT_NAKED static __attribute__((naked, noipa))
+#else
+#define EMBBERT_NAKED static __attribute__((naked, noinline))
 #endif
 
 const char embbert_implementation[] = "dsp";
@@ -39,14 +43,16 @@ enum {
 
 typedef int32_t results_t[kRows][kColumns];
 
+// The steps of a layer: each by itself has the registers that it needs, all in one would not.
+#define EMBBERT_STEP_OF_LAYER static __attribute__((noinline))
+
 // Words of int8 matrices, which are 4-byte aligned.
 typedef uint32_t __attribute__((may_alias)) word_t;
 
 // One instruction each; arm_acle.h lacks the rotation of SXTB16 and some compilers the rest.
 static inline int32_t smlad(uint32_t a, uint32_t b, int32_t acc) {
-  int32_t sum;
-  __asm__("smlad %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(acc) : "cc");
-  return sum;
+  __asm__("smlad %0, %1, %2, %0" : "+r"(acc) : "r"(a), "r"(b) : "cc");
+  return acc;
 }
 
 static inline uint32_t bytes_0_2(uint32_t word) {
@@ -80,19 +86,30 @@ static inline int32_t saturate16(int32_t value) {
 }
 
 static inline uint32_t maximum_halves(uint32_t a, uint32_t b) {
-  uint32_t most;
   uint32_t difference;
-  __asm__("ssub16 %1, %2, %3\n\tsel %0, %2, %3"
-          : "=r"(most), "=&r"(difference)
-          : "r"(a), "r"(b)
-          : "cc");
-  return most;
+  __asm__("ssub16 %1, %0, %2\n\tsel %0, %0, %2" : "+r"(a), "=&r"(difference) : "r"(b) : "cc");
+  return a;
 }
 
 static inline uint32_t load_word(const void* bytes) {
   uint32_t word;
   memcpy(&word, bytes, sizeof(word));
   return word;
+}
+
+typedef struct __attribute__((may_alias)) {
+  uint32_t low, high;
+} pair_t;
+
+// Two words at once, 4-byte aligned: the compiler does not find LDRD and STRD by itself.
+static inline void store_pair(uint32_t* to, uint32_t word0, uint32_t word1) {
+  __asm__("strd %1, %2, %0" : "=m"(*(pair_t*)(void*)to) : "r"(word0), "r"(word1));
+}
+
+static inline pair_t load_pair(const void* from) {
+  pair_t pair;
+  __asm__("ldrd %0, %1, %2" : "=r"(pair.low), "=r"(pair.high) : "m"(*(const pair_t*)from));
+  return pair;
 }
 
 static inline uint32_t load_half(const void* bytes) {
@@ -109,11 +126,12 @@ static inline int32_t zipped(int32_t i) {
 // Words of a block of `elements` (even) elements a row.
 static inline int32_t block_words(int32_t elements) { return elements / 2 * kRows; }
 
-// results += block . panel over `pairs` (1 or more) pairs.
+// results[i] += blocks[i] . panel over `pairs` (1 or more) pairs, for blocks up to `end`. A block's
+// pairs begin `offset` bytes behind its pointer.
 //
-// In assembly: 8 accumulators, 4 operands and 2 pointers are all the registers there are, so the
-// loop's bound lives on the stack. A jump into the unrolled loop does the pairs that are no
-// multiple of its length first. 11 instructions a pair, 3 every 16 pairs and 18 a call.
+// In assembly: 8 accumulators, 4 operands and 2 pointers are all the registers there are, so all
+// else lives on the stack. A jump into the unrolled loop does the pairs first that are no multiple
+// of its length. 11 instructions a pair, 3 every 16 pairs, 18 a block.
 #define EMBBERT_STEP         \
   "ldrd r2, r3, [r1], #8\n"  \
   "ldrd r12, lr, [r0], #8\n" \
@@ -127,28 +145,49 @@ static inline int32_t block_words(int32_t elements) { return elements / 2 * kRow
   "smlad r10, lr, r2, r10\n" \
   "smlad r11, lr, r3, r11\n"
 #define EMBBERT_4_STEPS EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP
-static __attribute__((naked, noinline)) void multiply(const uint32_t* block __attribute__((unused)),
-                                                      const uint32_t* panel __attribute__((unused)),
-                                                      int32_t pairs __attribute__((unused)),
-                                                      results_t results __attribute__((unused))) {
+EMBBERT_NAKED void multiply(uint32_t* const* blocks __attribute__((unused)),
+                            const uint32_t* panel __attribute__((unused)),
+                            int32_t pairs __attribute__((unused)),
+                            results_t* results __attribute__((unused)),
+                            uint32_t* const* end __attribute__((unused)),
+                            int32_t offset __attribute__((unused))) {
   __asm__ volatile(
-      "add r12, r0, r2, lsl #4\n"  // the block's end
-      "push {r3-r12, lr}\n"
-      "ldm r3, {r4-r11}\n"
+      "push {r4-r11, lr}\n"
+      "lsl r12, r2, #4\n"  // a block's bytes
       "rsb r2, r2, #0\n"
       "and r2, r2, #15\n"  // steps to skip, of 11 instructions of 4 bytes
-      "mov r3, #44\n"
-      "mul r2, r2, r3\n"
+      "mov r4, #44\n"
+      "mul r2, r2, r4\n"
+      "push {r0-r3, r12, lr}\n"
+      // sp: 0 blocks, 4 panel, 8 bytes to skip, 12 results, 16 a block's bytes, 20 the block's end;
+      // 60 end, 64 offset
+      "1:\n"
+      "ldrd r12, r1, [sp]\n"
+      "ldr r0, [r12], #4\n"
+      "str r12, [sp]\n"
+      "ldr r3, [sp, #64]\n"
+      "add r0, r0, r3\n"
+      "ldr r3, [sp, #16]\n"
+      "add r3, r0, r3\n"
+      "str r3, [sp, #20]\n"
+      "ldrd r2, r3, [sp, #8]\n"
+      "ldm r3, {r4-r11}\n"
       "add pc, r2\n"  // pc is two halfwords on
       "nop\n"
-      "1:\n"  //
+      "2:\n"  //
       EMBBERT_4_STEPS EMBBERT_4_STEPS EMBBERT_4_STEPS EMBBERT_4_STEPS
-      "ldr r12, [sp, #36]\n"
+      "ldr r12, [sp, #20]\n"
       "cmp r0, r12\n"
+      "bne 2b\n"
+      "ldr r3, [sp, #12]\n"
+      "stm r3!, {r4-r11}\n"
+      "str r3, [sp, #12]\n"
+      "ldr r12, [sp]\n"
+      "ldr r0, [sp, #60]\n"
+      "cmp r12, r0\n"
       "bne 1b\n"
-      "ldr r3, [sp]\n"
-      "stm r3, {r4-r11}\n"
-      "pop {r3-r12, pc}\n");
+      "add sp, #24\n"
+      "pop {r4-r11, pc}\n");
 }
 #undef EMBBERT_4_STEPS
 #undef EMBBERT_STEP
@@ -184,35 +223,38 @@ static void expand_block(const int8_t* const rows[kRows], int32_t count, uint32_
   }
 }
 
-// `to` is 8-byte aligned, as panels are.
-static inline void store_pair(uint32_t* to, uint32_t word0, uint32_t word1) {
-  typedef uint64_t __attribute__((may_alias)) pair_t;
-  *(pair_t*)(void*)to = word0 | (uint64_t)word1 << 32;
-}
-
 // Two int8 rows of `count` (a multiple of 8) elements to a panel, zipped.
 static inline void expand_rows(const int8_t* row0, const int8_t* row1, int32_t count,
                                uint32_t* panel) {
-  const word_t* words0 = (const word_t*)(const void*)row0;
-  const word_t* words1 = (const word_t*)(const void*)row1;
-  const word_t* const end = words0 + count / 4;
-#pragma GCC unroll 2
-  while (words0 != end) {
-    const uint32_t a0 = words0[0], a1 = words0[1];
-    const uint32_t b0 = words1[0], b1 = words1[1];
-    store_pair(panel, bytes_0_2(a0), bytes_0_2(b0));
-    store_pair(panel + 2, bytes_1_3(a0), bytes_1_3(b0));
-    store_pair(panel + 4, bytes_0_2(a1), bytes_0_2(b1));
-    store_pair(panel + 6, bytes_1_3(a1), bytes_1_3(b1));
-    words0 += 2;
-    words1 += 2;
-    panel += 8;
-  }
+  uint32_t a0, a1, b0, b1, c0, c1;
+  __asm__ volatile(
+      "1:\n"
+      "ldrd %[a0], %[b0], [%[row0]], #8\n"
+      "ldrd %[a1], %[b1], [%[row1]], #8\n"
+      "sxtb16 %[c0], %[a0]\n"
+      "sxtb16 %[c1], %[a1]\n"
+      "strd %[c0], %[c1], [%[panel]], #8\n"
+      "sxtb16 %[a0], %[a0], ror #8\n"
+      "sxtb16 %[a1], %[a1], ror #8\n"
+      "strd %[a0], %[a1], [%[panel]], #8\n"
+      "sxtb16 %[c0], %[b0]\n"
+      "sxtb16 %[c1], %[b1]\n"
+      "strd %[c0], %[c1], [%[panel]], #8\n"
+      "sxtb16 %[b0], %[b0], ror #8\n"
+      "sxtb16 %[b1], %[b1], ror #8\n"
+      "strd %[b0], %[b1], [%[panel]], #8\n"
+      "cmp %[row0], %[end]\n"
+      "bne 1b"
+      : [row0] "+&r"(row0), [row1] "+&r"(row1), [panel] "+&r"(panel), [a0] "=&r"(a0),
+        [a1] "=&r"(a1), [b0] "=&r"(b0), [b1] "=&r"(b1), [c0] "=&r"(c0), [c1] "=&r"(c1)
+      : [end] "r"(row0 + count)
+      : "cc", "memory");
 }
 
 // Columns 0 and 1 of x (count, stride) to a panel of pairs of rows; an odd last row is paired with
 // itself.
-static inline void expand_columns(const int8_t* x, int32_t stride, int32_t count, uint32_t* panel) {
+EMBBERT_STEP_OF_LAYER void expand_columns(const int8_t* x, int32_t stride, int32_t count,
+                                          uint32_t* panel) {
   for (; count >= 4; count -= 4) {
     uint32_t bytes = low_halves(load_half(x), load_half(x + stride));
     store_pair(panel, bytes_0_2(bytes), bytes_1_3(bytes));
@@ -280,8 +322,8 @@ static int place(group_t* group, int32_t blocks, size_t block_bytes, size_t pane
 
 // The largest group of the `left` rows of `out` that there is memory for:
 // embbert_block_scratch_size of it is enough for kRows or for 2 * kRows rows.
-static void plan(group_t* group, const embbert_block_t* block, int32_t n, int32_t left, int8_t* out,
-                 const area_t* scratch) {
+EMBBERT_STEP_OF_LAYER void plan(group_t* group, const embbert_block_t* block, int32_t n,
+                                int32_t left, int8_t* out, const area_t* scratch) {
   const size_t d = (size_t)block->hidden;
   const size_t block_bytes = 8 * d + EMBBERT_SCRATCH_WORK(d, (size_t)block->expansion, (size_t)n);
   const size_t short_panel = EMBBERT_SCRATCH_PANEL((size_t)block->taps);
@@ -310,20 +352,18 @@ static void multiply_rows(const group_t* group, int32_t at, const int8_t* row0, 
   for (int32_t i = 0; i < count; i += group->chunk) {
     const int32_t part = count - i < group->chunk ? count - i : group->chunk;
     expand_rows(row0 + i, row1 + i, part, group->panel);
-    for (int32_t b = 0; b < group->blocks; b++) {
-      multiply(group->qc[b] + at, group->panel, part / 2, results[b]);
-    }
+    multiply(group->qc, group->panel, part / 2, results, group->qc + group->blocks, 4 * at);
     at += block_words(group->chunk);
   }
 }
 
 static void set_results(const group_t* group, int32_t column0, int32_t column1,
                         results_t* results) {
-  for (int32_t b = 0; b < group->blocks; b++) {
+  uint32_t* const words = (uint32_t*)(void*)results;
+  for (int32_t i = 0; i < group->blocks * kRows * kColumns; i += kRows * kColumns) {
 #pragma GCC unroll 4
     for (int32_t r = 0; r < kRows; r++) {
-      results[b][r][0] = column0;
-      results[b][r][1] = column1;
+      store_pair(words + i + kColumns * r, (uint32_t)column0, (uint32_t)column1);
     }
   }
 }
@@ -333,6 +373,7 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
   const int32_t r = embed->reduced;
   const int32_t d = embed->hidden;
   uint32_t block[kMaxInputs / 2 * kRows];
+  uint32_t* const blocks[1] = {block};
   uint32_t panel[kMaxInputs / 2 * kColumns];
   for (int32_t t = 0; t < n; t += kRows) {
     const int32_t rows = n - t < kRows ? n - t : kRows;
@@ -355,7 +396,7 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
         results[i][1] = biases[i][c + 1];
       }
       expand_rows(weight, weight + 2 * r, 2 * r, panel);
-      multiply(block, panel, r, results);
+      multiply(blocks, panel, r, &results, blocks + 1, 0);
       weight += 2 * kColumns * r;
       for (int32_t i = 0; i < rows; i++) {
         int8_t* const to = out + (t + i) * d + c;
@@ -369,7 +410,7 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
 }
 
 // x (n, D) in place.
-static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
+EMBBERT_STEP_OF_LAYER void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
   const int32_t hidden = block->hidden;
   const int32_t zero = block->x_zero;
   const uint32_t zeros = low_halves((uint32_t)zero, (uint32_t)zero);
@@ -395,7 +436,8 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
 }
 
 // Rows of xhat from `xhat` on to q, zero point taken off.
-static void query(const embbert_block_t* block, const group_t* group, const int8_t* xhat) {
+EMBBERT_STEP_OF_LAYER void query(const embbert_block_t* block, const group_t* group,
+                                 const int8_t* xhat) {
   const int32_t d = block->hidden;
   const int32_t shift = block->q_shift, multiplier = block->q_multiplier, zero = block->q_zero;
   for (int32_t b = 0; b < group->blocks; b++) {
@@ -427,8 +469,8 @@ static void query(const embbert_block_t* block, const group_t* group, const int8
 
 // q against xhat (n, D): scores in 1/256 octaves, pairs of neighbouring keys. An odd last key is
 // paired with itself.
-static void score(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
-                  int32_t n) {
+EMBBERT_STEP_OF_LAYER void score(const embbert_block_t* block, const group_t* group,
+                                 const int8_t* xhat, int32_t n) {
   const int32_t d = block->hidden;
   const int32_t shift = block->score_shift, multiplier = block->score_multiplier;
   int32_t to = 0;
@@ -452,48 +494,79 @@ static void score(const embbert_block_t* block, const group_t* group, const int8
   }
 }
 
-// A score as its distance below the highest, to a weight.
-static inline uint32_t weight_of(uint32_t below) {
-  uint32_t clamped;
-  __asm__("usat %0, #13, %1" : "=r"(clamped) : "r"(below) : "cc");
-  const uint32_t doubled = 2u * embbert_exp2_table[clamped & 255];
-  return ((doubled >> (clamped >> 8)) + 1) >> 1;
+// Two scores as distances below the highest, unsigned halves, to their weights. T >> octaves leaves
+// the last bit that it shifts out in the carry, and adding the carry rounds half up: the formula's
+// (2 * T >> octaves) + 1 >> 1, for which the carry must be clear before a shift by 0. More octaves
+// than 31 give 0 as they stand, without a clamp.
+static inline uint32_t weights_of(uint32_t below) {
+  uint32_t weights, weight, field;
+  __asm__(
+      "cmn %[below], #0\n"  // clears the carry, as ADCS of small numbers does
+      "uxtb %[field], %[below]\n"
+      "ldrh %[weights], [%[table], %[field], lsl #1]\n"
+      "ubfx %[field], %[below], #8, #8\n"
+      "lsrs %[weights], %[weights], %[field]\n"
+      "adcs %[weights], %[weights], #0\n"
+      "uxtb %[field], %[below], ror #16\n"
+      "ldrh %[weight], [%[table], %[field], lsl #1]\n"
+      "lsr %[field], %[below], #24\n"
+      "lsrs %[weight], %[weight], %[field]\n"
+      "adcs %[weight], %[weight], #0\n"
+      "pkhbt %[weights], %[weights], %[weight], lsl #16"
+      : [weights] "=&r"(weights), [weight] "=&r"(weight), [field] "=&r"(field)
+      : [below] "r"(below), [table] "r"(embbert_exp2_table), "m"(embbert_exp2_table)
+      : "cc");
+  return weights;
 }
 
-// One row of scores (n) to weights in place, in words kRows apart; returns their sum.
-static uint32_t exponentials(uint32_t* row, int32_t n) {
-  const uint32_t* const end = row + (n + 1) / 2 * kRows;
-  uint32_t most = *row;
-  for (const uint32_t* word = row; word != end; word += kRows) most = maximum_halves(most, *word);
-  most = maximum_halves(most, most << 16 | most >> 16);  // in both halves
-  int32_t sum = 0;
-  for (; row != end; row += kRows) {
-    uint32_t below;
-    __asm__("ssub16 %0, %1, %2" : "=r"(below) : "r"(most), "r"(*row) : "cc");
-    const uint32_t weights = low_halves(weight_of(below & 0xFFFF), weight_of(below >> 16));
-    *row = weights;
-    sum = smlad(weights, 0x10001, sum);
+static inline uint32_t subtract_halves(uint32_t a, uint32_t b) {
+  uint32_t difference;
+  __asm__("ssub16 %0, %1, %2" : "=r"(difference) : "r"(a), "r"(b) : "cc");
+  return difference;
+}
+
+// Two rows of scores (n), side by side in words kRows apart, to weights in place; their sums.
+EMBBERT_STEP_OF_LAYER void exponentials(uint32_t* rows, int32_t n, uint32_t sums[2]) {
+  uint32_t* const end = rows + (n + 1) / 2 * kRows;
+  uint32_t most0 = rows[0], most1 = rows[1];
+  for (uint32_t* word = rows; word != end; word += kRows) {
+    const pair_t words = load_pair(word);
+    most0 = maximum_halves(most0, words.low);
+    most1 = maximum_halves(most1, words.high);
+  }
+  most0 = maximum_halves(most0, most0 << 16 | most0 >> 16);  // in both halves
+  most1 = maximum_halves(most1, most1 << 16 | most1 >> 16);
+  int32_t sum0 = 0, sum1 = 0;
+  for (uint32_t* word = rows; word != end; word += kRows) {
+    const pair_t words = load_pair(word);
+    const uint32_t weights0 = weights_of(subtract_halves(most0, words.low));
+    const uint32_t weights1 = weights_of(subtract_halves(most1, words.high));
+    store_pair(word, weights0, weights1);
+    sum0 = smlad(weights0, 0x10001, sum0);
+    sum1 = smlad(weights1, 0x10001, sum1);
   }
   if ((n & 1) != 0) {  // the last key was counted twice
-    uint32_t* const last = row - kRows;
-    sum -= (int32_t)(*last >> 16);
-    *last &= 0xFFFF;
+    uint32_t* const last = end - kRows;
+    sum0 -= (int32_t)(last[0] >> 16);
+    sum1 -= (int32_t)(last[1] >> 16);
+    last[0] &= 0xFFFF;
+    last[1] &= 0xFFFF;
   }
-  return (uint32_t)sum;
+  sums[0] = (uint32_t)sum0;
+  sums[1] = (uint32_t)sum1;
 }
 
 // c = 256 * weights . xhat / sums, for xhat (n, D).
-static void context(const group_t* group, const embbert_factor_t* factors, const int8_t* xhat,
-                    int32_t n, int32_t d) {
+EMBBERT_STEP_OF_LAYER void context(const group_t* group, const embbert_factor_t* factors,
+                                   const int8_t* xhat, int32_t n, int32_t d) {
   for (int32_t c = 0; c < d; c += kColumns) {
     results_t results[kMostBlocks];
     set_results(group, 0, 0, results);
     for (int32_t j = 0; j < n; j += group->chunk) {
       const int32_t part = n - j < group->chunk ? n - j : group->chunk;
       expand_columns(xhat + j * d + c, d, part, group->panel);
-      for (int32_t b = 0; b < group->blocks; b++) {
-        multiply(work_of(group, b) + block_words(j), group->panel, (part + 1) / 2, results[b]);
-      }
+      multiply(group->qc, group->panel, (part + 1) / 2, results, group->qc + group->blocks,
+               4 * (group->qc_words + block_words(j)));
     }
     const embbert_factor_t* factor = factors;
     for (int32_t b = 0; b < group->blocks; b++) {
@@ -517,13 +590,9 @@ static int32_t padded_taps(const embbert_block_t* block, int32_t last) {
   return (taps + kConvRound - 1) / kConvRound * kConvRound;
 }
 
-// `zeros` zeros and then `count` rows of two neighbouring columns, as int16.
-static void copy_columns(const int8_t* columns, int32_t stride, int32_t zeros, int32_t count,
-                         int16_t* column0, int16_t* column1) {
-  for (; zeros > 0; zeros--) {
-    *column0++ = 0;
-    *column1++ = 0;
-  }
+// `count` rows of two neighbouring columns, as int16.
+static void copy_columns(const int8_t* columns, int32_t stride, int32_t count, int16_t* column0,
+                         int16_t* column1) {
   for (; count >= 2; count -= 2) {
     const uint32_t bytes = low_halves(load_half(columns), load_half(columns + stride));
     const uint32_t pair0 = bytes_0_2(bytes);
@@ -540,49 +609,86 @@ static void copy_columns(const int8_t* columns, int32_t stride, int32_t zeros, i
   }
 }
 
-// acc[i] += sum_k x[2 * i + k] * w[k] over `taps` (a multiple of kConvRound) taps.
-static inline void slide(const int16_t* x, const int8_t* w, int32_t taps, int32_t acc[4]) {
-  int32_t s0 = acc[0], s1 = acc[1], s2 = acc[2], s3 = acc[3];
-  uint32_t x0 = load_word(x), x1 = load_word(x + 2), x2 = load_word(x + 4);
-  x += 6;
-  for (const int8_t* const end = w + taps; w != end; w += 8) {
-    uint32_t even = bytes_0_2(load_word(w));
-    uint32_t odd = bytes_1_3(load_word(w));
-    uint32_t weight = low_halves(even, odd);
-    uint32_t x3 = load_word(x);
-    s0 = smlad(x0, weight, s0);
-    s1 = smlad(x1, weight, s1);
-    s2 = smlad(x2, weight, s2);
-    s3 = smlad(x3, weight, s3);
-    weight = high_halves(even, odd);
-    x0 = load_word(x + 2);
-    s0 = smlad(x1, weight, s0);
-    s1 = smlad(x2, weight, s1);
-    s2 = smlad(x3, weight, s2);
-    s3 = smlad(x0, weight, s3);
-    even = bytes_0_2(load_word(w + 4));
-    odd = bytes_1_3(load_word(w + 4));
-    weight = low_halves(even, odd);
-    x1 = load_word(x + 4);
-    s0 = smlad(x2, weight, s0);
-    s1 = smlad(x3, weight, s1);
-    s2 = smlad(x0, weight, s2);
-    s3 = smlad(x1, weight, s3);
-    weight = high_halves(even, odd);
-    x2 = load_word(x + 6);
-    s0 = smlad(x3, weight, s0);
-    s1 = smlad(x0, weight, s1);
-    s2 = smlad(x1, weight, s2);
-    s3 = smlad(x2, weight, s3);
+// sums[i] = bias + sum_k x[i + k] * w[k], for `words` (a multiple of 4) pairs of taps. Sums of odd
+// i take words of x at odd halves, which need no alignment.
+static inline void slide(const int16_t* x, const uint32_t* w, int32_t words, int32_t bias,
+                         int32_t sums[kRows]) {
+  int32_t s0 = bias, s1 = bias, s2 = bias, s3 = bias;
+  uint32_t x0 = load_word(x), x1 = load_word(x + 1);
+  for (const uint32_t* const end = w + words; w != end; w += 4) {
+    pair_t weights = load_pair(w);
+    uint32_t x2 = load_word(x + 2), x3 = load_word(x + 3);
+    s0 = smlad(x0, weights.low, s0);
+    s1 = smlad(x1, weights.low, s1);
+    s2 = smlad(x2, weights.low, s2);
+    s3 = smlad(x3, weights.low, s3);
+    x0 = load_word(x + 4), x1 = load_word(x + 5);
+    s0 = smlad(x2, weights.high, s0);
+    s1 = smlad(x3, weights.high, s1);
+    s2 = smlad(x0, weights.high, s2);
+    s3 = smlad(x1, weights.high, s3);
+    weights = load_pair(w + 2);
+    x2 = load_word(x + 6), x3 = load_word(x + 7);
+    s0 = smlad(x0, weights.low, s0);
+    s1 = smlad(x1, weights.low, s1);
+    s2 = smlad(x2, weights.low, s2);
+    s3 = smlad(x3, weights.low, s3);
+    x0 = load_word(x + 8), x1 = load_word(x + 9);
+    s0 = smlad(x2, weights.high, s0);
+    s1 = smlad(x3, weights.high, s1);
+    s2 = smlad(x0, weights.high, s2);
+    s3 = smlad(x1, weights.high, s3);
     x += 8;
   }
-  acc[0] = s0, acc[1] = s1, acc[2] = s2, acc[3] = s3;
+  sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+}
+
+// The last `taps` (a multiple of 4) of `count` taps to pairs of int16, as many zeros before them as
+// there are too few.
+static void expand_taps(const int8_t* w, int32_t count, int32_t taps, uint32_t* pairs) {
+  int8_t padded[EMBBERT_MAX_TAPS];
+  w += count - taps;
+  if (count < taps) {
+    memset(padded, 0, sizeof(padded));
+    memcpy(padded + taps - count, w + taps - count, (size_t)count);
+    w = padded;
+  }
+  for (const int8_t* const end = w + taps; w != end; w += 4) {
+    const uint32_t even = bytes_0_2(load_word(w));
+    const uint32_t odd = bytes_1_3(load_word(w));
+    store_pair(pairs, low_halves(even, odd), high_halves(even, odd));
+    pairs += 2;
+  }
+}
+
+// One channel of s, in `blocks` blocks from `to_block` on: x is the channel's window, w its taps in
+// `words` pairs.
+EMBBERT_STEP_OF_LAYER void convolve_channel(const embbert_block_t* block, const group_t* group,
+                                            int32_t channel, const int16_t* x, const uint32_t* w,
+                                            int32_t words, int32_t to_block, int32_t blocks) {
+  const int32_t shift = block->conv_shift, zero = block->y_zero;
+  const int32_t multiplier = block->conv_multipliers[channel];
+  const int32_t bias = block->conv_bias[channel];
+  const int32_t at = 2 * group->qc_words + zipped(channel);
+  const int8_t* silu = block->silu + 128;
+  __asm__("" : "+r"(silu));  // the compiler adds 128 each time else
+  for (uint32_t* const* to = group->qc + to_block; blocks > 0; blocks--) {
+    int32_t sums[kRows];
+    slide(x, w, words, bias, sums);
+    x += kRows;
+    int16_t* const s = (int16_t*)(void*)*to++ + at;
+#pragma GCC unroll 4
+    for (int32_t r = 0; r < kRows; r++) {
+      s[2 * r] = silu[embbert_requantize(sums[r], shift, multiplier, zero)];
+    }
+  }
 }
 
 // Rows t.. t+count-1 of SiLU(causal depthwise convolution of xhat (n, D)), to the blocks of s (E*D)
 // from block `to_block` on.
-static void convolve_rows(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
-                          int32_t t, int32_t count, int32_t to_block) {
+EMBBERT_STEP_OF_LAYER void convolve_rows(const embbert_block_t* block, const group_t* group,
+                                         const int8_t* xhat, int32_t t, int32_t count,
+                                         int32_t to_block) {
   const int32_t d = block->hidden;
   const int32_t e = block->expansion;
   const int32_t end = t + count;
@@ -590,47 +696,23 @@ static void convolve_rows(const embbert_block_t* block, const group_t* group, co
   const int32_t taps = padded_taps(block, end - 1);
   const int32_t first = t - taps + 1;
   const int32_t absent_rows = embbert_larger(-first, 0);
-  const int32_t window = taps + (count + 7) / 8 * 8;  // the last one is not used
-  int16_t* const x = (int16_t*)(void*)group->panel;   // windows of two columns
-  int8_t padded[EMBBERT_MAX_TAPS];                    // taps, where some are absent
-  const int32_t absent_taps = embbert_larger(taps - block->taps, 0);
+  const int32_t blocks = (count + kRows - 1) / kRows;
+  const int32_t window = taps + blocks * kRows + 2;  // the last three are not used
+  int16_t* const x = (int16_t*)(void*)group->panel;  // windows of two columns
+  uint32_t w[EMBBERT_MAX_TAPS / 2];
+  const int8_t* const present = xhat + (first + absent_rows) * d;
   memset(x, 0, 4 * (size_t)window);
-  memset(padded, 0, sizeof(padded));
-  const int32_t shift = block->conv_shift, zero = block->y_zero;
-  const int8_t* const silu = block->silu + 128;
   const int8_t* channel_taps = block->conv;
   int32_t channel = 0;
   for (int32_t c = 0; c < d; c += 2) {
-    copy_columns(xhat + (first + absent_rows) * d + c, d, absent_rows, end - first - absent_rows, x,
-                 x + window);
+    copy_columns(present + c, d, end - first - absent_rows, x + absent_rows,
+                 x + window + absent_rows);
     for (int32_t i = 0; i < 2 * e; i++) {
       const int16_t* const column = i < e ? x : x + window;
-      const int8_t* w = channel_taps + block->taps - taps;
-      if (absent_taps > 0) {
-        memcpy(padded + absent_taps, channel_taps, (size_t)block->taps);
-        w = padded;
-      }
+      expand_taps(channel_taps, block->taps, taps, w);
       channel_taps += block->taps;
-      const int32_t multiplier = block->conv_multipliers[channel];
-      const int32_t bias = block->conv_bias[channel];
-      const int32_t at = zipped(channel);
+      convolve_channel(block, group, channel, column, w, taps / 2, to_block, blocks);
       channel++;
-      for (int32_t row = 0; row < count; row += 8) {  // rows row, row+2, ...; row+1, ...
-        const int32_t b = to_block + row / kRows;
-        int16_t* to = (int16_t*)(void*)work_of(group, b) + at;
-        int16_t* next = row + kRows < count ? (int16_t*)(void*)work_of(group, b + 1) + at : NULL;
-        for (int32_t odd = 0; odd < 2 && row + odd < count; odd++) {
-          int32_t acc[4] = {bias, bias, bias, bias};
-          slide(column + row + odd, w, taps, acc);
-          to[0] = silu[embbert_requantize(acc[0], shift, multiplier, zero)];
-          to[4] = silu[embbert_requantize(acc[1], shift, multiplier, zero)];
-          to += 2;
-          if (next == NULL) continue;
-          next[0] = silu[embbert_requantize(acc[2], shift, multiplier, zero)];
-          next[4] = silu[embbert_requantize(acc[3], shift, multiplier, zero)];
-          next += 2;
-        }
-      }
     }
   }
 }
@@ -639,7 +721,7 @@ static void convolve_rows(const embbert_block_t* block, const group_t* group, co
 static void convolve(const embbert_block_t* block, const group_t* group, const int8_t* xhat,
                      int32_t t) {
   const int32_t room = (int32_t)(group->panel_bytes / 4) - padded_taps(block, EMBBERT_MAX_LENGTH);
-  const int32_t most = room / 8 * 8;
+  const int32_t most = (room - 2) / kRows * kRows;
   for (int32_t row = 0; row < group->rows; row += most) {
     const int32_t count = group->rows - row < most ? group->rows - row : most;
     convolve_rows(block, group, xhat, t + row, count, row / kRows);
@@ -647,7 +729,8 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
 }
 
 // c.Wv + s.Wz + bz: rows of out.
-static void project(const embbert_block_t* block, const group_t* group, int8_t* out) {
+EMBBERT_STEP_OF_LAYER void project(const embbert_block_t* block, const group_t* group,
+                                   int8_t* out) {
   const int32_t d = block->hidden;
   const int32_t inner = block->expansion * d;
   const int8_t* wv = block->wv;  // (D, D)
@@ -689,11 +772,18 @@ _Static_assert(EMBBERT_MAX_TAPS + 8 <= kLongChunk / 2 * kColumns, "the convoluti
 
 // Softmax of the group's scores, and c. Factors of all rows at once are too much for the frame of
 // the caller, which others need as well.
-static void attend(group_t* group, const int8_t* xhat, int32_t n, int32_t d) {
+EMBBERT_STEP_OF_LAYER void attend(group_t* group, const int8_t* xhat, int32_t n, int32_t d) {
   embbert_factor_t factors[kMostRows];
   EMBBERT_PROFILE_START(mark);
-  for (int32_t row = 0; row < group->blocks * kRows; row++) {
-    factors[row] = embbert_mean_factor(exponentials(work_of(group, row / kRows) + row % kRows, n));
+  for (int32_t row = 0; row < group->blocks * kRows; row += 2) {
+    if (row < group->rows) {
+      uint32_t sums[2];
+      exponentials(work_of(group, row / kRows) + row % kRows, n, sums);
+      factors[row] = embbert_mean_factor(sums[0]);
+      factors[row + 1] = embbert_mean_factor(sums[1]);
+    } else {
+      factors[row] = factors[row + 1] = factors[row - 1];
+    }
   }
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SOFTMAX);
   context(group, factors, xhat, n, d);
