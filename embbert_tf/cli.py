@@ -191,7 +191,7 @@ def define_options(
         common = (field.name, field.default, limits["meaning"])
         bounds = {"lower_bound": limits["minimum"], "upper_bound": limits["maximum"]}
         kind = option.plain_type(field)
-        if limits["choices"] is not None:
+        if limits["choices"] is not None and kind is str:
             name, default, meaning = common
             flags.DEFINE_enum(name, default, limits["choices"], meaning, flag_values=values)
         elif kind is bool:

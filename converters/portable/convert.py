@@ -47,7 +47,7 @@ def convert(
         validation: CSV to choose the confidence threshold on, below which an answer is called
             unsure: it keeps 99 % of the right answers. Without it the threshold is 0.
         recipe: A name of `calibration.recipes.RECIPES`; by default "qat" after quantization-aware
-            training, else "mse".
+            training ("qat4" if of 4 bits), else "mse".
         options: Length of the graph, samples, placement in the arena.
 
     Returns:
@@ -67,7 +67,7 @@ def convert(
     rows = labelled_rows.read_sample(validation) if validation is not None else []
     if not isinstance(run, run_folder.Run):
         run = run_folder.load_run(run)
-    chosen = _recipe(recipe, run.ranges is not None, run.path, options.npu)
+    chosen = _recipe(recipe, run.qat_model, run.path, options.npu)
     _check_length(options.max_length, run.config.max_length, run.pair)
     if validation is not None:
         labelled_rows.check_pairs(rows, run.pair, validation)
@@ -127,7 +127,7 @@ def convert_keras(
         RangeError: A range is missing or infinite, as after a training that diverged.
     """
     classifier, quantized = split_model(model)
-    chosen = _recipe(recipe, quantized is not None, model.name, npu)
+    chosen = _recipe(recipe, quantized, model.name, npu)
     options = ConvertOptions(max_length=max_length, memory_plan=memory_plan, npu=npu)
     if max_length < 1:
         raise errors.OptionError(f"max_length must be at least 1, not {max_length}")
@@ -164,9 +164,10 @@ def split_model(model: Any) -> tuple[Any, Any]:
     )
 
 
-def _recipe(name: str | None, trained: bool, source: Any, npu: str) -> recipes.Recipe:
+def _recipe(name: str | None, quantized: Any, source: Any, npu: str) -> recipes.Recipe:
     """Returns the recipe of a name or by default; OptionError if no NPU's graph goes with it."""
-    chosen = recipes.choose(name, trained, source)
+    bits = None if quantized is None else quantized.weight_bits
+    chosen = recipes.choose(name, bits, source)
     if npu and chosen.int16:
         raise errors.OptionError(
             f"npu '{npu}' goes with recipes of int8 alone, not with '{chosen.name}'"

@@ -130,7 +130,7 @@ class PortableGraph:
             segments = Tensor("segment_ids", (1, length), np.int32)
             inputs.append(segments)
             table = np.zeros((3, 4), np.int8)
-            table[2, 0] = 127
+            table[2] = weights.segment
             parts.append(self._gather(b, "segment", b.constant("segment", table, 1.0), segments))
         width = sum(part.shape[-1] for part in parts)
         embedded = b.activation("embedded", (1, length, width), _TABLE)

@@ -8,12 +8,19 @@ from converters.portable import scales as scales_lib
 from converters.portable.builder import Builder, Scale
 from converters.tflite import quantize
 from converters.tflite.graph import Tensor
+from embbert_tf.quantization import folding
 from embbert_tf.quantization.folding import FoldedBlock, FoldedModel
 
 # Weights for which the kernels take either, and which get one scale a channel if that lowers the
 # noise by so many dB: 3 dB are half of it. Less is not worth 12 bytes a channel.
 _EITHER = ("embed", "head")
 _CHANNEL_GAIN = 3.0
+
+# What the inputs for the segment read in segment 2; in segment 1 they are 0. Three idle columns
+# keep the width a multiple of four for CMSIS-NN; where the expansion has but 4 bits they are digits
+# of finer steps.
+SEGMENT = (127, 0, 0, 0)
+CODED_SEGMENT = (127, 11, 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Weights:
         embed: (D, 2R), with `pair` (D, 2R + 4), and `embed_bias` (D,).
         layers: `LayerWeights` of each.
         head: (L, D), and `head_bias` (L,).
+        segment: (4,) what the inputs for the segment read in segment 2.
         mean: (1, D) of 1/D: FULLY_CONNECTED with it is the mean of a row; `mean4` is four times it.
         snr: Of each weight that was measured: (dB with one scale, dB with one a channel, whether it
             has one a channel).
@@ -68,7 +76,9 @@ class Weights:
     ) -> None:
         self._builder, self._scales = Builder(), scales
         self._per_channel, self._wide_branch = per_channel, wide_branch
+        self._fixed = model.scales
         self.snr: dict[str, tuple[float, float, bool]] = {}
+        self.segment = CODED_SEGMENT if "embed" in model.scales else SEGMENT
         self._embedding(model, length, pair)
         last = len(model.blocks) - 1
         self.layers = [
@@ -93,19 +103,20 @@ class Weights:
 
     def _embedding(self, model: FoldedModel, length: int, pair: bool) -> None:
         constant = self._builder.constant
-        token, token_scale = quantize.weights(model.token, 1)
-        position, position_scale = quantize.weights(model.position, 1)
-        rows = [
-            np.asarray(token_scale)[:, None] * model.w_token,
-            np.asarray(position_scale)[:, None] * model.w_position,
-        ]
+        token, position = map(quantize.rounded, (model.token, model.position), model.table_scales())
+        expansion, scale = model.scaled_expansion(), self._fixed.get("embed")
+        shift = model.segment[2] - model.segment[1]
+        if scale is not None:
+            matrix = quantize.rounded(expansion.T, scale, 0)
+            segment = _digits(shift / scale)
+        else:
+            columns = np.zeros((len(SEGMENT), shift.size), np.float32)
+            columns[0] = shift / SEGMENT[0]
+            joined = np.concatenate([expansion, columns]) if pair else expansion
+            matrix, scale = self._matrix("embed", joined.T)
+            matrix, segment = np.split(matrix, [len(expansion)], axis=1)
         if pair:
-            # Segment 2 is one more input column that reads 127 there and 0 elsewhere.
-            # Three idle columns keep the width a multiple of four for CMSIS-NN.
-            shift = np.zeros((4, model.segment.shape[1]), np.float32)
-            shift[0] = (model.segment[2] - model.segment[1]) / 127
-            rows.append(shift)
-        matrix, scale = self._matrix("embed", np.concatenate(rows).T)
+            matrix = np.concatenate([matrix, segment], axis=1)
         self.token = constant("token", token, 1.0)
         self.position = constant("position", position[None, :length], 1.0)
         self.embed = constant("embed_w", matrix, scale)
@@ -116,12 +127,12 @@ class Weights:
         constant = self._builder.constant
         xhat = self._scales.xhat(index).scale
         s = self._scales.of(f"s{index}").scale
-        wq, wq_scale = self._matrix("wq", block.wq.T)
+        wq, wq_scale = self._matrix(f"wq{index}", block.wq.T)
         # As the input (not the filter) of a FULLY_CONNECTED, Wv^T has one scale.
-        wv, wv_scale = quantize.weights(block.wv.T)
+        wv, wv_scale = self._matrix(f"wv{index}", block.wv.T)
         # The last layer computes row 0 alone, which sees the last tap alone.
         conv, conv_scale = quantize.weights(block.conv[-1:] if last else block.conv, 1)
-        wz, wz_scale = self._matrix("wz", block.wz.T)
+        wz, wz_scale = self._matrix(f"wz{index}", block.wz.T)
         # TFLM's and CMSIS-NN's products of int16 have 64-bit biases in common.
         wide = np.dtype(np.int64 if self._wide_branch else np.int32)
         return LayerWeights(
@@ -147,8 +158,13 @@ class Weights:
 
     def _matrix(self, name: str, values: np.ndarray) -> tuple[np.ndarray, Scale]:
         """Quantizes an (out, in) matrix, with one scale or one for each output."""
-        if self._per_channel is not None:
-            channelwise = name in self._per_channel
+        scale = self._fixed.get(name)
+        if scale is not None:  # Rounded in training.
+            return quantize.rounded(values, scale, 0), scale if scale.ndim else float(scale)
+        if folding.kind(name) == "wv":
+            channelwise = False
+        elif self._per_channel is not None:
+            channelwise = folding.kind(name) in self._per_channel
         elif name in _EITHER:
             tensor, channel = (quantize.weight_snr(values, axis) for axis in (None, 0))
             channelwise = channel - tensor >= _CHANNEL_GAIN
@@ -156,3 +172,14 @@ class Weights:
         else:
             channelwise = False
         return quantize.weights(values, 0 if channelwise else None)
+
+
+def _digits(values: np.ndarray) -> np.ndarray:
+    """Returns (count, 4) int8 whose products with `CODED_SEGMENT` sum up to the rounded values."""
+    digits = np.zeros((values.size, len(CODED_SEGMENT)), np.int64)
+    rest = np.round(np.asarray(values, np.float64)).astype(np.int64)
+    for column, unit in enumerate(CODED_SEGMENT):
+        if unit:
+            digits[:, column] = np.clip(np.round(rest / unit), -127, 127)
+            rest -= digits[:, column] * unit
+    return digits.astype(np.int8)

@@ -297,7 +297,8 @@ def float_model(run: Any, tflite: bytes) -> tuple[folding.FoldedModel, str]:
     for model, name in ((run.model, "fp32"), (run.qat_model, "quantization-aware fp32")):
         if model is not None:
             folded = folding.fold(model)
-            if np.array_equal(quantize.weights(folded.token, 1)[0], token):
+            scale = folded.table_scales()[0]
+            if np.array_equal(quantize.rounded(folded.token, scale), token):
                 return folded, name
     raise errors.RunError(
         f"the .tflite was not converted from {run.path} (its token table differs); convert again"

@@ -58,10 +58,16 @@ def weights(values: np.ndarray, axis: int | None = None) -> tuple[np.ndarray, fl
         return np.clip(np.round(values / scale), -127, 127).astype(np.int8), scale
     other = tuple(i for i in range(values.ndim) if i != axis % values.ndim)
     scales = np.maximum(np.abs(values).max(axis=other), 1e-9).astype(np.float32) / np.float32(127)
-    shape = [1] * values.ndim
-    shape[axis] = -1
-    result = np.clip(np.round(values / scales.reshape(shape)), -127, 127).astype(np.int8)
-    return result, scales
+    return rounded(values, scales, axis), scales
+
+
+def rounded(values: np.ndarray, scale: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Returns weights as -127..127 of a given scale: one, or one for each index of `axis`."""
+    if np.ndim(scale):
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        scale = scale.reshape(shape)
+    return np.clip(np.round(values / scale), -127, 127).astype(np.int8)
 
 
 def weight_snr(values: np.ndarray, axis: int | None = None) -> float:

@@ -35,7 +35,7 @@ from embbert_tf.data.examples import Example
 from embbert_tf.storage import backbone_folder, packed_weights, run_folder
 
 # Beside the run's own files. What training measured stays as it was: of unrounded weights.
-_COPIED = (run_folder.CONFIG, run_folder.RANGES, "qat.json", run_folder.METRICS)
+_COPIED = (run_folder.CONFIG, run_folder.RANGES, run_folder.STEPS, "qat.json", run_folder.METRICS)
 
 
 def write_packed_run(run: run_folder.Run, path: pathlib.Path) -> None:

@@ -20,7 +20,7 @@ def option(
     *,
     minimum: float | None = None,
     maximum: float | None = None,
-    choices: Sequence[str] | None = None,
+    choices: Sequence[Any] | None = None,
 ) -> Any:
     """Returns a dataclass field.
 
@@ -29,7 +29,7 @@ def option(
         meaning: One or two sentences; the help text of the flag, too.
         minimum: Least number allowed.
         maximum: Greatest number allowed.
-        choices: The strings allowed.
+        choices: The values allowed.
     """
     return dataclasses.field(
         default=default,
@@ -70,9 +70,8 @@ def check(options: Any) -> None:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise errors.OptionError(f"{field.name} must be of type {kind.__name__}, not {value!r}")
         if limits["choices"] is not None and value not in limits["choices"]:
-            raise errors.OptionError(
-                f"{field.name} must be one of {', '.join(limits['choices'])}, not {value!r}"
-            )
+            allowed = ", ".join(map(str, limits["choices"]))
+            raise errors.OptionError(f"{field.name} must be one of {allowed}, not {value!r}")
         # Written so that NaN, which compares with nothing, is refused too.
         if limits["minimum"] is not None and not value >= limits["minimum"]:
             raise errors.OptionError(

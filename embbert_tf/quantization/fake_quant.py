@@ -6,8 +6,14 @@ be learnt by gradient descent ("Learned Step Size Quantization", Esser et al., a
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
+
+# Codes of 4 bits lie within -7..7: symmetric, so that -w has w's codes.
+MOST_CODE = 7
+# Codes times one of 1..18 are int8: 18 * 7 = 126.
+MOST_FACTOR = 18
 
 
 @tf.custom_gradient
@@ -42,6 +48,24 @@ def _fake_symmetric_int8(x, high):
         return inside, of_high - of_low + tf.reduce_sum(inside * (y - x)) / high
 
     return y, gradient
+
+
+@tf.custom_gradient
+def _fake_codes(w, step):
+    """Rounds to codes -7..7 times the step of each index of the last axis; both get a gradient.
+
+    That of LSQ: a weight beyond the codes pulls its step, one within them pushes it towards where
+    its rounding error gets less.
+    """
+    scaled = w / step
+    codes = tf.clip_by_value(tf.round(scaled), -float(MOST_CODE), float(MOST_CODE))
+
+    def gradient(upstream):
+        inside = tf.cast(tf.abs(scaled) <= MOST_CODE, w.dtype)
+        of_step = upstream * (codes - inside * scaled)
+        return upstream * inside, tf.reduce_sum(of_step, axis=list(range(len(w.shape) - 1)))
+
+    return codes * step, gradient
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
@@ -178,3 +202,114 @@ class WeightQuantizer(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "channels": self.channels}
+
+
+@keras.utils.register_keras_serializable(package="embbert_tf")
+class CodeQuantizer(keras.layers.Layer):
+    """Rounds a weight that is computed to 4 bits: codes -7..7 times a step for each channel.
+
+    On the device such a weight is an int8, an integer factor times its code. The steps are
+    constants until `learn` makes them trainable.
+
+    Example:
+    ```python
+    from embbert_tf.quantization.fake_quant import CodeQuantizer
+    import numpy as np
+
+    quantizer = CodeQuantizer(channels=2, factors="channel")
+    quantizer.start_from(np.array([[0.7, 0.3], [0.2, -0.14]]))
+    quantizer.quantized(np.array([[0.7, 0.3], [0.2, -0.14]]))  # int8 (2, 2), and their scale
+    ```
+
+    Args:
+        channels: Size of the weight's last axis.
+        factors: What the int8 weight is on the device: "one" the code itself, with a scale a
+            channel; "most" 18 times the code, likewise; "channel" one of 1..18 times the code, with
+            one scale in all: steps then are multiples of one.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Call arguments:
+        w: float32, with `channels` as its last dimension.
+
+    Returns:
+        float32, the shape of `w`, at most 15 different values for each channel.
+    """
+
+    def __init__(self, channels: int, factors: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        if factors not in ("one", "most", "channel"):
+            raise ValueError(f"factors are one, most or channel, not {factors!r}")
+        self.channels = channels
+        self.factors = factors
+        self._steps = self.add_weight(
+            name="steps", shape=(channels,), initializer="ones", trainable=False
+        )
+        self._growth: tf.Variable | None = None
+
+    def learn(self) -> tf.Variable:
+        """Makes the steps trainable, from where they are, and returns the new variable.
+
+        They become exp(growth) times what they are now, as an `ActivationQuantizer`'s range does.
+        """
+        self._growth = self.add_weight(name="growth", shape=(self.channels,), initializer="zeros")
+        return self._growth
+
+    def start_from(self, w: np.ndarray) -> None:
+        """Sets the steps to those of least squared error; what was learnt of them is forgotten."""
+        w = np.asarray(w, np.float64)
+        axes = tuple(range(w.ndim - 1))
+        largest = np.maximum(np.abs(w).max(axis=axes), 1e-9) / MOST_CODE
+        shares = np.linspace(1.0, 0.4, 61)
+        errors = [
+            ((np.clip(np.round(w / step), -MOST_CODE, MOST_CODE) * step - w) ** 2).sum(axis=axes)
+            for step in shares[:, np.newaxis] * largest
+        ]
+        self.set_steps(shares[np.argmin(errors, axis=0)] * largest)
+
+    def set_steps(self, steps: np.ndarray) -> None:
+        """Sets the steps, (channels,); what was learnt of them is forgotten."""
+        self._steps.assign(steps)
+        if self._growth is not None:
+            self._growth.assign(tf.zeros_like(self._growth))
+
+    def steps(self) -> np.ndarray:
+        """Returns the steps, (channels,) float32, before they are made multiples of one."""
+        return self._present().numpy()
+
+    def present_scale(self) -> tf.Tensor:
+        """Returns the scale of the int8 weight: (channels,), of "channel" a scalar."""
+        steps = self._present()
+        if self.factors == "channel":
+            return tf.reduce_max(steps) / MOST_FACTOR
+        return steps / MOST_FACTOR if self.factors == "most" else steps
+
+    def scale(self) -> np.ndarray:
+        """Returns `present_scale` in NumPy."""
+        return self.present_scale().numpy()
+
+    def quantized(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the int8 weight, the shape of `w`, and its scale."""
+        step, scale = self._multiples(self._present()).numpy(), self.scale()
+        codes = np.clip(np.round(np.asarray(w, np.float64) / step), -MOST_CODE, MOST_CODE)
+        return (codes * np.round(step / scale)).astype(np.int8), scale
+
+    def call(self, w: tf.Tensor) -> tf.Tensor:
+        """Quantizes."""
+        return _fake_codes(w, self._multiples(self._present()))
+
+    def _present(self):
+        """Returns the steps with the gradient of their growth, if any."""
+        steps = tf.convert_to_tensor(self._steps)
+        return steps if self._growth is None else steps * tf.exp(self._growth)
+
+    def _multiples(self, steps):
+        """Returns steps that the device has, with the gradient of `steps`."""
+        if self.factors != "channel":
+            return steps
+        unit = self.present_scale()
+        multiples = tf.clip_by_value(tf.round(steps / unit), 1.0, float(MOST_FACTOR)) * unit
+        return steps + tf.stop_gradient(multiples - steps)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "channels": self.channels, "factors": self.factors}

@@ -35,6 +35,11 @@ class FoldedClassifier(keras.Model):
         del name
         return w
 
+    def _table_scale(self, name, table):
+        """Scale of an embedding table's int8 columns, (R,); it goes into the expansion's rows."""
+        del name
+        return tf.maximum(tf.reduce_max(tf.abs(table), axis=0), 1e-9) / 127.0
+
     def _share(self, x):
         """What becomes of softmax weights and sigmoids, which lie between 0 and 1."""
         return x
@@ -70,9 +75,9 @@ class FoldedClassifier(keras.Model):
             ("position", embedder.position_expander),
         ):
             table = getattr(embedder, name)
-            scale = tf.maximum(tf.reduce_max(tf.abs(table), axis=0), 1e-9) / 127.0
-            tables.append(self._weight(name, table) / tf.stop_gradient(scale))
-            rows.append(tf.stop_gradient(scale)[:, tf.newaxis] * expander)
+            scale = tf.stop_gradient(self._table_scale(name, table))
+            tables.append(self._weight(name, table) / scale)
+            rows.append(scale[:, tf.newaxis] * expander)
         weight = self._weight("embed", tf.concat(rows, axis=0))
         reduced = self.config.reduced_size
         x = linear(tf.gather(tables[0], ids), weight[:reduced])

@@ -12,7 +12,7 @@ With x̂ = x / rms(x) a block needs no gain, no λ, no 1/√D and no biases of i
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ Tap = Callable[[str, np.ndarray], None]
 # int8's softmax weights (steps of 1/256) cannot show: what lies lower must not widen a range. The
 # padding mask pushes scores to the bottom of the range, so the bottom must also lie that deep.
 SCORE_DEPTH = 10.0
+
+# The dense matrices of a `FoldedBlock`.
+DENSE = ("wq", "wv", "wz")
 
 # Of int8 with zero point 0; all others are asymmetric.
 SYMMETRIC = ("xhat", "v")
@@ -70,6 +73,9 @@ class FoldedModel:
         blocks: N blocks.
         head_w: (D, L).
         head_b: (L,).
+        scales: Of the weights that training has rounded, which are integers in -127..127 times
+            these: "token" (R,); "embed" (D,), of the expansion's rows times their table's scale;
+            "head" (L,); "wq0", "wv0", "wz0", ... (). Empty where conversion is to choose them.
     """
 
     config: EmbBertConfig
@@ -81,6 +87,23 @@ class FoldedModel:
     blocks: tuple[FoldedBlock, ...]
     head_w: np.ndarray
     head_b: np.ndarray
+    scales: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def table_scales(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the scales of the int8 columns of token and position table, (R,) float32 each."""
+        token = self.scales.get("token")
+        return _column_scales(self.token) if token is None else token, _column_scales(self.position)
+
+    def scaled_expansion(self) -> np.ndarray:
+        """Returns the expansion's rows times their table's scale, (2R, D): int8 tables go in."""
+        token, position = self.table_scales()
+        return np.concatenate(
+            [token[:, np.newaxis] * self.w_token, position[:, np.newaxis] * self.w_position]
+        )
+
+
+def _column_scales(table: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(table).max(axis=0), 1e-9).astype(np.float32) / np.float32(127)
 
 
 def fold(model: Any) -> FoldedModel:
@@ -99,11 +122,13 @@ def fold(model: Any) -> FoldedModel:
         model: An `EmbBertClassifier`, or the `QuantizedClassifier` that fine-tunes one.
 
     Returns:
-        NumPy copies; training the model further does not change them.
+        NumPy copies; training the model further does not change them. Weights that a
+        `QuantizedClassifier` has in 4 bits are rounded to them, and `scales` tells how.
     """
+    coded = model.code_quantizers() if hasattr(model, "code_quantizers") else {}
     model = getattr(model, "classifier", model)
     embedder = model.backbone.embedder
-    return FoldedModel(
+    folded = FoldedModel(
         config=model.config,
         token=embedder.token.numpy(),
         position=embedder.position.numpy(),
@@ -113,6 +138,37 @@ def fold(model: Any) -> FoldedModel:
         blocks=tuple(_fold_block(block) for block in model.backbone.blocks),
         head_w=model.head.kernel.numpy(),
         head_b=model.head.bias.numpy(),
+    )
+    return _rounded(folded, coded) if coded else folded
+
+
+def _rounded(folded: FoldedModel, coded: Mapping[str, Any]) -> FoldedModel:
+    """Rounds the weights that have a `CodeQuantizer`; the rest stays as it is."""
+    scales = {}
+
+    def rounded(name, values):
+        integers, scales[name] = coded[name].quantized(values)
+        return (integers * scales[name]).astype(np.float32)
+
+    blocks = tuple(
+        dataclasses.replace(
+            block, **{name: rounded(f"{name}{layer}", getattr(block, name)) for name in DENSE}
+        )
+        for layer, block in enumerate(folded.blocks)
+    )
+    folded = dataclasses.replace(
+        folded,
+        token=rounded("token", folded.token),
+        blocks=blocks,
+        head_w=rounded("head", folded.head_w),
+        scales=scales,
+    )
+    token, position = folded.table_scales()
+    expansion = rounded("embed", folded.scaled_expansion())
+    return dataclasses.replace(
+        folded,
+        w_token=expansion[: token.size] / token[:, np.newaxis],
+        w_position=expansion[token.size :] / position[:, np.newaxis],
     )
 
 

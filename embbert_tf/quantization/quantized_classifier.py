@@ -7,6 +7,7 @@ is quantized (straight-through, by tensorflow-model-optimization), as it is the 
 ships.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,8 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
     Args:
         config: An `EmbBertConfig`, or the dictionary of one.
         num_labels: Number of logits, L; 1 for regression.
-        learning: If True the ranges learn.
+        learning: If True the ranges learn, and the steps of 4-bit weights.
+        weight_bits: Of the token table and of the dense matrices: 8, or 4 with learnt steps.
         **kwargs: Of `keras.Model`.
 
     Call arguments:
@@ -57,7 +59,12 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
     """
 
     def __init__(
-        self, config: EmbBertConfig | dict, num_labels: int, learning: bool = False, **kwargs: Any
+        self,
+        config: EmbBertConfig | dict,
+        num_labels: int,
+        learning: bool = False,
+        weight_bits: int = 8,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if isinstance(config, dict):
@@ -72,21 +79,49 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
             name: fake_quant.ActivationQuantizer(folding.kind(name) in folding.SYMMETRIC, name=name)
             for name in folding.activation_names(config)
         }
-        channels = {"token": config.reduced_size, "position": config.reduced_size}
-        names = ["embed", "head"]
-        for layer in range(config.num_layers):
-            names += [f"wq{layer}", f"wv{layer}", f"wz{layer}"]
-            channels[f"conv{layer}"] = config.hidden_size * config.expansion
-        self.weight_quantizers = {
-            name: fake_quant.WeightQuantizer(channels.get(name), name=f"weight_{name}")
-            for name in [*channels, *names]
-        }
+        self.weight_bits = weight_bits
+        self.weight_quantizers = self._make_weight_quantizers()
         if learning:
             for name, quantizer in self.activation_quantizers.items():
                 if folding.kind(name) in ranges_lib.NEVER_CUT:
                     quantizer.grow()
                 else:
                     quantizer.learn()
+            for quantizer in self.code_quantizers().values():
+                quantizer.learn()
+
+    def _make_weight_quantizers(self) -> dict[str, keras.layers.Layer]:
+        """Returns weight name to quantizer."""
+        config, hidden = self.config, self.config.hidden_size
+        layers = range(config.num_layers)
+        channels: dict[str, int | None] = {
+            "token": config.reduced_size,
+            "position": config.reduced_size,
+        }
+        channels |= {f"conv{layer}": hidden * config.expansion for layer in layers}
+        names = ["embed", "head"]
+        for layer in layers:
+            names += [f"wq{layer}", f"wv{layer}", f"wz{layer}"]
+        coded = {}
+        if self.weight_bits == 4:
+            # Per channel where the device has a scale a channel anyhow.
+            coded = dict.fromkeys(names, (hidden, "channel"))
+            coded |= {"embed": (hidden, "one"), "head": (self.num_labels, "one")}
+            coded["token"] = (config.reduced_size, "most")
+        return {
+            name: fake_quant.CodeQuantizer(*coded[name], name=f"weight_{name}")
+            if name in coded
+            else fake_quant.WeightQuantizer(channels.get(name), name=f"weight_{name}")
+            for name in [*channels, *names]
+        }
+
+    def code_quantizers(self) -> dict[str, fake_quant.CodeQuantizer]:
+        """Returns name to quantizer of the weights of 4 bits; none if `weight_bits` is 8."""
+        return {
+            name: quantizer
+            for name, quantizer in self.weight_quantizers.items()
+            if isinstance(quantizer, fake_quant.CodeQuantizer)
+        }
 
     def start_from(self, classifier: keras.Model, sequences: Iterable[Sequence[int]]) -> None:
         """Takes over trained weights, and the ranges of least squared error on a sample.
@@ -100,12 +135,27 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         for ids in sequences:
             meter.run(ids)
         self.restore_ranges(meter.ranges("mse"))
+        if self.weight_bits == 4:
+            self._start_steps()
+
+    def _start_steps(self) -> None:
+        """Sets the steps of 4-bit weights to those of least squared error."""
+        folded, quantizers = folding.fold(self.classifier), self.code_quantizers()
+        for layer, block in enumerate(folded.blocks):
+            for name in folding.DENSE:
+                quantizers[f"{name}{layer}"].start_from(getattr(block, name))
+        quantizers["head"].start_from(folded.head_w)
+        quantizers["token"].start_from(folded.token)
+        folded = dataclasses.replace(folded, scales={"token": quantizers["token"].scale()})
+        quantizers["embed"].start_from(folded.scaled_expansion())
 
     def settled(self) -> "QuantizedClassifier":
-        """Returns a copy that has the present ranges as constants."""
-        copy = self.from_config({"config": self.config, "num_labels": self.num_labels})
+        """Returns a copy that has the present ranges and steps as constants."""
+        config = self.get_config() | {"learning": False}
+        copy = self.from_config({key: config[key] for key in config if key != "name"})
         copy.classifier.set_weights(self.classifier.get_weights())
         copy.restore_ranges(self.ranges())
+        copy.restore_steps(self.steps())
         return copy
 
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -123,6 +173,22 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         for name, (low, high) in ranges.items():
             self.activation_quantizers[name].set_range(low, high)
 
+    def steps(self) -> dict[str, list[float]]:
+        """Returns the name of each weight of 4 bits to the steps of its channels."""
+        return {name: layer.steps().tolist() for name, layer in self.code_quantizers().items()}
+
+    def restore_steps(self, steps: Mapping[str, Sequence[float]]) -> None:
+        """Sets the steps to what `steps` returned once.
+
+        Raises:
+            ValueError: A weight is missing or unknown, or has another number of channels.
+        """
+        quantizers = self.code_quantizers()
+        for name in sorted({*steps} ^ {*quantizers}):
+            raise ValueError(f"steps of {name} are {'unknown' if name in steps else 'missing'}")
+        for name, values in steps.items():
+            quantizers[name].set_steps(np.asarray(values, np.float32))
+
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Computes the logits, fake-quantized."""
         return self.folded_logits(ids, training)
@@ -137,6 +203,12 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
     def _weight(self, name, w):
         return self.weight_quantizers[name](w)
 
+    def _table_scale(self, name, table):
+        quantizer = self.weight_quantizers[name]
+        if isinstance(quantizer, fake_quant.CodeQuantizer):
+            return quantizer.present_scale()
+        return super()._table_scale(name, table)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
@@ -144,6 +216,7 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
             "config": self.config.to_dict(),
             "num_labels": self.num_labels,
             "learning": self.learning,
+            "weight_bits": self.weight_bits,
         }
 
     @classmethod
@@ -158,7 +231,9 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         return model
 
 
-def quantize(classifier: keras.Model, representative_ids: Any) -> QuantizedClassifier:
+def quantize(
+    classifier: keras.Model, representative_ids: Any, weight_bits: int = 8
+) -> QuantizedClassifier:
     """Makes a classifier compute as the device will, ready for fine-tuning.
 
     Example:
@@ -180,6 +255,7 @@ def quantize(classifier: keras.Model, representative_ids: Any) -> QuantizedClass
         representative_ids: Token ids of some hundred texts like those that the model will read, for
             instance of the training texts: an integer array (texts, n) with `[PAD]` = 0 at the end,
             or texts of different lengths as a list of lists or a `tf.RaggedTensor`.
+        weight_bits: Of the token table and of the dense matrices: 8, or 4, which halve a model.
 
     Returns:
         A `QuantizedClassifier` with the classifier's weights, whose ranges start from those of
@@ -187,13 +263,15 @@ def quantize(classifier: keras.Model, representative_ids: Any) -> QuantizedClass
 
     Raises:
         OptionError: `classifier` is not an `EmbBertClassifier`, or has a weight that is no finite
-            number.
+            number, or `weight_bits` is neither.
         DataError: The ids are none that the classifier can read.
     """
     if not isinstance(classifier, classifier_lib.EmbBertClassifier):
         raise errors.OptionError(
             f"only an EmbBertClassifier can be quantized, not a {type(classifier).__name__}"
         )
+    if weight_bits not in (4, 8):
+        raise errors.OptionError(f"weight_bits is 8 or 4, not {weight_bits!r}")
     for weight in classifier.weights:
         if not np.isfinite(weight.numpy()).all():
             raise errors.OptionError(
@@ -202,7 +280,12 @@ def quantize(classifier: keras.Model, representative_ids: Any) -> QuantizedClass
             )
     sequences = ranges_lib.sequences_of(representative_ids, classifier.config)
     quantized = QuantizedClassifier.from_config(
-        {"config": classifier.config, "num_labels": classifier.num_labels, "learning": True}
+        {
+            "config": classifier.config,
+            "num_labels": classifier.num_labels,
+            "learning": True,
+            "weight_bits": weight_bits,
+        }
     )
     quantized.start_from(classifier, sequences)
     return quantized

@@ -10,6 +10,7 @@
 | `qat.keras` | after quantization-aware training: classifier and quantizers |
 | `weights.npz` | in place of both, in `zoo/`: see `embbert_tf/storage/packed_weights.py` |
 | `ranges.json` | `{activation: [min, max]}` that it learnt |
+| `steps.json` | `{weight: [step of each channel]}` that it learnt, of weights of 4 bits |
 | `qat.json` | its options |
 | `metrics.json` | history, validation and test figures under `fp32` and `qat` |
 | `checkpoint.npz`, `qat_checkpoint.npz` | state to resume from; removed when a stage ends |
@@ -34,6 +35,7 @@ LABELS = "labels.txt"
 FP32 = "fp32.keras"
 QAT = "qat.keras"
 RANGES = "ranges.json"
+STEPS = "steps.json"
 METRICS = "metrics.json"
 
 TASKS = ("classification", "regression")
@@ -175,12 +177,16 @@ def _unpack(
     if ranges is None:
         raise errors.RunError(f"{path}: {RANGES} is missing; copy the folder anew")
     model = classifier.EmbBertClassifier(config, num_labels)
-    qat_config = {"config": config, "num_labels": num_labels}
+    qat_config: dict[str, Any] = {"config": config, "num_labels": num_labels}
+    steps = files.read_json(path / STEPS) if (path / STEPS).exists() else {}
+    if steps:
+        qat_config["weight_bits"] = 4
     qat_model = quantized_classifier.QuantizedClassifier.from_config(qat_config)
     plain, trained = packed_weights.unpack(path / packed_weights.PACKED, weight_shapes(model))
     model.set_weights(plain)
     qat_model.classifier.set_weights(trained)
     qat_model.restore_ranges(ranges)
+    qat_model.restore_steps(steps)
     return model, qat_model
 
 

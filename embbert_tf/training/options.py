@@ -139,6 +139,11 @@ class QatOptions:
     token_dropout: float = option(
         0.1, "Share of training tokens that are replaced.", minimum=0, maximum=0.9
     )
+    weight_bits: int = option(
+        8,
+        "Of the token table and of the dense matrices; 4 halves a model, and the steps are learnt.",
+        choices=(8, 4),
+    )
     samples: int = option(256, "Training texts from which the ranges start.", minimum=1)
     self_distill: float = option(
         0.5,

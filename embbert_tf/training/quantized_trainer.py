@@ -38,9 +38,10 @@ def train_quantized(
 ) -> Run:
     """Fine-tunes a trained run so that it loses little or nothing as int8.
 
-    Writes `qat.keras`, `ranges.json` and `qat.json` into the run folder and adds to its
-    `metrics.json`. Every input is read whole and checked before that. A training that was killed
-    goes on after its last epoch when it is called again; a finished one is left as it is.
+    Writes `qat.keras`, `ranges.json`, with weights of 4 bits `steps.json`, and `qat.json` into
+    the run folder and adds to its `metrics.json`. Every input is read whole and checked before
+    that. A training that was killed goes on after its last epoch when it is called again; a
+    finished one is left as it is.
 
     Example:
     ```python
@@ -280,7 +281,7 @@ def _quantized(teacher: Any, sequences: list[list[int]], options: QatOptions) ->
 
     keras.utils.set_random_seed(options.seed)
     sample = random.Random(options.seed).sample(sequences, min(options.samples, len(sequences)))
-    return quantized_classifier.quantize(teacher, sample)
+    return quantized_classifier.quantize(teacher, sample, options.weight_bits)
 
 
 def _teaching(
@@ -317,6 +318,9 @@ def _save(
     files.write_atomic(run.path / run_folder.QAT, lambda temporary: model.save(temporary))
     every_stage = run.metrics | {"qat": measured}
     files.write_json(run.path / run_folder.METRICS, every_stage)
+    (run.path / run_folder.STEPS).unlink(missing_ok=True)  # Of an earlier training.
+    if steps := model.steps():
+        files.write_json(run.path / run_folder.STEPS, steps)
     ranges = {name: list(value) for name, value in model.ranges().items()}
     files.write_json(run.path / run_folder.RANGES, ranges)
     (run.path / CHECKPOINT).unlink(missing_ok=True)

@@ -62,13 +62,18 @@ def test_sequences_are_cut_at_the_length_that_covers_them():
 
 
 def test_a_recipe_is_chosen_by_what_the_model_learnt():
-    assert recipes.choose(None, False, "run").name == "mse"
-    assert recipes.choose(None, True, "run").name == "qat"
-    assert recipes.choose("minmax", True, "run").name == "minmax"
+    assert recipes.choose(None, None, "run").name == "mse"
+    assert recipes.choose(None, 8, "run").name == "qat"
+    assert recipes.choose(None, 4, "run").name == "qat4"
+    assert recipes.choose("minmax", 8, "run").name == "minmax"
+    assert recipes.choose("minmax", 4, "run").name == "minmax"
+    for name, bits in (("qat", 4), ("qat16", 4), ("qat4", 8)):
+        with pytest.raises(errors.OptionError, match=f"fine-tuned with {bits}; take another"):
+            recipes.choose(name, bits, "run")
     with pytest.raises(errors.OptionError, match="run: recipe 'qat16' needs a model"):
-        recipes.choose("qat16", False, "run")
+        recipes.choose("qat16", None, "run")
     with pytest.raises(errors.OptionError, match="no recipe 'mse16'; there are"):
-        recipes.choose("mse16", False, "run")
+        recipes.choose("mse16", None, "run")
     assert recipes.RECIPES["qat16"].to_dict() == {
         **dataclasses.asdict(recipes.RECIPES["qat16"]),
         "int16": ["norm", "attention", "branch"],

@@ -1,5 +1,7 @@
 """Small random EmbBERTs, folded, and their portable graphs; shared by the converters' tests."""
 
+import dataclasses
+
 import numpy as np
 from tflite_micro.python.tflite_micro import runtime
 
@@ -59,6 +61,37 @@ def random_folded(config: EmbBertConfig, labels: int = 5, seed: int = 0) -> fold
         blocks=blocks,
         head_w=normal(d, labels, scale=d**-0.5),
         head_b=normal(labels, scale=0.1),
+    )
+
+
+def coded_folded(config: EmbBertConfig, labels: int = 5) -> folding.FoldedModel:
+    """Random weights as training with 4 bits leaves them: codes times factors times `scales`."""
+    folded, scales = random_folded(config, labels), {}
+
+    def rounded(name, values, one_scale=True):
+        largest = np.abs(values).max(axis=0) / 7
+        unit = np.float32(largest.max() / 18) if one_scale else largest.astype(np.float32)
+        steps = np.clip(np.round(largest / unit), 1, 18) * unit
+        scales[name] = unit / np.float32(18 if name == "token" else 1)
+        return (np.clip(np.round(values / steps), -7, 7) * steps).astype(np.float32)
+
+    blocks = tuple(
+        dataclasses.replace(
+            block, **{w: rounded(f"{w}{i}", getattr(block, w)) for w in folding.DENSE}
+        )
+        for i, block in enumerate(folded.blocks)
+    )
+    token, head = (
+        rounded(name, getattr(folded, field), one_scale=False)
+        for name, field in (("token", "token"), ("head", "head_w"))
+    )
+    folded = dataclasses.replace(folded, token=token, blocks=blocks, head_w=head, scales=scales)
+    expansion = rounded("embed", folded.scaled_expansion(), one_scale=False)
+    token_scale, position_scale = folded.table_scales()
+    return dataclasses.replace(
+        folded,
+        w_token=expansion[: token_scale.size] / token_scale[:, np.newaxis],
+        w_position=expansion[token_scale.size :] / position_scale[:, np.newaxis],
     )
 
 
