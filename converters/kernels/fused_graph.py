@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.kernels import fixed_point, recognize
+from converters.kernels import fixed_point, packing, recognize
 from converters.kernels import params as params_lib
 from converters.tflite import reader, writer
 from converters.tflite.graph import Graph, Op, Tensor
@@ -138,31 +138,63 @@ def read_params(data: bytes) -> params_lib.ModelParams:
     codes = [op.custom_code for op in ops]
     if len(ops) < 3 or codes != [EMBED, *[BLOCK] * (len(ops) - 2), HEAD]:
         raise FusedGraphError(f"operators {codes}, not {EMBED}, {BLOCK}..., {HEAD}")
-    blocks = []
-    for op in ops[1:-1]:
-        scalars, rest = _options(op, params_lib.BLOCK_MAGIC, _scalar_names(params_lib.BlockParams))
-        inner = scalars["expansion"] * scalars["hidden"]
-        if len(rest) != 4 * inner + 256:
-            raise FusedGraphError(f"{BLOCK}: options of {len(op.custom_options)} bytes")
-        blocks.append(
-            params_lib.BlockParams(
-                **scalars,
-                conv_multipliers=np.frombuffer(rest, "<i4", inner),
-                silu=np.frombuffer(rest, np.int8, 256, 4 * inner),
-                **_weights(op, BLOCK_INPUTS, 2),
-            )
-        )
-    embed, rest = _options(ops[0], params_lib.EMBED_MAGIC, _scalar_names(params_lib.EmbedParams))
-    head, head_rest = _options(ops[-1], params_lib.HEAD_MAGIC, _scalar_names(params_lib.HeadParams))
     return params_lib.ModelParams(
-        params_lib.EmbedParams(
-            **embed, multipliers=np.frombuffer(rest, "<i4"), **_weights(ops[0], EMBED_INPUTS, 2)
-        ),
-        tuple(blocks),
-        params_lib.HeadParams(
-            **head, multipliers=np.frombuffer(head_rest, "<i4"), **_weights(ops[-1], HEAD_INPUTS, 1)
-        ),
+        _read_embed(ops[0]), tuple(_read_block(op) for op in ops[1:-1]), _read_head(ops[-1])
     )
+
+
+def _read_embed(op: Op) -> params_lib.EmbedParams:
+    names = _scalar_names(params_lib.EmbedParams)
+    weights = _weights(op, EMBED_INPUTS, 2)
+    if _is_coded(op, params_lib.CODED_EMBED_MAGIC):
+        more = ["token_bits", "token_factor", "weight_bits"]
+        scalars, rest = _options(op, params_lib.CODED_EMBED_MAGIC, names + more)
+        bits, factor, weight_bits = (scalars.pop(name) for name in more)
+        if bits < 8:
+            codes = packing.unpack_table(weights["token"], scalars["reduced"], bits)
+            weights["token"] = (codes * factor).astype(np.int8)
+        if weight_bits == 4:
+            weights["weight"] = packing.unpack_rows(weights["weight"])
+    else:
+        scalars, rest = _options(op, params_lib.EMBED_MAGIC, names)
+    return params_lib.EmbedParams(**scalars, multipliers=np.frombuffer(rest, "<i4"), **weights)
+
+
+def _read_block(op: Op) -> params_lib.BlockParams:
+    coded = _is_coded(op, params_lib.CODED_BLOCK_MAGIC)
+    magic = params_lib.CODED_BLOCK_MAGIC if coded else params_lib.BLOCK_MAGIC
+    scalars, rest = _options(op, magic, _scalar_names(params_lib.BlockParams))
+    hidden = scalars["hidden"]
+    inner = scalars["expansion"] * hidden
+    end = 4 * inner + 256
+    if len(rest) != end + (3 * hidden if coded else 0):
+        raise FusedGraphError(f"{BLOCK}: options of {len(op.custom_options)} bytes")
+    weights = _weights(op, BLOCK_INPUTS, 2)
+    if coded:
+        factors = np.frombuffer(rest, np.int8, 3 * hidden, end).reshape(3, hidden)
+        for name, own in zip(("wq", "wv", "wz"), factors, strict=True):
+            weights[name] = packing.Coded(packing.unpack_rows(weights[name]), own).weights()
+    return params_lib.BlockParams(
+        **scalars,
+        conv_multipliers=np.frombuffer(rest, "<i4", inner),
+        silu=np.frombuffer(rest, np.int8, 256, 4 * inner),
+        **weights,
+    )
+
+
+def _read_head(op: Op) -> params_lib.HeadParams:
+    coded = _is_coded(op, params_lib.CODED_HEAD_MAGIC)
+    magic = params_lib.CODED_HEAD_MAGIC if coded else params_lib.HEAD_MAGIC
+    scalars, rest = _options(op, magic, _scalar_names(params_lib.HeadParams))
+    weights = _weights(op, HEAD_INPUTS, 1)
+    if coded:
+        weights["weight"] = packing.unpack_rows(weights["weight"])
+    return params_lib.HeadParams(**scalars, multipliers=np.frombuffer(rest, "<i4"), **weights)
+
+
+def _is_coded(op: Op, magic: int) -> bool:
+    """Whether the options are those of weights of few bits."""
+    return op.custom_options[:4] == struct.pack("<i", magic)
 
 
 def _scalar_names(params: type[_Params]) -> list[str]:

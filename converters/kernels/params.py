@@ -5,6 +5,9 @@ with zero points folded in. `converters/kernels/reference.py` computes with thes
 kernels read them from the blobs, so that the two cannot drift apart. docs/kernels.md derives every
 constant.
 
+Weights are int8 here; where they are factors times codes of few bits, as training with 4 bits
+leaves them, `tensors` packs the codes and `options` has the factors.
+
 A blob is little-endian int32 words: magic with version, length in words, scalars, arrays; the field
 order is that in which `embbert_*_init` in tflm_app/embbert/src/kernels/embbert_common.c reads them.
 """
@@ -17,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.kernels import packing
 from converters.kernels.fixed_point import (
     SCORE_STEPS,
     check,
@@ -30,6 +34,10 @@ from converters.kernels.int8_model import Int8Block, Int8Model
 EMBED_MAGIC = 0x31424D45  # "EMB1": kernel and version
 BLOCK_MAGIC = 0x314B4C42  # "BLK1"
 HEAD_MAGIC = 0x31444548  # "HED1"
+# With weights of few bits, by `converters/kernels/packing.py`.
+CODED_EMBED_MAGIC = 0x32424D45  # "EMB2"
+CODED_BLOCK_MAGIC = 0x324B4C42  # "BLK2"
+CODED_HEAD_MAGIC = 0x32444548  # "HED2"
 
 RMS_EPSILON = float(np.finfo(np.float32).eps)
 
@@ -60,19 +68,28 @@ class EmbedParams:
 
     def options(self) -> bytes:
         """The options blob."""
-        scalars = (
-            self.vocab_size,
-            self.max_length,
-            self.reduced,
-            self.hidden,
-            self.shift,
-            self.zero,
-        )
-        return _pack(EMBED_MAGIC, scalars, _words(self.multipliers))
+        names = ("vocab_size", "max_length", "reduced", "hidden", "shift", "zero")
+        scalars = [getattr(self, name) for name in names]
+        table, weight = self._packed()
+        if table is None and weight is None:
+            return _pack(EMBED_MAGIC, scalars, _words(self.multipliers))
+        _, factor, bits = table or (None, 1, 8)
+        scalars += [bits, factor, 8 if weight is None else 4]
+        return _pack(CODED_EMBED_MAGIC, scalars, _words(self.multipliers))
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Weights by the name of their pointer in the C struct, in its order."""
-        return {name: getattr(self, name) for name in ("token", "position", "weight", "bias")}
+        table, weight = self._packed()
+        return {
+            "token": self.token if table is None else packing.pack_table(table[0], table[2]),
+            "position": self.position,
+            "weight": self.weight if weight is None else packing.pack_rows(weight),
+            "bias": self.bias,
+        }
+
+    def _packed(self) -> tuple[tuple[np.ndarray, int, int] | None, np.ndarray | None]:
+        """Codes, factor and bits of the token table, and codes of the weight; None for int8."""
+        return packing.coded_table(self.token), packing.plain_codes(self.weight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +129,28 @@ class BlockParams:
         """The options blob."""
         names = [field.name for field in dataclasses.fields(self)]
         scalars = [getattr(self, name) for name in names[: names.index("conv_multipliers")]]
-        return _pack(BLOCK_MAGIC, scalars, _words(self.conv_multipliers) + self.silu.tobytes())
+        arrays = _words(self.conv_multipliers) + self.silu.tobytes()
+        coded = self._coded()
+        if not coded:
+            return _pack(BLOCK_MAGIC, scalars, arrays)
+        factors = b"".join(matrix.factors.tobytes() for matrix in coded.values())
+        return _pack(CODED_BLOCK_MAGIC, scalars, arrays + factors)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Weights by the name of their pointer in the C struct, in its order."""
         names = ("wq", "bq", "wv", "conv", "conv_bias", "wz", "bz")
-        return {name: getattr(self, name) for name in names}
+        coded = {name: packing.pack_rows(matrix.codes) for name, matrix in self._coded().items()}
+        return {name: coded.get(name, getattr(self, name)) for name in names}
+
+    def _coded(self) -> dict[str, packing.Coded]:
+        """Codes of wq, wv and wz, in this order; empty unless all have them."""
+        coded = {}
+        for name in ("wq", "wv", "wz"):
+            matrix = packing.coded(getattr(self, name))
+            if matrix is None:
+                return {}
+            coded[name] = matrix
+        return coded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,11 +168,14 @@ class HeadParams:
     def options(self) -> bytes:
         """The options blob."""
         scalars = (self.hidden, self.labels, self.shift, self.zero)
-        return _pack(HEAD_MAGIC, scalars, _words(self.multipliers))
+        magic = HEAD_MAGIC if packing.plain_codes(self.weight) is None else CODED_HEAD_MAGIC
+        return _pack(magic, scalars, _words(self.multipliers))
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Weights by the name of their pointer in the C struct, in its order."""
-        return {name: getattr(self, name) for name in ("weight", "bias")}
+        codes = packing.plain_codes(self.weight)
+        weight = self.weight if codes is None else packing.pack_rows(codes)
+        return {"weight": weight, "bias": self.bias}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,6 +113,45 @@ def random_model(shape: Shape, rng: np.random.Generator, extreme: bool = False) 
     )
 
 
+def coded(model: Int8Model, rng: np.random.Generator, token_bits: int = 4) -> Int8Model:
+    """Replaces weights of a random model by factors times codes of few bits.
+
+    Args:
+      model: Of `random_model`.
+      rng: Source of all randomness.
+      token_bits: Of the token table: 2, 3 or 4.
+    """
+
+    def codes(matrix):
+        values = rng.integers(-7, 8, matrix.shape)
+        values[:, 0] = rng.choice([-7, 7], len(matrix))  # Needs all the bits.
+        return values
+
+    def matrix(weights):
+        return (codes(weights) * rng.integers(1, 19, (len(weights), 1))).astype(np.int8)
+
+    half = 1 << token_bits - 1
+    table = rng.integers(-half, half, model.token.shape)
+    table[0, 0] = -half
+    # Codes are smaller than int8: the scales keep the activations where they were.
+    growth = np.float32(np.std(model.embed_w) / 4.3)
+    head_growth = np.float32(np.std(model.head_w) / 4.3)
+    return dataclasses.replace(
+        model,
+        token=(table * (127 // half)).astype(np.int8),
+        embed_w=codes(model.embed_w).astype(np.int8),
+        embed_w_scale=model.embed_w_scale * growth,
+        blocks=tuple(
+            dataclasses.replace(
+                block, wq=matrix(block.wq), wv=matrix(block.wv), wz=matrix(block.wz)
+            )
+            for block in model.blocks
+        ),
+        head_w=codes(model.head_w).astype(np.int8),
+        head_w_scale=model.head_w_scale * head_growth,
+    )
+
+
 def random_input(model: Int8Model, n: int, rng: np.random.Generator):
     """Token ids (n,) and segments (n,): 1, then 2 from a random place on."""
     ids = rng.integers(0, model.vocab_size, n)

@@ -16,7 +16,7 @@ from tests.support.kernel_harness import (
     run,
     sources,
 )
-from tests.support.kernel_models import Shape, random_input, random_model
+from tests.support.kernel_models import Shape, coded, random_input, random_model
 
 SHAPES = [
     (Shape(), (1, 2, 3, 12, 31, 33, 64, 129, 256)),
@@ -28,11 +28,14 @@ SHAPES = [
     (Shape(d=128, e=2, k=32, r=32, last_taps=32), (15, 40)),
 ]
 
+# Those that read weights of 4 bits: EMBBERT_HAS_4_BITS of embbert_internal.h.
+CODED = ("portable",)
+
 IMPLEMENTATIONS = {"mps2-an386": "dsp", "mps2-an500": "dsp", "mps3-an547": "mve"}
 
 
-def cases(shapes=SHAPES):
-    """Random and extreme models of every shape class, with every kind of input."""
+def cases(shapes=SHAPES, implementation="portable"):
+    """Random and extreme models of every shape class, of few bits too, with every kind of input."""
     result = []
     for number, (shape, lengths) in enumerate(shapes):
         for extreme in (False, True):
@@ -41,6 +44,9 @@ def cases(shapes=SHAPES):
             runs = [random_input(model, n, rng) for n in lengths]
             runs.append((runs[0][0], None))  # no segments
             result.append(Case(params_of(model), runs, shape.max_length))
+            if implementation in CODED:
+                small = coded(model, rng, token_bits=(4, 3, 2)[(number + extreme) % 3])
+                result.append(Case(params_of(small), runs, shape.max_length))
     # Rows of zeros: every embedding equals x0's zero point, and then every second one.
     for step in (1, 2):
         rng = np.random.default_rng(7)
@@ -75,9 +81,10 @@ def test_portable_on_the_host_under_sanitizers(folder):
 @pytest.mark.parametrize("target", BOARD_CFLAGS)
 def test_best_implementation_on_boards(folder, target):
     program = build(target, folder)
-    implementation, _, results = run(program, target, cases(), folder)
+    some = cases(implementation=IMPLEMENTATIONS[target])
+    implementation, _, results = run(program, target, some, folder)
     assert implementation == IMPLEMENTATIONS[target]
-    check(cases(), results, target)
+    check(some, results, target)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,7 @@ def test_best_implementation_on_boards(folder, target):
     ],
 )
 def test_lesser_implementations_on_boards(folder, target, flag, name):
-    some = cases(SHAPES[1:3])
+    some = cases(SHAPES[1:3], name)
     implementation, _, results = run(build(target, folder, (flag,)), target, some, folder)
     assert implementation == name
     check(some, results, f"{target} {flag}")

@@ -73,6 +73,54 @@ static void test_options(void) {
          embbert_head_init(&head, (const uint8_t*)head_options + 1, sizeof(head_options)));
 }
 
+// Weights of 4 bits: bits, factors and sizes that are none.
+static void test_coded_options(void) {
+  embbert_embed_t embed;
+  int32_t coded_embed[11 + kHidden] = {
+      0x32424D45, 11 + kHidden, kVocabulary, kLength, kReduced, kHidden, 0, 0, 4, 16, 4};
+  EXPECT(EMBBERT_OK, embbert_embed_init(&embed, coded_embed, sizeof(coded_embed)));
+  EXPECT(4, embed.token_bits);
+  EXPECT(16, embed.token_factor);
+  EXPECT(4, embed.weight_bits);
+  static const int32_t kBad[][3] = {{1, 1, 4},   {5, 1, 4}, {4, 0, 4},  {4, -1, 4},
+                                    {4, 128, 4}, {8, 2, 4}, {4, 16, 3}, {4, 16, 16}};
+  for (size_t i = 0; i < sizeof(kBad) / sizeof(kBad[0]); i++) {
+    memcpy(coded_embed + 8, kBad[i], sizeof(kBad[i]));
+    EXPECT(EMBBERT_ERROR_OPTIONS, embbert_embed_init(&embed, coded_embed, sizeof(coded_embed)));
+  }
+
+  embbert_block_t block;
+  int32_t coded_block[21 + kHidden + 64 + 3 * kHidden / 4];
+  memcpy(coded_block, block_options, sizeof(block_options));
+  coded_block[0] = 0x324B4C42;
+  coded_block[1] = (int32_t)(sizeof(coded_block) / 4);
+  int8_t* const factors = (int8_t*)(coded_block + 21 + kHidden + 64);
+  memset(factors, 18, 3 * kHidden);
+  EXPECT(EMBBERT_OK, embbert_block_init(&block, coded_block, sizeof(coded_block)));
+  EXPECT(4, block.weight_bits);
+  EXPECT(1, block.wz_factors == factors + 2 * kHidden);
+  static const int8_t kBadFactors[] = {-1, 0, 19, 127};
+  for (int i = 0; i < 3 * kHidden * 4; i++) {
+    factors[i / 4] = kBadFactors[i % 4];
+    EXPECT(EMBBERT_ERROR_OPTIONS, embbert_block_init(&block, coded_block, sizeof(coded_block)));
+    factors[i / 4] = 1;
+  }
+  EXPECT(EMBBERT_OK, embbert_block_init(&block, coded_block, sizeof(coded_block)));
+  for (size_t size = 0; size < sizeof(coded_block); size++) {
+    EXPECT(EMBBERT_ERROR_OPTIONS, embbert_block_init(&block, coded_block, size));
+  }
+  EXPECT(EMBBERT_OK, embbert_block_init(&block, block_options, sizeof(block_options)));
+  EXPECT(8, block.weight_bits);
+  EXPECT(1, block.wq_factors == NULL);
+
+  embbert_head_t head;
+  int32_t coded_head[6 + kLabels];
+  memcpy(coded_head, head_options, sizeof(coded_head));
+  coded_head[0] = 0x32444548;
+  EXPECT(EMBBERT_OK, embbert_head_init(&head, coded_head, sizeof(coded_head)));
+  EXPECT(4, head.weight_bits);
+}
+
 static void test_arguments(void) {
   embbert_block_t blocks[2];
   embbert_model_t model = {.blocks = blocks, .num_blocks = 2};
@@ -129,6 +177,7 @@ static void test_arguments(void) {
 
 int main(void) {
   test_options();
+  test_coded_options();
   test_arguments();
   if (failures == 0) printf("kernels_errors_test: ok\n");
   return failures == 0 ? 0 : 1;

@@ -147,10 +147,14 @@ TfLiteStatus EmbedPrepare(TfLiteContext* context, TfLiteNode* node) {
   TF_LITE_ENSURE_STATUS(
       CheckActivation(context, node, kEmbedX, true, kTfLiteInt8, embed.max_length * embed.hidden));
   TF_LITE_ENSURE_STATUS(CheckActivation(context, node, kEmbedCount, true, kTfLiteInt32, 1));
-  embed.token = Constant<int8_t>(context, node, kEmbedToken, embed.vocab_size * embed.reduced);
+  embed.token =
+      Constant<int8_t>(context, node, kEmbedToken,
+                       embed.vocab_size * EMBBERT_TOKEN_ROW_BYTES(embed.reduced, embed.token_bits));
   embed.position =
       Constant<int8_t>(context, node, kEmbedPosition, embed.max_length * embed.reduced);
-  embed.weight = Constant<int8_t>(context, node, kEmbedWeight, embed.hidden * 2 * embed.reduced);
+  embed.weight =
+      Constant<int8_t>(context, node, kEmbedWeight,
+                       EMBBERT_WEIGHT_BYTES(embed.hidden * 2 * embed.reduced, embed.weight_bits));
   embed.bias = Constant<int32_t>(context, node, kEmbedBias, 2 * embed.hidden);
   TF_LITE_ENSURE(context, embed.token != nullptr && embed.position != nullptr &&
                               embed.weight != nullptr && embed.bias != nullptr);
@@ -235,12 +239,14 @@ TfLiteStatus BlockPrepare(TfLiteContext* context, TfLiteNode* node) {
   TF_LITE_ENSURE(context, rows == length || rows == 1);
   TF_LITE_ENSURE_STATUS(CheckActivation(context, node, kOutput, true, kTfLiteInt8, rows * d));
 
-  block.wq = Constant<int8_t>(context, node, kBlockWq, d * d);
+  const int32_t square = EMBBERT_WEIGHT_BYTES(d * d, block.weight_bits);
+  block.wq = Constant<int8_t>(context, node, kBlockWq, square);
   block.bq = Constant<int32_t>(context, node, kBlockBq, d);
-  block.wv = Constant<int8_t>(context, node, kBlockWv, d * d);
+  block.wv = Constant<int8_t>(context, node, kBlockWv, square);
   block.conv = Constant<int8_t>(context, node, kBlockConv, block.taps * inner);
   block.conv_bias = Constant<int32_t>(context, node, kBlockConvBias, inner);
-  block.wz = Constant<int8_t>(context, node, kBlockWz, d * inner);
+  block.wz =
+      Constant<int8_t>(context, node, kBlockWz, EMBBERT_WEIGHT_BYTES(d * inner, block.weight_bits));
   block.bz = Constant<int32_t>(context, node, kBlockBz, d);
   TF_LITE_ENSURE(context, block.wq != nullptr && block.bq != nullptr && block.wv != nullptr &&
                               block.conv != nullptr && block.conv_bias != nullptr &&
@@ -281,7 +287,8 @@ TfLiteStatus HeadPrepare(TfLiteContext* context, TfLiteNode* node) {
   embbert_head_t& head = data->params;
   TF_LITE_ENSURE_STATUS(CheckActivation(context, node, kHeadX, false, kTfLiteInt8, head.hidden));
   TF_LITE_ENSURE_STATUS(CheckActivation(context, node, kOutput, true, kTfLiteInt8, head.labels));
-  head.weight = Constant<int8_t>(context, node, kHeadWeight, head.labels * head.hidden);
+  head.weight = Constant<int8_t>(context, node, kHeadWeight,
+                                 EMBBERT_WEIGHT_BYTES(head.labels * head.hidden, head.weight_bits));
   head.bias = Constant<int32_t>(context, node, kHeadBias, head.labels);
   TF_LITE_ENSURE(context, head.weight != nullptr && head.bias != nullptr);
   return kTfLiteOk;

@@ -11,6 +11,9 @@
 //   R      reduced embedding size, a multiple of 4, 4..32
 //   Matrices are row-major, innermost dimension last, with no padding between rows.
 //   int8 matrices and int32 vectors, options blobs included, are 4-byte aligned.
+//   A matrix of 4 bits has rows of half as many bytes: in every 4 of them the codes of 8 elements,
+//   of element k in the low nibble of byte k, of k + 4 in its high one, two's complement, -7..7.
+//   A weight is its code times its row's factor; see converters/kernels/packing.py.
 //   Buffers (n, D) and scratch are 8-byte aligned and do not overlap one another or the weights.
 //   Nothing is read or written outside the stated extents, not even to be ignored.
 //   No function keeps state: any number of models may share buffers, one call at a time.
@@ -50,9 +53,12 @@ typedef struct {
   int32_t hidden;              // D
   int32_t shift;               // accumulator to x0: shift and multipliers, then zero
   int32_t zero;                // zero point of x0
+  int32_t token_bits;          // of the codes of `token`: 8, or 2, 3, 4
+  int32_t token_factor;        // an entry is its code times this
+  int32_t weight_bits;         // of `weight`, whose factors are 1: 8 or 4
   const int32_t* multipliers;  // (D), inside the options blob
   // Weights:
-  const int8_t* token;     // (V, R)
+  const int8_t* token;     // (V, R); rows of fewer bits are EMBBERT_TOKEN_ROW_BYTES long
   const int8_t* position;  // (S, R)
   const int8_t* weight;    // (D, 2R): columns 0..R-1 meet the token, R..2R-1 the position
   const int32_t* bias;     // (2, D): row s-1 for segment s
@@ -76,8 +82,12 @@ typedef struct {
   int32_t a_shift, a_multiplier;    // attention accumulator to 1/256 output steps
   int32_t z_shift, z_multiplier;    // contraction accumulator to 1/256 output steps
   int32_t out_zero;                 // zero point of the output
+  int32_t weight_bits;              // of wq, wv and wz: 8 or 4
   const int32_t* conv_multipliers;  // (E*D), inside the options blob
   const int8_t* silu;               // (256) for y = -128..127, inside the options blob
+  const int8_t* wq_factors;         // (D) each, inside the options blob; NULL for 8 bits
+  const int8_t* wv_factors;         //
+  const int8_t* wz_factors;         //
   // Weights:
   const int8_t* wq;          // (D, D), out x in
   const int32_t* bq;         // (D)
@@ -94,6 +104,7 @@ typedef struct {
   int32_t labels;              // L
   int32_t shift;               // accumulator to logits
   int32_t zero;                // zero point of the logits
+  int32_t weight_bits;         // of `weight`, whose factors are 1: 8 or 4
   const int32_t* multipliers;  // (L), inside the options blob
   // Weights:
   const int8_t* weight;  // (L, D)
@@ -106,6 +117,10 @@ typedef struct {
   int32_t num_blocks;
   embbert_head_t head;
 } embbert_model_t;
+
+// Bytes of a matrix of `count` elements, and of a row of the token table.
+#define EMBBERT_WEIGHT_BYTES(count, bits) ((count) * (bits) / 8)
+#define EMBBERT_TOKEN_ROW_BYTES(reduced, bits) (((reduced) * (bits) + 7) / 8)
 
 // Exactly one of the three files embbert_{portable,dsp,mve}.c compiles to anything.
 #if defined(EMBBERT_FORCE_PORTABLE)
@@ -149,8 +164,8 @@ size_t embbert_block_scratch_size(const embbert_block_t* block, int32_t max_n);
 
 // x (n, D) is overwritten with its normalised form; out (rows, D). `rows` is n, or 1 for the first
 // row alone (the last layer under a classifier head), which then costs little more than n dot
-// products. A row of the result does not depend on `rows`. `hook`, or NULL, is called in between, once
-// or more for every group of rows that the memory at hand lets go through the layer together.
+// products. A row of the result does not depend on `rows`. `hook`, or NULL, is called in between,
+// once or more for every group of rows that the memory at hand lets go through the layer together.
 embbert_status_t embbert_block(const embbert_block_t* block, int8_t* x, int32_t n, int32_t rows,
                                int8_t* out, void* scratch, size_t scratch_size,
                                const embbert_hook_t* hook);

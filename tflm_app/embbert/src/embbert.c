@@ -37,9 +37,12 @@ static int open_embed(embbert_engine_t* engine) {
   const size_t s = (size_t)embed->max_length;
   const size_t r = (size_t)embed->reduced;
   const size_t d = (size_t)embed->hidden;
-  embed->token = section_of(engine, kEmbbertSectionEmbedToken, 0, v * r);
+  const size_t token_row = EMBBERT_TOKEN_ROW_BYTES(r, (size_t)embed->token_bits);
+  const size_t bits = (size_t)embed->weight_bits;
+  embed->token = section_of(engine, kEmbbertSectionEmbedToken, 0, v * token_row);
   embed->position = section_of(engine, kEmbbertSectionEmbedPosition, 0, s * r);
-  embed->weight = section_of(engine, kEmbbertSectionEmbedWeight, 0, d * 2 * r);
+  embed->weight =
+      section_of(engine, kEmbbertSectionEmbedWeight, 0, EMBBERT_WEIGHT_BYTES(d * 2 * r, bits));
   embed->bias = section_of(engine, kEmbbertSectionEmbedBias, 0, 2 * d * sizeof(int32_t));
   const bool complete = embed->token != NULL && embed->position != NULL && embed->weight != NULL &&
                         embed->bias != NULL;
@@ -56,13 +59,16 @@ static int open_block(embbert_engine_t* engine, embbert_block_t* block, uint32_t
   if (block->hidden != engine->model.embed.hidden) return kEmbbertShapes;
   const size_t d = (size_t)block->hidden;
   const size_t inner = d * (size_t)block->expansion;
-  block->wq = section_of(engine, kEmbbertSectionBlockWq, index, d * d);
+  const size_t bits = (size_t)block->weight_bits;
+  const size_t square = EMBBERT_WEIGHT_BYTES(d * d, bits);
+  block->wq = section_of(engine, kEmbbertSectionBlockWq, index, square);
   block->bq = section_of(engine, kEmbbertSectionBlockBq, index, d * sizeof(int32_t));
-  block->wv = section_of(engine, kEmbbertSectionBlockWv, index, d * d);
+  block->wv = section_of(engine, kEmbbertSectionBlockWv, index, square);
   block->conv = section_of(engine, kEmbbertSectionBlockConv, index, (size_t)block->taps * inner);
   block->conv_bias =
       section_of(engine, kEmbbertSectionBlockConvBias, index, inner * sizeof(int32_t));
-  block->wz = section_of(engine, kEmbbertSectionBlockWz, index, d * inner);
+  block->wz =
+      section_of(engine, kEmbbertSectionBlockWz, index, EMBBERT_WEIGHT_BYTES(d * inner, bits));
   block->bz = section_of(engine, kEmbbertSectionBlockBz, index, d * sizeof(int32_t));
   const bool complete = block->wq != NULL && block->bq != NULL && block->wv != NULL &&
                         block->conv != NULL && block->conv_bias != NULL && block->wz != NULL &&
@@ -83,7 +89,9 @@ static int open_head(embbert_engine_t* engine) {
     return kEmbbertShapes;
   }
   const size_t labels = (size_t)head->labels;
-  head->weight = section_of(engine, kEmbbertSectionHeadWeight, 0, labels * (size_t)head->hidden);
+  const size_t weights = labels * (size_t)head->hidden;
+  head->weight = section_of(engine, kEmbbertSectionHeadWeight, 0,
+                            EMBBERT_WEIGHT_BYTES(weights, (size_t)head->weight_bits));
   head->bias = section_of(engine, kEmbbertSectionHeadBias, 0, labels * sizeof(int32_t));
   if (head->weight == NULL || head->bias == NULL) return kEmbbertSection;
   return biases_fit(head->bias, labels) ? kEmbbertOk : kEmbbertShapes;
@@ -270,14 +278,14 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
   const int status = embbert_backend_infer(engine, ids, count);
   if (status != kEmbbertOk) return status;
 #else
-  // The buffers of so many tokens, and all the rest is scratch: more of it makes the kernels faster.
+  // The buffers of so many tokens, and all the rest is scratch: more of it makes the kernels
+  // faster.
   const size_t buffer_size = embbert_buffer_size(&engine->model, (int32_t)count);
   int8_t* const buffers = engine->work;
-  const embbert_status_t status =
-      embbert_infer(&engine->model, ids, engine->segments, (int32_t)count, buffers,
-                    buffers + buffer_size, buffers + 2 * buffer_size,
-                    engine->work_size - 2 * buffer_size, engine->logits,
-                    engine->hook.call != NULL ? &engine->hook : NULL);
+  const embbert_status_t status = embbert_infer(
+      &engine->model, ids, engine->segments, (int32_t)count, buffers, buffers + buffer_size,
+      buffers + 2 * buffer_size, engine->work_size - 2 * buffer_size, engine->logits,
+      engine->hook.call != NULL ? &engine->hook : NULL);
   if (status == EMBBERT_ERROR_ABORTED) return kEmbbertAborted;
   if (status == EMBBERT_ERROR_ID) return kEmbbertTokens;
   if (status != EMBBERT_OK) return kEmbbertShapes;

@@ -7,11 +7,17 @@
 #define EMBED_MAGIC 0x31424D45
 #define BLOCK_MAGIC 0x314B4C42
 #define HEAD_MAGIC 0x31444548
+// With weights of few bits.
+#define CODED_EMBED_MAGIC 0x32424D45
+#define CODED_BLOCK_MAGIC 0x324B4C42
+#define CODED_HEAD_MAGIC 0x32444548
 
 #define EMBED_SCALARS 6
+#define CODED_EMBED_SCALARS 9
 #define BLOCK_SCALARS 19
 #define HEAD_SCALARS 4
 #define SILU_WORDS 64
+#define MOST_FACTOR 18  // times a code of 4 bits is still int8
 
 #ifdef EMBBERT_PROFILE
 uint32_t embbert_profile[EMBBERT_STEPS];
@@ -28,6 +34,10 @@ static int in_range(int32_t value, int32_t low, int32_t high) {
 }
 
 static int is_int8(int32_t value) { return in_range(value, -128, 127); }
+
+static int is_magic(const void* options, size_t size, int32_t magic) {
+  return is_aligned(options, 4) && size >= 4 && *(const int32_t*)options == magic;
+}
 
 // Blobs are little-endian, and so is every target of the kernels.
 static embbert_status_t open_options(const void* options, size_t size, int32_t magic,
@@ -46,12 +56,18 @@ static int is_hidden(int32_t hidden) {
   return in_range(hidden, 16, EMBBERT_MAX_HIDDEN) && hidden % 16 == 0;
 }
 
+// What the implementation at hand can read.
+static int is_bits(int32_t bits) { return bits == 8 || (bits == 4 && EMBBERT_HAS_4_BITS); }
+
 static int is_shift(int32_t shift) { return in_range(shift, 0, 30); }
 
 embbert_status_t embbert_embed_init(embbert_embed_t* embed, const void* options, size_t size) {
   if (embed == NULL) return EMBBERT_ERROR_ARGUMENT;
   const int32_t* word;
-  const embbert_status_t status = open_options(options, size, EMBED_MAGIC, EMBED_SCALARS, &word);
+  const int coded = is_magic(options, size, CODED_EMBED_MAGIC);
+  const size_t scalars = coded ? CODED_EMBED_SCALARS : EMBED_SCALARS;
+  const embbert_status_t status =
+      open_options(options, size, coded ? CODED_EMBED_MAGIC : EMBED_MAGIC, scalars, &word);
   if (status != EMBBERT_OK) return status;
   *embed = (embbert_embed_t){.vocab_size = word[0],
                              .max_length = word[1],
@@ -59,12 +75,20 @@ embbert_status_t embbert_embed_init(embbert_embed_t* embed, const void* options,
                              .hidden = word[3],
                              .shift = word[4],
                              .zero = word[5],
-                             .multipliers = word + EMBED_SCALARS};
+                             .token_bits = coded ? word[6] : 8,
+                             .token_factor = coded ? word[7] : 1,
+                             .weight_bits = coded ? word[8] : 8,
+                             .multipliers = word + scalars};
   if (!in_range(embed->vocab_size, 1, 65536) ||
       !in_range(embed->max_length, 1, EMBBERT_MAX_LENGTH) ||
       !in_range(embed->reduced, 4, EMBBERT_MAX_REDUCED) || embed->reduced % 4 != 0 ||
       !is_hidden(embed->hidden) || !is_shift(embed->shift) || !is_int8(embed->zero) ||
-      size / 4 != (size_t)(2 + EMBED_SCALARS + embed->hidden)) {
+      !is_bits(embed->weight_bits) || size / 4 != 2 + scalars + (size_t)embed->hidden) {
+    return EMBBERT_ERROR_OPTIONS;
+  }
+  if (embed->token_bits == 8) return embed->token_factor == 1 ? EMBBERT_OK : EMBBERT_ERROR_OPTIONS;
+  if (!EMBBERT_HAS_4_BITS || !in_range(embed->token_bits, 2, 4) ||
+      !in_range(embed->token_factor, 1, 127)) {
     return EMBBERT_ERROR_OPTIONS;
   }
   return EMBBERT_OK;
@@ -73,7 +97,9 @@ embbert_status_t embbert_embed_init(embbert_embed_t* embed, const void* options,
 embbert_status_t embbert_block_init(embbert_block_t* block, const void* options, size_t size) {
   if (block == NULL) return EMBBERT_ERROR_ARGUMENT;
   const int32_t* word;
-  const embbert_status_t status = open_options(options, size, BLOCK_MAGIC, BLOCK_SCALARS, &word);
+  const int coded = is_magic(options, size, CODED_BLOCK_MAGIC);
+  const embbert_status_t status =
+      open_options(options, size, coded ? CODED_BLOCK_MAGIC : BLOCK_MAGIC, BLOCK_SCALARS, &word);
   if (status != EMBBERT_OK) return status;
   *block = (embbert_block_t){.hidden = word[0],
                              .expansion = word[1],
@@ -94,6 +120,7 @@ embbert_status_t embbert_block_init(embbert_block_t* block, const void* options,
                              .z_shift = word[16],
                              .z_multiplier = word[17],
                              .out_zero = word[18],
+                             .weight_bits = coded ? 4 : 8,
                              .conv_multipliers = word + BLOCK_SCALARS};
   if (!is_hidden(block->hidden) || !in_range(block->expansion, 1, EMBBERT_MAX_EXPANSION) ||
       !in_range(block->taps, 1, EMBBERT_MAX_TAPS) || !is_int8(block->x_zero) ||
@@ -101,30 +128,63 @@ embbert_status_t embbert_block_init(embbert_block_t* block, const void* options,
       !in_range(block->norm_exponent, 1, 24) || !is_shift(block->q_shift) ||
       !is_int8(block->q_zero) || !is_shift(block->score_shift) || !is_shift(block->conv_shift) ||
       !is_int8(block->y_zero) || !is_shift(block->a_shift) || !is_shift(block->z_shift) ||
-      !is_int8(block->out_zero)) {
+      !is_int8(block->out_zero) || !is_bits(block->weight_bits)) {
     return EMBBERT_ERROR_OPTIONS;
   }
   const int32_t inner = block->expansion * block->hidden;
-  if (size / 4 != (size_t)(2 + BLOCK_SCALARS + inner + SILU_WORDS)) return EMBBERT_ERROR_OPTIONS;
+  const int32_t factors = coded ? 3 * block->hidden : 0;
+  if (size / 4 != (size_t)(2 + BLOCK_SCALARS + inner + SILU_WORDS + factors / 4)) {
+    return EMBBERT_ERROR_OPTIONS;
+  }
   block->silu = (const int8_t*)(block->conv_multipliers + inner);
+  if (!coded) return EMBBERT_OK;
+  block->wq_factors = block->silu + 4 * SILU_WORDS;
+  block->wv_factors = block->wq_factors + block->hidden;
+  block->wz_factors = block->wv_factors + block->hidden;
+  for (int32_t i = 0; i < factors; i++) {
+    if (!in_range(block->wq_factors[i], 1, MOST_FACTOR)) return EMBBERT_ERROR_OPTIONS;
+  }
   return EMBBERT_OK;
 }
 
 embbert_status_t embbert_head_init(embbert_head_t* head, const void* options, size_t size) {
   if (head == NULL) return EMBBERT_ERROR_ARGUMENT;
   const int32_t* word;
-  const embbert_status_t status = open_options(options, size, HEAD_MAGIC, HEAD_SCALARS, &word);
+  const int coded = is_magic(options, size, CODED_HEAD_MAGIC);
+  const embbert_status_t status =
+      open_options(options, size, coded ? CODED_HEAD_MAGIC : HEAD_MAGIC, HEAD_SCALARS, &word);
   if (status != EMBBERT_OK) return status;
   *head = (embbert_head_t){.hidden = word[0],
                            .labels = word[1],
                            .shift = word[2],
                            .zero = word[3],
+                           .weight_bits = coded ? 4 : 8,
                            .multipliers = word + HEAD_SCALARS};
   if (!is_hidden(head->hidden) || !in_range(head->labels, 1, 65536) || !is_shift(head->shift) ||
       !is_int8(head->zero) || size / 4 != (size_t)(2 + HEAD_SCALARS + head->labels)) {
     return EMBBERT_ERROR_OPTIONS;
   }
   return EMBBERT_OK;
+}
+
+const int8_t* embbert_token_row(const embbert_embed_t* embed, int32_t id, int8_t* row) {
+  const int32_t bits = embed->token_bits;
+  const int32_t row_bytes = EMBBERT_TOKEN_ROW_BYTES(embed->reduced, bits);
+  if (bits == 8) return embed->token + id * row_bytes;
+  const uint8_t* next = (const uint8_t*)embed->token + id * row_bytes;
+  uint32_t pool = 0;
+  int32_t held = 0;  // bits in the pool
+  for (int32_t i = 0; i < embed->reduced; i++) {
+    if (held < bits) {
+      pool |= (uint32_t)*next++ << held;
+      held += 8;
+    }
+    const int32_t code = (int32_t)(pool << (32 - bits)) >> (32 - bits);
+    row[i] = (int8_t)(code * embed->token_factor);
+    pool >>= bits;
+    held -= bits;
+  }
+  return row;
 }
 
 embbert_status_t embbert_embed(const embbert_embed_t* embed, const uint16_t* ids,
@@ -174,10 +234,14 @@ embbert_status_t embbert_head(const embbert_head_t* head, const int8_t* x, int8_
   const int8_t* weight = head->weight;  // (L, D)
   for (int32_t label = 0; label < head->labels; label++) {
     int32_t acc = head->bias[label];
-    for (int32_t i = 0; i < head->hidden; i++) acc += x[i] * weight[i];
+    if (head->weight_bits == 4) {
+      acc += embbert_dot_codes(x, weight, head->hidden);
+    } else {
+      for (int32_t i = 0; i < head->hidden; i++) acc += x[i] * weight[i];
+    }
     logits[label] =
         (int8_t)embbert_requantize(acc, head->shift, head->multipliers[label], head->zero);
-    weight += head->hidden;
+    weight += EMBBERT_WEIGHT_BYTES(head->hidden, head->weight_bits);
   }
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_HEAD);
   return EMBBERT_OK;

@@ -36,18 +36,47 @@ static int32_t dot_int16(const int16_t* a, const int8_t* b, int32_t count) {
   return acc;
 }
 
+// As dot_int16, of a row of codes.
+static int32_t dot_codes_int16(const int16_t* a, const int8_t* codes, int32_t count) {
+  int32_t acc = 0;
+  for (int32_t i = 0; i < count; i += 8) {
+    for (int32_t k = 0; k < 4; k++) {
+      acc += a[i + k] * embbert_low_code(*codes) + a[i + k + 4] * embbert_high_code(*codes);
+      codes++;
+    }
+  }
+  return acc;
+}
+
+// a (count) . row `index` of a matrix of int8, or with factors of codes.
+static int32_t row_int8(const int8_t* a, const int8_t* weights, const int8_t* factors,
+                        int32_t index, int32_t count) {
+  if (factors == NULL) return dot_int8(a, weights + index * count, count);
+  return factors[index] * embbert_dot_codes(a, weights + index * (count / 2), count);
+}
+
+static int32_t row_int16(const int16_t* a, const int8_t* weights, const int8_t* factors,
+                         int32_t index, int32_t count) {
+  if (factors == NULL) return dot_int16(a, weights + index * count, count);
+  return factors[index] * dot_codes_int16(a, weights + index * (count / 2), count);
+}
+
 void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
                         int32_t n, int8_t* out) {
   const int32_t r = embed->reduced;
   for (int32_t t = 0; t < n; t++) {
-    const int8_t* token = embed->token + ids[t] * r;   // (R)
-    const int8_t* position = embed->position + t * r;  // (R)
+    _Alignas(4) int8_t row[EMBBERT_MAX_REDUCED];
+    int8_t inputs[2 * EMBBERT_MAX_REDUCED];  // (2R): token, position
+    memcpy(inputs, embbert_token_row(embed, ids[t], row), (size_t)r);
+    memcpy(inputs + r, embed->position + t * r, (size_t)r);
     const int32_t* bias = embed->bias + (segments != NULL && segments[t] == 2 ? embed->hidden : 0);
     const int8_t* weight = embed->weight;  // (D, 2R)
     for (int32_t d = 0; d < embed->hidden; d++) {
-      const int32_t acc = bias[d] + dot_int8(token, weight, r) + dot_int8(position, weight + r, r);
+      const int32_t acc =
+          bias[d] + (embed->weight_bits == 4 ? embbert_dot_codes(inputs, weight, 2 * r)
+                                             : dot_int8(inputs, weight, 2 * r));
       *out++ = (int8_t)embbert_requantize(acc, embed->shift, embed->multipliers[d], embed->zero);
-      weight += 2 * r;
+      weight += EMBBERT_WEIGHT_BYTES(2 * r, embed->weight_bits);
     }
   }
 }
@@ -70,12 +99,11 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
 
 // xhat (D) to q (D), zero point taken off.
 static void query(const embbert_block_t* block, const int8_t* xhat, int16_t* q) {
-  const int8_t* wq = block->wq;  // (D, D)
   for (int32_t d = 0; d < block->hidden; d++) {
-    const int32_t acc = block->bq[d] + dot_int8(xhat, wq, block->hidden);
+    const int32_t acc =
+        block->bq[d] + row_int8(xhat, block->wq, block->wq_factors, d, block->hidden);
     q[d] = (int16_t)(embbert_requantize(acc, block->q_shift, block->q_multiplier, block->q_zero) -
                      block->q_zero);
-    wq += block->hidden;
   }
 }
 
@@ -149,19 +177,15 @@ static void convolve(const embbert_block_t* block, const int8_t* xhat, int32_t t
 // c.Wv + s.Wz + bz: out (D).
 static void project(const embbert_block_t* block, const int16_t* c, const int8_t* s, int8_t* out) {
   const int32_t inner = block->expansion * block->hidden;
-  const int8_t* wv = block->wv;  // (D, D)
-  const int8_t* wz = block->wz;  // (D, E*D)
   for (int32_t d = 0; d < block->hidden; d++) {
-    const int32_t a = dot_int16(c, wv, block->hidden);
-    const int32_t z = block->bz[d] + dot_int8(s, wz, inner);
+    const int32_t a = row_int16(c, block->wv, block->wv_factors, d, block->hidden);
+    const int32_t z = block->bz[d] + row_int8(s, block->wz, block->wz_factors, d, inner);
     int32_t sum = block->out_zero * 256 + 128;
     sum =
         embbert_multiply_high_add(embbert_shift_left(a, block->a_shift), block->a_multiplier, sum);
     sum =
         embbert_multiply_high_add(embbert_shift_left(z, block->z_shift), block->z_multiplier, sum);
     out[d] = (int8_t)embbert_saturate8_of_256ths(sum);
-    wv += block->hidden;
-    wz += inner;
   }
 }
 
