@@ -192,20 +192,68 @@ EMBBERT_NAKED void multiply(uint32_t* const* blocks __attribute__((unused)),
 #undef EMBBERT_4_STEPS
 #undef EMBBERT_STEP
 
-// The first row alone: row[i] += first row of block . two int8 rows of `count` elements.
+// The same for the first two rows of one block: 6 instructions a pair, 2 every 16 pairs, 13 a call.
+#define EMBBERT_STEP          \
+  "ldrd r2, r3, [r1], #8\n"   \
+  "ldrd r12, lr, [r0], #16\n" \
+  "smlad r4, r12, r2, r4\n"   \
+  "smlad r5, r12, r3, r5\n"   \
+  "smlad r6, lr, r2, r6\n"    \
+  "smlad r7, lr, r3, r7\n"
+#define EMBBERT_4_STEPS EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP EMBBERT_STEP
+EMBBERT_NAKED void multiply_two(const uint32_t* block __attribute__((unused)),
+                                const uint32_t* panel __attribute__((unused)),
+                                int32_t pairs __attribute__((unused)),
+                                results_t results __attribute__((unused))) {
+  __asm__ volatile(
+      "push {r3-r8, lr}\n"
+      "add r8, r0, r2, lsl #4\n"  // the block's end
+      "ldm r3, {r4-r7}\n"
+      "rsb r2, r2, #0\n"
+      "and r2, r2, #15\n"  // steps to skip, of 6 instructions of 4 bytes
+      "mov r3, #24\n"
+      "mul r2, r2, r3\n"
+      "add pc, r2\n"  // pc is two halfwords on
+      "nop\n"
+      "1:\n"  //
+      EMBBERT_4_STEPS EMBBERT_4_STEPS EMBBERT_4_STEPS EMBBERT_4_STEPS
+      "cmp r0, r8\n"
+      "bne 1b\n"
+      "pop {r3}\n"
+      "stm r3, {r4-r7}\n"
+      "pop {r4-r8, pc}\n");
+}
+#undef EMBBERT_4_STEPS
+#undef EMBBERT_STEP
+
+// The first row alone: row[i] += first row of block . two int8 rows of `count` (a multiple of 8)
+// elements, which are expanded on the way.
 static void multiply_first(const uint32_t* block, const int8_t* row0, const int8_t* row1,
                            int32_t count, int32_t row[kColumns]) {
   int32_t s0 = row[0], s1 = row[1];
-  for (const int8_t* const end = row0 + count; row0 != end; row0 += 4) {
-    const uint32_t word0 = load_word(row0);
-    const uint32_t word1 = load_word(row1);
-    s0 = smlad(block[0], bytes_0_2(word0), s0);
-    s1 = smlad(block[0], bytes_0_2(word1), s1);
-    s0 = smlad(block[kRows], bytes_1_3(word0), s0);
-    s1 = smlad(block[kRows], bytes_1_3(word1), s1);
-    row1 += 4;
-    block += 2 * kRows;
-  }
+  uint32_t a0, a1, b0, b1, pair, pairs;
+#define EMBBERT_STEP(word0, word1)          \
+  "sxtb16 %[pair], " word0                  \
+  "\n"                                      \
+  "ldr %[pairs], [%[block]], #16\n"         \
+  "smlad %[s0], %[pairs], %[pair], %[s0]\n" \
+  "sxtb16 %[pair], " word1                  \
+  "\n"                                      \
+  "smlad %[s1], %[pairs], %[pair], %[s1]\n"
+  __asm__ volatile(
+      "1:\n"
+      "ldrd %[a0], %[b0], [%[row0]], #8\n"
+      "ldrd %[a1], %[b1], [%[row1]], #8\n"  //
+      EMBBERT_STEP("%[a0]", "%[a1]") EMBBERT_STEP("%[a0], ror #8", "%[a1], ror #8")
+          EMBBERT_STEP("%[b0]", "%[b1]") EMBBERT_STEP("%[b0], ror #8", "%[b1], ror #8")
+      "cmp %[row0], %[end]\n"
+      "bne 1b"
+      : [s0] "+&r"(s0), [s1] "+&r"(s1), [row0] "+&r"(row0), [row1] "+&r"(row1),
+        [block] "+&r"(block), [a0] "=&r"(a0), [a1] "=&r"(a1), [b0] "=&r"(b0), [b1] "=&r"(b1),
+        [pair] "=&r"(pair), [pairs] "=&r"(pairs)
+      : [end] "r"(row0 + count)
+      : "cc", "memory");
+#undef EMBBERT_STEP
   row[0] = s0, row[1] = s1;
 }
 
@@ -275,6 +323,7 @@ EMBBERT_STEP_OF_LAYER void expand_columns(const int8_t* x, int32_t stride, int32
 typedef struct {
   int32_t rows;      // 1..kMostRows
   int32_t blocks;    // of kRows of them
+  int32_t whole;     // blocks of which more than two rows count
   int32_t qc_words;  // of one block's q; behind them begins its `work`
   uint32_t* panel;   // `chunk` elements of kColumns columns; also the convolution's columns
   int32_t chunk;     //
@@ -332,12 +381,25 @@ EMBBERT_STEP_OF_LAYER void plan(group_t* group, const embbert_block_t* block, in
   if (blocks > kMostBlocks) blocks = kMostBlocks;
   for (;; blocks--) {
     group->rows = left < blocks * kRows ? left : blocks * kRows;
+    group->whole = (group->rows + 1) / kRows;
     const size_t used = (size_t)group->rows * d;
     const area_t behind = {(uint8_t*)out + used, (size_t)left * d - used};
     group->chunk = kLongChunk;
     if (place(group, blocks, block_bytes, 4 * kLongChunk, *scratch, behind)) return;
     group->chunk = kShortChunk;
     if (place(group, blocks, block_bytes, short_panel, *scratch, behind)) return;
+  }
+}
+
+// results[block] += its rows . panel over `pairs` pairs; the rows lie `at` words into the block's
+// memory.
+static inline void multiply_panel(const group_t* group, int32_t at, int32_t pairs,
+                                  results_t* results) {
+  if (group->whole > 0) {
+    multiply(group->qc, group->panel, pairs, results, group->qc + group->whole, 4 * at);
+  }
+  if (group->whole < group->blocks) {
+    multiply_two(group->qc[group->whole] + at, group->panel, pairs, results[group->whole]);
   }
 }
 
@@ -352,7 +414,7 @@ static void multiply_rows(const group_t* group, int32_t at, const int8_t* row0, 
   for (int32_t i = 0; i < count; i += group->chunk) {
     const int32_t part = count - i < group->chunk ? count - i : group->chunk;
     expand_rows(row0 + i, row1 + i, part, group->panel);
-    multiply(group->qc, group->panel, part / 2, results, group->qc + group->blocks, 4 * at);
+    multiply_panel(group, at, part / 2, results);
     at += block_words(group->chunk);
   }
 }
@@ -565,8 +627,7 @@ EMBBERT_STEP_OF_LAYER void context(const group_t* group, const embbert_factor_t*
     for (int32_t j = 0; j < n; j += group->chunk) {
       const int32_t part = n - j < group->chunk ? n - j : group->chunk;
       expand_columns(xhat + j * d + c, d, part, group->panel);
-      multiply(group->qc, group->panel, (part + 1) / 2, results, group->qc + group->blocks,
-               4 * (group->qc_words + block_words(j)));
+      multiply_panel(group, group->qc_words + block_words(j), (part + 1) / 2, results);
     }
     const embbert_factor_t* factor = factors;
     for (int32_t b = 0; b < group->blocks; b++) {
