@@ -33,10 +33,10 @@ def block_scratch(hidden: int, expansion: int, taps: int, length: int, extension
         work = 8 * max(inner, _round_up(length, 2))
         panel = 4 * max(64, _round_up(taps, 8) + 8)
         return (2 if length > 4 else 1) * (8 * hidden + work) + panel
-    rows = 6 if length > 3 else 3
-    weights = rows * max(2 * _round_up(length, 8), inner)
-    sums, columns = _round_up(4 * length, 8), 2 * _round_up(taps, 16) + 8
-    return rows * 2 * hidden + weights + sums + columns
+    weights = 4 * max(2 * _round_up(length, 8), inner)
+    sums = _round_up(4 * length, 16)
+    columns = 2 * _round_up(taps, 16) + _round_up(length, 8)
+    return 8 * hidden + weights + sums + columns
 
 
 def _embbert(op: graph_lib.Op, chip: target.Target) -> kernel_memory.Request:

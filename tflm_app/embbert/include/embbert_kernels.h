@@ -202,15 +202,14 @@ embbert_status_t embbert_infer(const embbert_model_t* model, const uint16_t* ids
 #define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n) \
   (((n) > 4u ? 2u : 1u) * (8u * (d) + EMBBERT_SCRATCH_WORK(d, e, n)) + EMBBERT_SCRATCH_PANEL(k))
 #else
-#define EMBBERT_SCRATCH_ROWS(n) ((n) > 3u ? 6u : 3u)
-#define EMBBERT_SCRATCH_CONTEXT(d, n) (EMBBERT_SCRATCH_ROWS(n) * 2u * (d))
+#define EMBBERT_SCRATCH_CONTEXT(d) (8u * (d))
 #define EMBBERT_SCRATCH_WEIGHTS(d, e, n) \
-  (EMBBERT_SCRATCH_ROWS(n) * EMBBERT_LARGER(2u * EMBBERT_ROUND_UP(n, 8u), (e) * (d)))
-#define EMBBERT_SCRATCH_SUMS(n) EMBBERT_ROUND_UP(4u * (n), 8u)
-#define EMBBERT_SCRATCH_COLUMNS(k) (2u * EMBBERT_ROUND_UP(k, 16u) + 8u)
-#define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n)                                                 \
-  (EMBBERT_SCRATCH_CONTEXT(d, n) + EMBBERT_SCRATCH_WEIGHTS(d, e, n) + EMBBERT_SCRATCH_SUMS(n) + \
-   EMBBERT_SCRATCH_COLUMNS(k))
+  (4u * EMBBERT_LARGER(2u * EMBBERT_ROUND_UP(n, 8u), (e) * (d)))
+#define EMBBERT_SCRATCH_SUMS(n) EMBBERT_ROUND_UP(4u * (n), 16u)
+#define EMBBERT_SCRATCH_COLUMNS(k, n) (2u * EMBBERT_ROUND_UP(k, 16u) + EMBBERT_ROUND_UP(n, 8u))
+#define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n)                                              \
+  (EMBBERT_SCRATCH_CONTEXT(d) + EMBBERT_SCRATCH_WEIGHTS(d, e, n) + EMBBERT_SCRATCH_SUMS(n) + \
+   EMBBERT_SCRATCH_COLUMNS(k, n))
 #endif
 
 #ifdef EMBBERT_PROFILE
