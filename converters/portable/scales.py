@@ -19,6 +19,8 @@ class Scales:
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         self._ranges = ranges
+        # A search for the best cut builds hundreds of graphs of the same activations.
+        self._made: dict[tuple[str, bool], quantize.Quantization] = {}
 
     def of(self, name: str, symmetric: bool = False) -> quantize.Quantization:
         """Returns the int8 quantization of an activation.
@@ -26,11 +28,13 @@ class Scales:
         Raises:
             RangeError: Its range is missing or infinite.
         """
-        low, high = self._range(name)
-        try:
-            return quantize.activation(low, high, symmetric)
-        except quantize.RangeError as error:
-            raise quantize.RangeError(f"activation '{name}': {error}") from error
+        if (name, symmetric) not in self._made:
+            low, high = self._range(name)
+            try:
+                self._made[name, symmetric] = quantize.activation(low, high, symmetric)
+            except quantize.RangeError as error:
+                raise quantize.RangeError(f"activation '{name}': {error}") from error
+        return self._made[name, symmetric]
 
     def xhat(self, layer: int) -> quantize.Quantization:
         """Returns that of a layer's normalised input, whose zero point is 0."""

@@ -308,9 +308,14 @@ def plan_offline(graph: graph_lib.Graph, tries: int = 2, seed: int = 0) -> Plan:
     """
     regions = _regions(graph)
     count = range(len(regions))
-    floor = 0
+    # What an operator adds to the bytes alive before it, and what the one before it leaves.
+    changes = [0] * (len(graph.ops) + 2)
+    for region in regions:
+        changes[max(region.first, 0)] += region.size
+        changes[region.last + 1] -= region.size
+    floor = alive = 0
     for index in range(len(graph.ops)):
-        alive = sum(r.size for r in regions if r.first <= index <= r.last)
+        alive += changes[index]
         if alive >= floor:
             floor, peak = alive, index
     by_size = sorted(count, key=lambda i: (-regions[i].size, regions[i].first))

@@ -1,5 +1,7 @@
 """The memory model against what TFLM records, and the plans that rest on it against each other."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -32,22 +34,27 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folded():
-    return {id(c): pm.random_folded(c) for _, c, _, _ in CASES}
+@functools.cache
+def graph_of(name: str) -> pm.graph.PortableGraph:
+    """A case, built once: the search for its cut takes longer than most tests."""
+    config, length, arguments = next(case[1:] for case in CASES if case[0] == name)
+    return pm.build(pm.random_folded(config), length, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("config", "length", "arguments"),
+    ("name", "arguments"),
     [
         pytest.param(
-            *case, marks=pytest.mark.slow if "int16" in name or "greedy" in name else (), id=name
+            name,
+            arguments,
+            marks=pytest.mark.slow if "int16" in name or "greedy" in name else (),
+            id=name,
         )
-        for name, *case in CASES
+        for name, _, _, arguments in CASES
     ],
 )
-def test_prediction_is_what_tflm_records(config, length, arguments, folded, tmp_path):
-    built = pm.build(folded[id(config)], length, **arguments)
+def test_prediction_is_what_tflm_records(name, arguments, tmp_path):
+    built = graph_of(name)
     path = tmp_path / "model.tflite"
     path.write_bytes(pm.to_bytes(built))
     recorded = arena_probe.measure(path)
@@ -128,10 +135,10 @@ def test_padding_hardly_reaches_the_logits(depth, most, monkeypatch):
     assert np.abs(answers[0] - answers[1]).max() <= most
 
 
-@pytest.mark.parametrize("int16", [frozenset(), pm.INT16], ids=["int8", "int16"])
-def test_offline_plan_overwrites_only_what_is_dead(int16):
+@pytest.mark.parametrize("name", ["offline", "int16"])
+def test_offline_plan_overwrites_only_what_is_dead(name):
     """Two tensors that share bytes while both live are a view or an in-place result."""
-    graph = pm.build(pm.random_folded(pm.SMALL), 48, int16=int16).graph
+    graph = graph_of(name).graph
     plan = memory_planner.plan_offline(graph, 20)
     makers = {id(t): op for op in graph.ops for t in op.outputs}
     shared = 0
@@ -187,7 +194,7 @@ def test_length_must_fit_the_positions():
 
 
 def test_schedule_is_described():
-    text = pm.build(pm.random_folded(pm.SMALL), 64).schedule.describe()
+    text = graph_of("offline").schedule.describe()
     assert "query rows" in text
     assert "weighed by number of chunks: 1:" in text
 
