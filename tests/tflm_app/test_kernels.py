@@ -29,7 +29,7 @@ SHAPES = [
 ]
 
 # Those that read weights of 4 bits: EMBBERT_HAS_4_BITS of embbert_internal.h.
-CODED = ("portable",)
+CODED = ("portable", "dsp")
 
 IMPLEMENTATIONS = {"mps2-an386": "dsp", "mps2-an500": "dsp", "mps3-an547": "mve"}
 

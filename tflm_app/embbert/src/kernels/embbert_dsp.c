@@ -45,6 +45,8 @@ typedef int32_t results_t[kRows][kColumns];
 
 // The steps of a layer: each by itself has the registers that it needs, all in one would not.
 #define EMBBERT_STEP_OF_LAYER static __attribute__((noinline))
+// Compiled once for each storage, which is a constant argument.
+#define EMBBERT_FOR_A_STORAGE static inline __attribute__((always_inline))
 
 // Words of int8 matrices, which are 4-byte aligned.
 typedef uint32_t __attribute__((may_alias)) word_t;
@@ -299,6 +301,42 @@ static inline void expand_rows(const int8_t* row0, const int8_t* row1, int32_t c
       : "cc", "memory");
 }
 
+// Of 8 codes of 4 bits in a word, 16 times the first and the last four as int8.
+static inline uint32_t first_codes(uint32_t word) { return word << 4 & 0xF0F0F0F0u; }
+static inline uint32_t last_codes(uint32_t word) { return word & 0xF0F0F0F0u; }
+
+// 16 times two rows of `count` (a multiple of 8) codes to a panel, zipped.
+static inline void expand_codes(const int8_t* row0, const int8_t* row1, int32_t count,
+                                uint32_t* panel) {
+  uint32_t a0, a1, b0, b1, c0, c1;
+  __asm__ volatile(
+      "1:\n"
+      "ldr %[b0], [%[row0]], #4\n"
+      "ldr %[b1], [%[row1]], #4\n"
+      "and %[a0], %[mask], %[b0], lsl #4\n"
+      "and %[a1], %[mask], %[b1], lsl #4\n"
+      "and %[b0], %[mask], %[b0]\n"
+      "and %[b1], %[mask], %[b1]\n"
+      "sxtb16 %[c0], %[a0]\n"
+      "sxtb16 %[c1], %[a1]\n"
+      "strd %[c0], %[c1], [%[panel]], #8\n"
+      "sxtb16 %[a0], %[a0], ror #8\n"
+      "sxtb16 %[a1], %[a1], ror #8\n"
+      "strd %[a0], %[a1], [%[panel]], #8\n"
+      "sxtb16 %[c0], %[b0]\n"
+      "sxtb16 %[c1], %[b1]\n"
+      "strd %[c0], %[c1], [%[panel]], #8\n"
+      "sxtb16 %[b0], %[b0], ror #8\n"
+      "sxtb16 %[b1], %[b1], ror #8\n"
+      "strd %[b0], %[b1], [%[panel]], #8\n"
+      "cmp %[row0], %[end]\n"
+      "bne 1b"
+      : [row0] "+&r"(row0), [row1] "+&r"(row1), [panel] "+&r"(panel), [a0] "=&r"(a0),
+        [a1] "=&r"(a1), [b0] "=&r"(b0), [b1] "=&r"(b1), [c0] "=&r"(c0), [c1] "=&r"(c1)
+      : [end] "r"(row0 + count / 2), [mask] "r"(0xF0F0F0F0u)
+      : "cc", "memory");
+}
+
 // Columns 0 and 1 of x (count, stride) to a panel of pairs of rows; an odd last row is paired with
 // itself.
 EMBBERT_STEP_OF_LAYER void expand_columns(const int8_t* x, int32_t stride, int32_t count,
@@ -403,17 +441,50 @@ static inline void multiply_panel(const group_t* group, int32_t at, int32_t pair
   }
 }
 
-// results[block] += its rows . two int8 rows of `count` elements. `at` is where the rows lie in
-// words from the block's memory on: 0 or qc_words.
-static void multiply_rows(const group_t* group, int32_t at, const int8_t* row0, const int8_t* row1,
-                          int32_t count, results_t* results) {
+// The first row alone: row[i] += 16 * (first row of block . two rows of `count` codes).
+static void multiply_first_codes(const uint32_t* block, const int8_t* row0, const int8_t* row1,
+                                 int32_t count, int32_t row[kColumns]) {
+  int32_t s0 = row[0], s1 = row[1];
+  for (const int8_t* const end = row0 + count / 2; row0 != end; row0 += 4) {
+    const uint32_t word0 = load_word(row0);
+    const uint32_t word1 = load_word(row1);
+    s0 = smlad(block[0], bytes_0_2(first_codes(word0)), s0);
+    s1 = smlad(block[0], bytes_0_2(first_codes(word1)), s1);
+    s0 = smlad(block[kRows], bytes_1_3(first_codes(word0)), s0);
+    s1 = smlad(block[kRows], bytes_1_3(first_codes(word1)), s1);
+    s0 = smlad(block[2 * kRows], bytes_0_2(last_codes(word0)), s0);
+    s1 = smlad(block[2 * kRows], bytes_0_2(last_codes(word1)), s1);
+    s0 = smlad(block[3 * kRows], bytes_1_3(last_codes(word0)), s0);
+    s1 = smlad(block[3 * kRows], bytes_1_3(last_codes(word1)), s1);
+    row1 += 4;
+    block += 4 * kRows;
+  }
+  row[0] = s0, row[1] = s1;
+}
+
+// How rows of a matrix are stored: int8, or codes of 4 bits.
+typedef enum { kBytes, kCodes } storage_t;
+
+// results[block] += its rows . two rows of `count` elements, or 16 times that for codes. The
+// block's rows lie `at` words into its memory: 0 or qc_words.
+static void multiply_rows(const group_t* group, int32_t at, storage_t storage, const int8_t* row0,
+                          const int8_t* row1, int32_t count, results_t* results) {
   if (group->rows == 1) {  // not worth a panel
-    multiply_first(group->qc[0] + at, row0, row1, count, results[0][0]);
+    const uint32_t* const block = group->qc[0] + at;
+    if (storage == kBytes) {
+      multiply_first(block, row0, row1, count, results[0][0]);
+    } else {
+      multiply_first_codes(block, row0, row1, count, results[0][0]);
+    }
     return;
   }
   for (int32_t i = 0; i < count; i += group->chunk) {
     const int32_t part = count - i < group->chunk ? count - i : group->chunk;
-    expand_rows(row0 + i, row1 + i, part, group->panel);
+    if (storage == kBytes) {
+      expand_rows(row0 + i, row1 + i, part, group->panel);
+    } else {
+      expand_codes(row0 + i / 2, row1 + i / 2, part, group->panel);
+    }
     multiply_panel(group, at, part / 2, results);
     at += block_words(group->chunk);
   }
@@ -430,21 +501,58 @@ static void set_results(const group_t* group, int32_t column0, int32_t column1,
   }
 }
 
+// Two columns' part in the sums of a product with weights: sum = bias + factor * (result / 16) for
+// codes. For bytes, results begin with the bias and are the sums.
+typedef struct {
+  int32_t bias[kColumns];
+  int32_t factor[kColumns];
+} scale_t;
+
+static inline int32_t sum_of(storage_t storage, const scale_t* scale, int32_t column,
+                             int32_t result) {
+  if (storage == kBytes) return result;
+  return scale->bias[column] + scale->factor[column] * (result >> 4);
+}
+
+// results[block] = its rows . columns c and c + 1 of a matrix stored by output, (D, count), whose
+// bias (D), or NULL for none, and factors (D), with codes, are in the scale that it returns.
+static inline scale_t multiply_weights(const group_t* group, int32_t at, storage_t storage,
+                                       const int8_t* weights, const int8_t* factors,
+                                       const int32_t* bias, int32_t c, int32_t count,
+                                       results_t* results) {
+  scale_t scale = {{0}, {0}};
+  if (bias != NULL) scale.bias[0] = bias[c], scale.bias[1] = bias[c + 1];
+  int32_t row_bytes = count;
+  if (storage == kBytes) {
+    set_results(group, scale.bias[0], scale.bias[1], results);
+  } else {
+    set_results(group, 0, 0, results);
+    scale.factor[0] = factors[c], scale.factor[1] = factors[c + 1];
+    row_bytes = count / 2;
+  }
+  const int8_t* const row = weights + c * row_bytes;
+  multiply_rows(group, at, storage, row, row + row_bytes, count, results);
+  return scale;
+}
+
 void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
                         int32_t n, int8_t* out) {
   const int32_t r = embed->reduced;
   const int32_t d = embed->hidden;
   uint32_t block[kMaxInputs / 2 * kRows];
   uint32_t* const blocks[1] = {block};
+  const int32_t shift = embed->shift, zero = embed->zero;
+  const int32_t sixteenths = embed->weight_bits == 4 ? 4 : 0;  // of results, see expand_codes
   uint32_t panel[kMaxInputs / 2 * kColumns];
   for (int32_t t = 0; t < n; t += kRows) {
     const int32_t rows = n - t < kRows ? n - t : kRows;
+    _Alignas(4) int8_t unpacked[kRows][EMBBERT_MAX_REDUCED];
     const int8_t* tokens[kRows];
     const int8_t* positions[kRows];
     const int32_t* biases[kRows];
     for (int32_t i = 0; i < kRows; i++) {
       const int32_t row = t + (i < rows ? i : rows - 1);  // rows beyond the last repeat it
-      tokens[i] = embed->token + ids[row] * r;
+      tokens[i] = embbert_token_row(embed, ids[row], unpacked[i]);
       positions[i] = embed->position + row * r;
       biases[i] = embed->bias + (segments != NULL && segments[row] == 2 ? d : 0);
     }
@@ -452,20 +560,21 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
     expand_block(positions, r, block + block_words(r));
     const int8_t* weight = embed->weight;  // (D, 2R)
     for (int32_t c = 0; c < d; c += kColumns) {
-      results_t results;
-      for (int32_t i = 0; i < kRows; i++) {
-        results[i][0] = biases[i][c];
-        results[i][1] = biases[i][c + 1];
+      results_t results = {{0}};
+      if (embed->weight_bits == 4) {
+        expand_codes(weight, weight + r, 2 * r, panel);
+        weight += kColumns * r;
+      } else {
+        expand_rows(weight, weight + 2 * r, 2 * r, panel);
+        weight += 2 * kColumns * r;
       }
-      expand_rows(weight, weight + 2 * r, 2 * r, panel);
       multiply(blocks, panel, r, &results, blocks + 1, 0);
-      weight += 2 * kColumns * r;
       for (int32_t i = 0; i < rows; i++) {
         int8_t* const to = out + (t + i) * d + c;
-        to[0] = (int8_t)embbert_requantize(results[i][0], embed->shift, embed->multipliers[c],
-                                           embed->zero);
-        to[1] = (int8_t)embbert_requantize(results[i][1], embed->shift, embed->multipliers[c + 1],
-                                           embed->zero);
+        const int32_t acc0 = biases[i][c] + (results[i][0] >> sixteenths);
+        const int32_t acc1 = biases[i][c + 1] + (results[i][1] >> sixteenths);
+        to[0] = (int8_t)embbert_requantize(acc0, shift, embed->multipliers[c], zero);
+        to[1] = (int8_t)embbert_requantize(acc1, shift, embed->multipliers[c + 1], zero);
       }
     }
   }
@@ -498,8 +607,8 @@ EMBBERT_STEP_OF_LAYER void normalize(const embbert_block_t* block, int8_t* x, in
 }
 
 // Rows of xhat from `xhat` on to q, zero point taken off.
-EMBBERT_STEP_OF_LAYER void query(const embbert_block_t* block, const group_t* group,
-                                 const int8_t* xhat) {
+EMBBERT_FOR_A_STORAGE void query_with(storage_t storage, const embbert_block_t* block,
+                                      const group_t* group, const int8_t* xhat) {
   const int32_t d = block->hidden;
   const int32_t shift = block->q_shift, multiplier = block->q_multiplier, zero = block->q_zero;
   for (int32_t b = 0; b < group->blocks; b++) {
@@ -510,22 +619,29 @@ EMBBERT_STEP_OF_LAYER void query(const embbert_block_t* block, const group_t* gr
     }
     expand_block(rows, d, work_of(group, b));
   }
-  const int8_t* wq = block->wq;  // (D, D)
   for (int32_t c = 0; c < d; c += kColumns) {
     results_t results[kMostBlocks];
-    set_results(group, block->bq[c], block->bq[c + 1], results);
-    multiply_rows(group, group->qc_words, wq, wq + d, d, results);
-    wq += kColumns * d;
+    const scale_t scale = multiply_weights(group, group->qc_words, storage, block->wq,
+                                           block->wq_factors, block->bq, c, d, results);
     for (int32_t b = 0; b < group->blocks; b++) {
       int16_t* const to = (int16_t*)(void*)group->qc[b] + zipped(c);
 #pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
-        const int32_t q0 = embbert_requantize(results[b][r][0], shift, multiplier, zero);
-        const int32_t q1 = embbert_requantize(results[b][r][1], shift, multiplier, zero);
-        to[2 * r] = (int16_t)(q0 - zero);
-        to[2 * r + 2 * kRows] = (int16_t)(q1 - zero);
+        const int32_t acc0 = sum_of(storage, &scale, 0, results[b][r][0]);
+        const int32_t acc1 = sum_of(storage, &scale, 1, results[b][r][1]);
+        to[2 * r] = (int16_t)(embbert_requantize(acc0, shift, multiplier, zero) - zero);
+        to[2 * r + 2 * kRows] = (int16_t)(embbert_requantize(acc1, shift, multiplier, zero) - zero);
       }
     }
+  }
+}
+
+EMBBERT_STEP_OF_LAYER void query(const embbert_block_t* block, const group_t* group,
+                                 const int8_t* xhat) {
+  if (block->weight_bits == 4) {
+    query_with(kCodes, block, group, xhat);
+  } else {
+    query_with(kBytes, block, group, xhat);
   }
 }
 
@@ -539,7 +655,7 @@ EMBBERT_STEP_OF_LAYER void score(const embbert_block_t* block, const group_t* gr
   for (int32_t j = 0; j < n; j += 2) {
     results_t results[kMostBlocks];
     set_results(group, 0, 0, results);
-    multiply_rows(group, 0, xhat, j + 1 < n ? xhat + d : xhat, d, results);
+    multiply_rows(group, 0, kBytes, xhat, j + 1 < n ? xhat + d : xhat, d, results);
     xhat += 2 * d;
     for (int32_t b = 0; b < group->blocks; b++) {
       uint32_t* const words = work_of(group, b) + to;
@@ -790,40 +906,46 @@ static void convolve(const embbert_block_t* block, const group_t* group, const i
 }
 
 // c.Wv + s.Wz + bz: rows of out.
-EMBBERT_STEP_OF_LAYER void project(const embbert_block_t* block, const group_t* group,
-                                   int8_t* out) {
+EMBBERT_FOR_A_STORAGE void project_with(storage_t storage, const embbert_block_t* block,
+                                        const group_t* group, int8_t* out) {
   const int32_t d = block->hidden;
-  const int32_t inner = block->expansion * d;
-  const int8_t* wv = block->wv;  // (D, D)
-  const int8_t* wz = block->wz;  // (D, E*D)
   const int32_t a_shift = block->a_shift, a_multiplier = block->a_multiplier;
   const int32_t z_shift = block->z_shift, z_multiplier = block->z_multiplier;
   const int32_t zero = block->out_zero * 256 + 128;
   for (int32_t c = 0; c < d; c += kColumns) {
     results_t a[kMostBlocks];
     results_t z[kMostBlocks];
-    set_results(group, 0, 0, a);
-    set_results(group, block->bz[c], block->bz[c + 1], z);
-    multiply_rows(group, 0, wv, wv + d, d, a);
-    multiply_rows(group, group->qc_words, wz, wz + inner, inner, z);
-    wv += kColumns * d;
-    wz += kColumns * inner;
+    const scale_t a_scale =
+        multiply_weights(group, 0, storage, block->wv, block->wv_factors, NULL, c, d, a);
+    const scale_t z_scale =
+        multiply_weights(group, group->qc_words, storage, block->wz, block->wz_factors, block->bz,
+                         c, block->expansion * d, z);
     int8_t* to = out + c;
     const int32_t(*a_row)[kColumns] = a[0];
     const int32_t(*z_row)[kColumns] = z[0];
     for (int32_t row = 0; row < group->rows; row++) {
 #pragma GCC unroll 2
       for (int32_t i = 0; i < kColumns; i++) {
+        const int32_t a_acc = sum_of(storage, &a_scale, i, (*a_row)[i]);
+        const int32_t z_acc = sum_of(storage, &z_scale, i, (*z_row)[i]);
         int32_t sum =
-            embbert_multiply_high_add(embbert_shift_left((*a_row)[i], a_shift), a_multiplier, zero);
-        sum =
-            embbert_multiply_high_add(embbert_shift_left((*z_row)[i], z_shift), z_multiplier, sum);
+            embbert_multiply_high_add(embbert_shift_left(a_acc, a_shift), a_multiplier, zero);
+        sum = embbert_multiply_high_add(embbert_shift_left(z_acc, z_shift), z_multiplier, sum);
         to[i] = (int8_t)embbert_saturate8_of_256ths(sum);
       }
       to += d;
       a_row++;
       z_row++;
     }
+  }
+}
+
+EMBBERT_STEP_OF_LAYER void project(const embbert_block_t* block, const group_t* group,
+                                   int8_t* out) {
+  if (block->weight_bits == 4) {
+    project_with(kCodes, block, group, out);
+  } else {
+    project_with(kBytes, block, group, out);
   }
 }
 

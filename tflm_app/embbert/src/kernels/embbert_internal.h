@@ -39,7 +39,7 @@ extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
 #if defined(EMBBERT_USE_PORTABLE)
 #define EMBBERT_HAS_4_BITS 1
 #elif defined(EMBBERT_USE_DSP)
-#define EMBBERT_HAS_4_BITS 0
+#define EMBBERT_HAS_4_BITS 1
 #else
 #define EMBBERT_HAS_4_BITS 0
 #endif
