@@ -30,6 +30,7 @@ _HOME = {
     "EmbBertClassifier": "embbert_tf.model.classifier",
     "EmbBertConfig": "embbert_tf.model.config",
     "EmbBertError": "embbert_tf.errors",
+    "EncoderOptions": "embbert_tf.training.options",
     "PRESETS": "embbert_tf.model.config",
     "QatOptions": "embbert_tf.training.options",
     "Run": "embbert_tf.storage.run_folder",
@@ -40,6 +41,7 @@ _HOME = {
     "pad": "embbert_tf.data.batches",
     "quantize": "embbert_tf.quantization.quantized_classifier",
     "train": "embbert_tf.training.trainer",
+    "train_encoder": "embbert_tf.training.encoder",
     "train_quantized": "embbert_tf.training.quantized_trainer",
 }
 

@@ -2,10 +2,10 @@
 
 | file | content |
 | --- | --- |
-| `config.json` | sizes, task, pair, options of the training |
+| `config.json` | sizes, task, pair, options of the training; of an encoder `width` |
 | `tokenizer.json` | the tokenizer |
-| `labels.txt` | one label a line, in the order of the logits; empty for regression |
-| `valid.csv` | the rows that chose the best epoch, held out of training |
+| `labels.txt` | one label a line, in the order of the logits; empty for regression and encoder |
+| `valid.csv` | the rows that chose the best epoch, held out of training; none of an encoder |
 | `fp32.keras` | the trained classifier |
 | `qat.keras` | after quantization-aware training: classifier and quantizers |
 | `weights.npz` | in place of both, in `zoo/`: see `embbert_tf/storage/packed_weights.py` |
@@ -38,7 +38,8 @@ RANGES = "ranges.json"
 STEPS = "steps.json"
 METRICS = "metrics.json"
 
-TASKS = ("classification", "regression")
+# An encoder has no labels: its logits are a row, and near texts have near rows.
+TASKS = ("classification", "regression", "encoder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Run:
     Attributes:
         path: The folder.
         config: Sizes of the model.
-        task: "classification" or "regression".
+        task: "classification", "regression" or "encoder".
         pair: True if the model was trained on pairs of texts.
-        labels: Names in the order of the logits; empty for regression.
+        labels: Names in the order of the logits; empty for regression and encoder.
         tokenizer: Hugging Face tokenizer; use `embbert_tf.data.tokenizer.encode`.
         model: fp32 `EmbBertClassifier`.
         qat_model: `QuantizedClassifier`, or None before quantization-aware training.
@@ -105,13 +106,26 @@ def load_run(path: PathLike) -> Run:
     labels = read_labels(path / LABELS) if task == "classification" else []
     tokenizer = tokenizer_lib.load_tokenizer(path / TOKENIZER)
     ranges = _read_ranges(path / RANGES)
-    model, qat_model = _load_models(path, config, max(len(labels), 1), ranges)
-    if task == "classification" and len(labels) != model.num_labels:
+    logits = _width(path, settings) if task == "encoder" else max(len(labels), 1)
+    model, qat_model = _load_models(path, config, logits, ranges)
+    if task != "regression" and logits != model.num_labels:
         raise errors.RunError(
             f"{path / LABELS}: {len(labels)} labels for a model of {model.num_labels} logits"
+            if task == "classification"
+            else f"{path / CONFIG}: width {logits} for a model of {model.num_labels}"
         )
     metrics = files.read_json(path / METRICS) if (path / METRICS).exists() else {}
     return Run(path, config, task, pair, labels, tokenizer, model, qat_model, ranges, metrics)
+
+
+def _width(path: pathlib.Path, settings: dict[str, Any]) -> int:
+    """Returns how many numbers an encoder's row has."""
+    width = settings.get("width")
+    if not isinstance(width, int) or width < 1:
+        raise errors.RunError(
+            f"{path / CONFIG}: no width of an encoder's rows; copy the folder anew"
+        )
+    return width
 
 
 def _read_ranges(path: pathlib.Path) -> dict[str, tuple[float, float]] | None:

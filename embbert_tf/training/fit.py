@@ -14,7 +14,7 @@ from tensorflow import keras
 from embbert_tf import errors
 from embbert_tf.data import batches
 from embbert_tf.training import checkpoint as checkpoint_lib
-from embbert_tf.training import distillation, metrics
+from embbert_tf.training import distillation, embedding_targets, metrics
 from embbert_tf.training import optimizer as optimizer_lib
 
 # TensorFlow takes as many steps in one go as have this many tokens: the loop over short steps is
@@ -133,6 +133,7 @@ class Settings:
         ema: Decay of the weights' exponential moving average; 0 keeps the weights themselves.
             With it, the averages are measured and kept.
         keep: Which epoch's weights stay, "best" (of the validation rows) or "last".
+        relations: Of an encoder, the weight of the relations within a batch.
     """
 
     epochs: int
@@ -146,6 +147,7 @@ class Settings:
     seed: int = 0
     ema: float = 0.0
     keep: str = "best"
+    relations: float = 0.0
 
 
 def fit(
@@ -167,7 +169,7 @@ def fit(
     Args:
         model: A Keras model from ids to logits.
         train: Token ids and targets (class indices, or scores if there are no `labels`; -1 or NaN
-            where only `teaching` has something to say).
+            where only `teaching` has something to say; of an encoder a row a text).
         valid: The same, to choose the best epoch and to stop early.
         settings: How to train.
         checkpoint: File to resume from.
@@ -182,7 +184,7 @@ def fit(
         DivergenceError: The loss is not finite any more.
         FileError: The checkpoint cannot be read or written.
     """
-    loss, goals = _objective(train[1], labels, settings.label_smoothing, teaching)
+    loss, goals = _objective(train[1], labels, settings, teaching)
     optimizer = _compile(model, loss, train[0], settings)
     course = _Course(model.get_weights())
     if checkpoint.exists():
@@ -272,16 +274,18 @@ def _traced_once(model: keras.Model) -> Iterator[None]:
 def _objective(
     targets: np.ndarray,
     labels: Sequence[str],
-    label_smoothing: float,
+    settings: Settings,
     teaching: distillation.Teaching | None,
 ) -> tuple[Callable, np.ndarray]:
     """Returns the loss of (goals, logits), and the goals, float32 (count, ...)."""
     if teaching is not None:
-        loss = distillation.loss(labels, label_smoothing, teaching.temperature)
+        loss = distillation.loss(labels, settings.label_smoothing, teaching.temperature)
         return loss, distillation.goals(targets, labels, teaching)
+    if np.ndim(targets) == 2:
+        return embedding_targets.loss(settings.relations), np.asarray(targets, np.float32)
     if labels:
         loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=label_smoothing
+            from_logits=True, label_smoothing=settings.label_smoothing
         )
         return loss, np.eye(len(labels), dtype=np.float32)[np.asarray(targets)]
     return keras.losses.MeanSquaredError(), np.asarray(targets, np.float32)[:, np.newaxis]
@@ -289,6 +293,8 @@ def _objective(
 
 def _score(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> tuple[str, float]:
     """Returns the name and the value of what chooses the best epoch."""
+    if np.ndim(targets) == 2:
+        return "cosine", embedding_targets.mean_cosine(logits, targets)
     if labels:
         return "accuracy", metrics.classification(logits, targets, labels)["accuracy"]
     # Spearman's alone is the same for answers in any unit, and so for a model far from its scores.

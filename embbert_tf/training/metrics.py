@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from embbert_tf.training import embedding_targets
+
 _MOST_ROWS = 40  # of a table
 
 
@@ -109,12 +111,16 @@ def measure(
 
     Args:
         model: A Keras model from ids to logits.
-        data: Token ids, and (count,) class indices or scores.
+        data: Token ids, and (count,) class indices or scores; of an encoder a teacher's rows,
+            (count, width).
         labels: Class names; empty for a regression.
     """
     from embbert_tf.data import batches
 
     logits = batches.predict(model, data[0])
+    if np.ndim(data[1]) == 2:
+        cosine = embedding_targets.mean_cosine(logits, data[1])
+        return {"cosine": cosine, "count": len(data[1])}
     if labels:
         return classification(logits, data[1], labels)
     return regression(logits, data[1])

@@ -172,7 +172,61 @@ class QatOptions:
             raise errors.OptionError("unlabelled_count needs unlabelled files to draw from")
 
 
-def _plain_paths(options: TrainOptions | QatOptions) -> None:
+@documented
+@dataclasses.dataclass(frozen=True)
+class EncoderOptions:
+    """How an encoder is trained.
+
+    Example:
+    ```python
+    import embbert_tf
+
+    options = embbert_tf.EncoderOptions(init="zoo/backbone", epochs=3)
+    ```
+
+    Raises:
+        OptionError: An option is out of bounds.
+    """
+
+    init: str = option("zoo/backbone", "Backbone or run folder to start from.")
+    width: int = option(128, "Numbers of a text's row.", minimum=2, maximum=1024)
+    neighbours: int = option(
+        15,
+        "An embedding becomes the mean of so many near ones, which draws texts of one meaning "
+        "together; 0 leaves it as it is.",
+        minimum=0,
+        maximum=1000,
+    )
+    relations: float = option(
+        0.3, "Weight of the relations within a batch beside the direction.", minimum=0, maximum=10
+    )
+    epochs: int = option(20, "Epochs.", minimum=1)
+    batch_size: int = option(128, "Texts a step.", minimum=2)
+    learning_rate: float = option(4e-3, "Peak learning rate.", minimum=0, maximum=10)
+    weight_decay: float = option(0.01, "AdamW's.", minimum=0, maximum=10)
+    token_dropout: float = option(
+        0.0, "Share of training tokens that are replaced.", minimum=0, maximum=0.9
+    )
+    ema: float = option(
+        0.998,
+        "Decay of an exponential moving average of the weights, which is what is kept; 0: none.",
+        minimum=0,
+        maximum=0.9999,
+    )
+    seed: int = option(
+        0, "Of the head's weights and of the order.", minimum=0, maximum=_LARGEST_SEED
+    )
+
+    def __post_init__(self):
+        _plain_paths(self)
+        check(self)
+
+
+# What a run folder records of its training, or of a quantization-aware one.
+AnyOptions = TrainOptions | QatOptions | EncoderOptions
+
+
+def _plain_paths(options: AnyOptions) -> None:
     """Lets an option that names files hold paths of any kind, and none as well as an empty one."""
     for field in dataclasses.fields(options):
         if field.name not in _FILES:
@@ -185,7 +239,7 @@ def _plain_paths(options: TrainOptions | QatOptions) -> None:
         object.__setattr__(options, field.name, value or field.default)
 
 
-def recorded(options: TrainOptions | QatOptions, digests: dict[str, Any]) -> dict[str, Any]:
+def recorded(options: AnyOptions, digests: dict[str, Any]) -> dict[str, Any]:
     """Returns what a run folder records of a training.
 
     Args:
@@ -204,7 +258,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             came after them.
         now: Complete.
     """
-    kind = QatOptions if "self_distill" in now else TrainOptions
+    kinds: dict[str, type] = {"self_distill": QatOptions, "relations": EncoderOptions}
+    kind = next((kinds[name] for name in kinds if name in now), TrainOptions)
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     names = sorted({*before, *now})
     return [
