@@ -16,7 +16,7 @@ EMBBERT_INCLUDES := -I$(EMBBERT_DIR)/include
 EMBBERT_KERNELS := $(addprefix $(EMBBERT_DIR)/src/kernels/, \
   embbert_common.c embbert_tables.c embbert_portable.c embbert_dsp.c embbert_mve.c)
 EMBBERT_TOKENIZER := $(EMBBERT_DIR)/src/embbert_tokenizer.c
-EMBBERT_ENGINE := $(EMBBERT_DIR)/src/embbert.c $(EMBBERT_DIR)/src/embbert_image.c
+EMBBERT_ENGINE := $(addprefix $(EMBBERT_DIR)/src/, embbert.c embbert_image.c embbert_labels.c)
 EMBBERT_SOURCES := $(EMBBERT_KERNELS) $(EMBBERT_TOKENIZER) $(EMBBERT_ENGINE)
 
 # Speed first in the kernels; -fno-math-errno and the like do not matter: no floating point.

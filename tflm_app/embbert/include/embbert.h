@@ -84,14 +84,27 @@ enum {
   kEmbbertRuntime = 23,          // another backend than the kernels refused, with its own message
   kEmbbertClosed = 24,           // the engine is not open, or its last open failed
   kEmbbertAborted = 25,          // options.progress said so; the engine stays open
+  kEmbbertNoEncoder = 26,        // a model with labels of its own, which learns no others
+  kEmbbertLabelMemory = 27,      // no table of labels yet, or too little memory for one
+  kEmbbertLabelDamaged = 28,     // what was loaded is no sound table of labels
+  kEmbbertLabelModel = 29,       // a table of labels that another model has learnt
+  kEmbbertLabelFull = 30,        // the table has no room for one more label
+  kEmbbertLabelName = 31,        // a label's name is empty or too long
+  kEmbbertLabelUnknown = 32,     // forget: there is no such label
+  kEmbbertLabelSentences = 33,   // a label has learnt as many sentences as it can
+  kEmbbertLabelText = 34,        // a text of which the model says nothing at all
 };
+
+// Values of embbert_config_t.task. An encoder has no labels of its own and learns some on the
+// device: embbert_engine_learn.
+enum { kEmbbertClassification = 0, kEmbbertRegression = 1, kEmbbertEncoder = 2 };
 
 // What a model image says of the model as a whole.
 typedef struct {
-  int32_t task;              // 0 classification, 1 regression
+  int32_t task;              // kEmbbertClassification, ...Regression or ...Encoder
   int32_t pair;              // 1 when the model was trained on pairs of texts
   int32_t blocks;            // layers
-  int32_t labels;            // logits
+  int32_t labels;            // logits; of an encoder the numbers of a row
   int32_t threshold;         // confidence below which an answer is unsure, in 1/10000
   int32_t logits_zero;       // zero point of the logits
   int32_t score_multiplier;  // regression: score in 1/1000 =
@@ -137,17 +150,22 @@ typedef struct {
   int8_t* logits;
   void* work;  // what tokenizer and inference need in turn: the rest of the memory
   size_t work_size;
-  void* backend;  // another backend's state
+  void* backend;       // another backend's state
+  void* labels_table;  // of an encoder, the program's; NULL: none
+  size_t labels_capacity;
 } embbert_engine_t;
 
 typedef struct {
-  int32_t label;         // index of the largest logit, the first of equals; 0 for a regression
-  const char* name;      // its name, in the image
-  uint32_t confidence;   // softmax of the dequantized logits at `label`, in 1/10000
+  // Index of the largest logit, the first of equals; 0 for a regression. Of an encoder that of the
+  // nearest label, -1 where none is learnt.
+  int32_t label;
+  const char* name;      // its name, in the image or in the table of labels
+  uint32_t confidence;   // in 1/10000: softmax of the dequantized logits at `label`; of an encoder
+                         // the cosine of the text's row and the label's, 0 where it is below 0
   bool sure;             // confidence is at least the model's threshold
   int64_t score;         // regression: the predicted value in 1/1000
   int32_t tokens;        // how many the text became
-  const int8_t* logits;  // (labels), valid until the engine's next call
+  const int8_t* logits;  // (labels), an encoder's row; valid until the engine's next call
 } embbert_result_t;
 
 // Bytes of `memory` for a model of so many layers and labels, D = hidden, and max_tokens tokens;
@@ -184,6 +202,55 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
 // Tokenizes and classifies.
 int embbert_engine_classify(embbert_engine_t* engine, const char* text, size_t length,
                             const char* pair, size_t pair_length, embbert_result_t* result);
+
+// ---- Labels that an encoder learns
+// ---------------------------------------------------------------
+//
+// A model of config.task kEmbbertEncoder answers with the nearest of the labels that it was taught,
+// from one sentence or more each, without a training step: its row of a text is compared with the
+// mean of the rows of a label's sentences, all of length 1. Answers below config.threshold are
+// unsure. Everything is computed in integers.
+//
+// The labels lie in one flat table in memory of the program's, EMBBERT_LABELS_BYTES of it at a
+// multiple of 4, which outlives the last call: 32 bytes, and EMBBERT_LABEL_BYTES a label (284 with
+// rows of 128). After every call its first embbert_engine_labels_bytes are complete and may be
+// copied to a file or to flash; a copy of them, loaded, is checked like an image: magic, version,
+// length, CRC-32, and the model that learnt it. embbert_engine_open leaves the engine without one.
+//
+//   static _Alignas(4) uint8_t labels[EMBBERT_LABELS_BYTES(128, 20)];  // 20 labels: 5,712 bytes
+//   embbert_engine_new_labels(&engine, labels, sizeof(labels));
+//   embbert_engine_learn(&engine, "kitchen_light", "turn the lamp on", 16);
+//   embbert_engine_classify(&engine, "lamp on please", 14, NULL, 0, &result);
+
+#define EMBBERT_LABEL_NAME_BYTES 24  // of a name, its terminating zero included
+#define EMBBERT_LABEL_SENTENCES 255  // the most that a label learns
+#define EMBBERT_LABELS_HEADER_BYTES 32u
+#define EMBBERT_LABEL_BYTES(width) \
+  EMBBERT_ROUND_UP(EMBBERT_LABEL_NAME_BYTES + 4u + 2u * (width), 4u)
+#define EMBBERT_LABELS_BYTES(width, labels) \
+  (EMBBERT_LABELS_HEADER_BYTES + (labels)*EMBBERT_LABEL_BYTES(width))
+
+// Begins a table without labels in `bytes` bytes of memory.
+int embbert_engine_new_labels(embbert_engine_t* engine, void* memory, size_t bytes);
+
+// Goes on with a table that the program has put into `memory` of `bytes` bytes, which may be longer
+// than it. When it is refused, the engine keeps the table it had, if that lay elsewhere.
+int embbert_engine_load_labels(embbert_engine_t* engine, void* memory, size_t bytes);
+
+// Teaches the label of that name, new or known, a sentence more. On failure nothing has changed.
+int embbert_engine_learn(embbert_engine_t* engine, const char* label, const char* text,
+                         size_t length);
+
+// Takes a label and its sentences out of the table.
+int embbert_engine_forget(embbert_engine_t* engine, const char* label);
+
+// How many bytes of the table to save; 0 without one.
+size_t embbert_engine_labels_bytes(const embbert_engine_t* engine);
+
+// How many labels there are, learnt ones or the model's own; the name of one, "" beyond the last,
+// and of how many sentences it was learnt, unless `sentences` is NULL; 0 of the model's own.
+int32_t embbert_engine_label_count(const embbert_engine_t* engine);
+const char* embbert_engine_label(const embbert_engine_t* engine, int32_t index, int32_t* sentences);
 
 // What the image was made from: 0 its maker, 1 the model's name, 2 the SHA-256 of model.tflite, 3
 // of tokenizer.json. Never NULL; "" where the image does not say or the engine is not open.

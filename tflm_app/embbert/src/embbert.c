@@ -4,6 +4,7 @@
 
 #include "embbert_backend.h"
 #include "embbert_image.h"
+#include "embbert_labels.h"
 
 // What `state` is in an open engine: no likely value of memory that nobody has set.
 static const uint32_t kOpen = 0x4F50454Eu;
@@ -99,8 +100,12 @@ static int open_head(embbert_engine_t* engine) {
 
 #endif  // EMBBERT_OTHER_BACKEND
 
-// As many strings as labels, the last one terminated.
-static bool labels_are_complete(const char* labels, size_t size, int32_t count) {
+enum { kMostNumbers = 1024 };  // of an encoder's row, so that no sum of products overflows
+
+// As many strings as labels, the last one terminated; none in an encoder.
+static bool labels_are_complete(const char* labels, size_t size, const embbert_config_t* config) {
+  if (config->task == kEmbbertEncoder) return size == 0;
+  const int32_t count = config->labels;
   int32_t found = 0;
   for (size_t i = 0; i < size; i++) found += labels[i] == '\0';
   return size > 0 && labels[size - 1] == '\0' && found == count;
@@ -171,10 +176,11 @@ static int open_config(embbert_engine_t* engine) {
   }
   engine->config = *config;
   if (config->blocks < 1 || config->blocks > EMBBERT_MAX_BLOCKS || config->labels < 1 ||
-      config->labels > 0xFFFF || config->task < 0 || config->task > 1 || config->pair < 0 ||
-      config->pair > 1 || config->logits_zero < -128 || config->logits_zero > 127 ||
-      config->score_multiplier < 0 || config->score_shift < 0 || config->score_shift > 24 ||
-      !labels_are_complete(engine->labels, labels_size, config->labels)) {
+      config->task < 0 || config->task > kEmbbertEncoder ||
+      config->labels > (config->task == kEmbbertEncoder ? kMostNumbers : 0xFFFF) ||
+      config->pair < 0 || config->pair > 1 || config->logits_zero < -128 ||
+      config->logits_zero > 127 || config->score_multiplier < 0 || config->score_shift < 0 ||
+      config->score_shift > 24 || !labels_are_complete(engine->labels, labels_size, config)) {
     return kEmbbertShapes;
   }
   for (int i = 0; i < 256; i++) {
@@ -295,7 +301,11 @@ int embbert_engine_infer(embbert_engine_t* engine, const uint16_t* ids, size_t c
   result->tokens = (int32_t)count;
   result->logits = engine->logits;
   result->name = engine->labels;
-  if (engine->config.task == 1) {
+  if (engine->config.task == kEmbbertEncoder) {
+    embbert_labels_answer(engine, result);
+    return kEmbbertOk;
+  }
+  if (engine->config.task == kEmbbertRegression) {
     const int64_t logit = engine->logits[0] - engine->config.logits_zero;
     const int64_t unit = (int64_t)1 << engine->config.score_shift;
     result->score = logit * engine->config.score_multiplier * unit / 65536;
@@ -365,6 +375,24 @@ const char* embbert_engine_message(int status) {
       return "the model is not open";
     case kEmbbertAborted:
       return "stopped by the program";
+    case kEmbbertNoEncoder:
+      return "this model has labels of its own; only an encoder learns others";
+    case kEmbbertLabelMemory:
+      return "there is no table of labels, or too little memory for one, or not at a multiple of 4";
+    case kEmbbertLabelDamaged:
+      return "the table of labels is damaged or cut short; teach the labels again";
+    case kEmbbertLabelModel:
+      return "the table of labels is of another model; teach this one its labels";
+    case kEmbbertLabelFull:
+      return "there is no room for one more label; forget one";
+    case kEmbbertLabelName:
+      return "a label's name has 1 to 23 bytes";
+    case kEmbbertLabelUnknown:
+      return "there is no label of that name";
+    case kEmbbertLabelSentences:
+      return "the label has learnt 255 sentences, the most that it can";
+    case kEmbbertLabelText:
+      return "the model says nothing of this text; take another one";
     default:
       return "an unknown error";
   }
