@@ -28,7 +28,7 @@ def block_scratch(hidden: int, expansion: int, taps: int, length: int, extension
     """
     inner = hidden * expansion
     if extension == "none":
-        return 6 * hidden + _round_up(2 * length, 8) + inner
+        return (2 if length > 1 else 1) * (2 * hidden + 2 * inner + _round_up(2 * length, 8))
     if extension == "dsp":
         work = 8 * max(inner, _round_up(length, 2))
         panel = 4 * max(64, _round_up(taps, 8) + 8)

@@ -191,9 +191,10 @@ embbert_status_t embbert_infer(const embbert_model_t* model, const uint16_t* ids
 #define EMBBERT_ROUND_UP(value, multiple) (((value) + (multiple)-1u) / (multiple) * (multiple))
 #define EMBBERT_LARGER(a, b) ((a) > (b) ? (a) : (b))
 #if defined(EMBBERT_USE_PORTABLE)
-#define EMBBERT_SCRATCH_SCORES(n) EMBBERT_ROUND_UP(2u * (n), 8u)
+// Two rows of int16, or one.
+#define EMBBERT_SCRATCH_ROW(d, e, n) (2u * (d) + 2u * (e) * (d) + EMBBERT_ROUND_UP(2u * (n), 8u))
 #define EMBBERT_BLOCK_SCRATCH_BYTES(d, e, k, n) \
-  (6u * (d) + EMBBERT_SCRATCH_SCORES(n) + (e) * (d) + 0u * (k))
+  (((n) > 1u ? 2u : 1u) * EMBBERT_SCRATCH_ROW(d, e, n) + 0u * (k))
 #elif defined(EMBBERT_USE_DSP)
 // Two blocks of four rows of int16, or one; then the panel, which also holds the convolution's
 // columns.

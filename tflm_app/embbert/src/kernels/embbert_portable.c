@@ -1,4 +1,9 @@
-// Portable implementation: one query row at a time, plain loops. The other two give its bytes.
+// Portable implementation: two query rows at a time, two columns at a time. The other two give its
+// bytes.
+//
+// A product of 2 x 2 sums loads four numbers for four multiplications, where a plain dot product
+// loads eight. What is multiplied with weights is widened to int16 once, so that there is one such
+// product for weights of 8 bits and one for codes of 4.
 
 #include "embbert_internal.h"
 
@@ -8,75 +13,129 @@
 
 const char embbert_implementation[] = "portable";
 
-// Scratch of one query row.
+// Two query rows on their way through a layer; the second is the first where there is one alone.
 typedef struct {
-  int32_t* acc;     // (D)
-  int16_t* q;       // (D), zero point taken off; later c (D) in 1/256 steps of xhat
-  int16_t* scores;  // (n) in 1/256 octaves, then softmax weights up to 32767
-  int8_t* s;        // (E*D)
-} scratch_t;
+  int16_t* q[2];       // (D), zero point taken off; later c (D) in 1/256 steps of xhat
+  int16_t* scores[2];  // (n) in 1/256 octaves, then softmax weights up to 32767
+  int16_t* wide[2];    // xhat (D), later s (E*D)
+} pair_t;
 
-static scratch_t lay_out(void* scratch, int32_t hidden, int32_t n) {
-  const size_t d = (size_t)hidden;
-  uint8_t* const base = (uint8_t*)scratch;
-  return (scratch_t){(int32_t*)(void*)base, (int16_t*)(void*)(base + 4 * d),
-                     (int16_t*)(void*)(base + 6 * d),
-                     (int8_t*)(base + 6 * d + EMBBERT_SCRATCH_SCORES((size_t)n))};
-}
-
-static int32_t dot_int8(const int8_t* a, const int8_t* b, int32_t count) {
-  int32_t acc = 0;
-  for (int32_t i = 0; i < count; i++) acc += a[i] * b[i];
-  return acc;
-}
-
-static int32_t dot_int16(const int16_t* a, const int8_t* b, int32_t count) {
-  int32_t acc = 0;
-  for (int32_t i = 0; i < count; i++) acc += a[i] * b[i];
-  return acc;
-}
-
-// As dot_int16, of a row of codes.
-static int32_t dot_codes_int16(const int16_t* a, const int8_t* codes, int32_t count) {
-  int32_t acc = 0;
-  for (int32_t i = 0; i < count; i += 8) {
-    for (int32_t k = 0; k < 4; k++) {
-      acc += a[i + k] * embbert_low_code(*codes) + a[i + k + 4] * embbert_high_code(*codes);
-      codes++;
-    }
+static pair_t lay_out(const embbert_block_t* block, int32_t n, int32_t rows, void* scratch) {
+  const size_t d = (size_t)block->hidden;
+  const size_t e = (size_t)block->expansion;
+  pair_t pair;
+  for (int r = 0; r < 2; r++) {
+    uint8_t* const base =
+        (uint8_t*)scratch + (r < rows ? (size_t)r * EMBBERT_SCRATCH_ROW(d, e, (size_t)n) : 0);
+    pair.q[r] = (int16_t*)(void*)base;
+    pair.wide[r] = pair.q[r] + d;
+    pair.scores[r] = pair.wide[r] + e * d;
   }
-  return acc;
+  return pair;
 }
 
-// a (count) . row `index` of a matrix of int8, or with factors of codes.
-static int32_t row_int8(const int8_t* a, const int8_t* weights, const int8_t* factors,
-                        int32_t index, int32_t count) {
-  if (factors == NULL) return dot_int8(a, weights + index * count, count);
-  return factors[index] * embbert_dot_codes(a, weights + index * (count / 2), count);
+// Sums of two rows by two columns.
+typedef struct {
+  int32_t at[2][2];
+} sums_t;
+
+// Two rows (count) . two rows of int8; count is a multiple of 8.
+static sums_t multiply_bytes(const int16_t* a0, const int16_t* a1, const int8_t* b0,
+                             const int8_t* b1, int32_t count) {
+  int32_t s00 = 0, s01 = 0, s10 = 0, s11 = 0;
+  for (const int16_t* const end = a0 + count; a0 != end; a0 += 8) {
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < 8; i++) {
+      s00 += a0[i] * b0[i];
+      s01 += a0[i] * b1[i];
+      s10 += a1[i] * b0[i];
+      s11 += a1[i] * b1[i];
+    }
+    a1 += 8;
+    b0 += 8;
+    b1 += 8;
+  }
+  return (sums_t){{{s00, s01}, {s10, s11}}};
 }
 
-static int32_t row_int16(const int16_t* a, const int8_t* weights, const int8_t* factors,
-                         int32_t index, int32_t count) {
-  if (factors == NULL) return dot_int16(a, weights + index * count, count);
-  return factors[index] * dot_codes_int16(a, weights + index * (count / 2), count);
+// Code of element `index`, a constant, of the 8 in a word.
+static inline int32_t code_of(uint32_t word, int32_t index) {
+  return (int32_t)(word << (28 - 8 * (index & 3) - (index & 4))) >> 28;
+}
+
+// Two rows (count) . two rows of codes; count is a multiple of 8.
+static sums_t multiply_codes(const int16_t* a0, const int16_t* a1, const int8_t* b0,
+                             const int8_t* b1, int32_t count) {
+  int32_t s00 = 0, s01 = 0, s10 = 0, s11 = 0;
+  for (const int16_t* const end = a0 + count; a0 != end; a0 += 8) {
+    uint32_t word0, word1;
+    memcpy(&word0, b0, sizeof(word0));
+    memcpy(&word1, b1, sizeof(word1));
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < 8; i++) {
+      const int32_t code0 = code_of(word0, i), code1 = code_of(word1, i);
+      s00 += a0[i] * code0;
+      s01 += a0[i] * code1;
+      s10 += a1[i] * code0;
+      s11 += a1[i] * code1;
+    }
+    a1 += 8;
+    b0 += 4;
+    b1 += 4;
+  }
+  return (sums_t){{{s00, s01}, {s10, s11}}};
+}
+
+// Two rows (count) . rows c and c + 1 of a matrix of int8, or with factors of codes.
+static sums_t multiply_weights(int16_t* const rows[2], const int8_t* weights, const int8_t* factors,
+                               int32_t c, int32_t count) {
+  if (factors == NULL) {
+    const int8_t* const b = weights + c * count;
+    return multiply_bytes(rows[0], rows[1], b, b + count, count);
+  }
+  const int8_t* const b = weights + c * (count / 2);
+  sums_t sums = multiply_codes(rows[0], rows[1], b, b + count / 2, count);
+  for (int r = 0; r < 2; r++) {
+    sums.at[r][0] *= factors[c];
+    sums.at[r][1] *= factors[c + 1];
+  }
+  return sums;
+}
+
+static void widen(const int8_t* from, int32_t count, int16_t* to) {
+  for (int32_t i = 0; i < count; i++) to[i] = from[i];
 }
 
 void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const uint8_t* segments,
                         int32_t n, int8_t* out) {
   const int32_t r = embed->reduced;
-  for (int32_t t = 0; t < n; t++) {
-    _Alignas(4) int8_t row[EMBBERT_MAX_REDUCED];
-    int8_t inputs[2 * EMBBERT_MAX_REDUCED];  // (2R): token, position
-    memcpy(inputs, embbert_token_row(embed, ids[t], row), (size_t)r);
-    memcpy(inputs + r, embed->position + t * r, (size_t)r);
-    const int32_t* bias = embed->bias + (segments != NULL && segments[t] == 2 ? embed->hidden : 0);
+  const int32_t d = embed->hidden;
+  const int32_t row_bytes = EMBBERT_WEIGHT_BYTES(2 * r, embed->weight_bits);
+  for (int32_t t = 0; t < n; t += 2) {
+    int16_t inputs[2][2 * EMBBERT_MAX_REDUCED];  // (2R): token, position
+    const int32_t* biases[2];
+    const int32_t rows = n - t < 2 ? 1 : 2;
+    for (int32_t i = 0; i < 2; i++) {
+      const int32_t row = t + (i < rows ? i : 0);  // a row beyond the last repeats it
+      _Alignas(4) int8_t unpacked[EMBBERT_MAX_REDUCED];
+      widen(embbert_token_row(embed, ids[row], unpacked), r, inputs[i]);
+      widen(embed->position + row * r, r, inputs[i] + r);
+      biases[i] = embed->bias + (segments != NULL && segments[row] == 2 ? d : 0);
+    }
     const int8_t* weight = embed->weight;  // (D, 2R)
-    for (int32_t d = 0; d < embed->hidden; d++) {
-      const int32_t acc =
-          bias[d] + (embed->weight_bits == 4 ? embbert_dot_codes(inputs, weight, 2 * r)
-                                             : dot_int8(inputs, weight, 2 * r));
-      *out++ = (int8_t)embbert_requantize(acc, embed->shift, embed->multipliers[d], embed->zero);
-      weight += EMBBERT_WEIGHT_BYTES(2 * r, embed->weight_bits);
+    for (int32_t c = 0; c < d; c += 2) {
+      const int8_t* const next = weight + row_bytes;
+      const sums_t sums = embed->weight_bits == 4
+                              ? multiply_codes(inputs[0], inputs[1], weight, next, 2 * r)
+                              : multiply_bytes(inputs[0], inputs[1], weight, next, 2 * r);
+      weight = next + row_bytes;
+      for (int32_t i = 0; i < rows; i++) {
+        for (int32_t k = 0; k < 2; k++) {
+          out[(t + i) * d + c + k] =
+              (int8_t)embbert_requantize(biases[i][c + k] + sums.at[i][k], embed->shift,
+                                         embed->multipliers[c + k], embed->zero);
+        }
+      }
     }
   }
 }
@@ -97,25 +156,37 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n) {
   }
 }
 
-// xhat (D) to q (D), zero point taken off.
-static void query(const embbert_block_t* block, const int8_t* xhat, int16_t* q) {
-  for (int32_t d = 0; d < block->hidden; d++) {
-    const int32_t acc =
-        block->bq[d] + row_int8(xhat, block->wq, block->wq_factors, d, block->hidden);
-    q[d] = (int16_t)(embbert_requantize(acc, block->q_shift, block->q_multiplier, block->q_zero) -
-                     block->q_zero);
+// xhat (D) in `wide` to q (D), zero point taken off.
+static void query(const embbert_block_t* block, const pair_t* pair) {
+  const int32_t shift = block->q_shift, multiplier = block->q_multiplier, zero = block->q_zero;
+  for (int32_t c = 0; c < block->hidden; c += 2) {
+    const sums_t sums =
+        multiply_weights(pair->wide, block->wq, block->wq_factors, c, block->hidden);
+    for (int r = 0; r < 2; r++) {
+      for (int32_t k = 0; k < 2; k++) {
+        const int32_t acc = block->bq[c + k] + sums.at[r][k];
+        pair->q[r][c + k] = (int16_t)(embbert_requantize(acc, shift, multiplier, zero) - zero);
+      }
+    }
   }
 }
 
 // q (D) against xhat (n, D): scores (n) in 1/256 octaves.
-static void score(const embbert_block_t* block, const int16_t* q, const int8_t* xhat, int32_t n,
-                  int16_t* scores) {
-  for (int32_t j = 0; j < n; j++) {
-    const int32_t acc = dot_int16(q, xhat, block->hidden);
-    const int32_t scaled =
-        embbert_multiply_high(embbert_shift_left(acc, block->score_shift), block->score_multiplier);
-    scores[j] = (int16_t)embbert_clamp(scaled, -32768, 32767);
-    xhat += block->hidden;
+static void score(const embbert_block_t* block, const pair_t* pair, const int8_t* xhat, int32_t n) {
+  const int32_t d = block->hidden;
+  const int32_t shift = block->score_shift, multiplier = block->score_multiplier;
+  for (int32_t j = 0; j < n; j += 2) {
+    const int32_t keys = n - j < 2 ? 1 : 2;
+    const sums_t sums =
+        multiply_bytes(pair->q[0], pair->q[1], xhat, keys == 2 ? xhat + d : xhat, d);
+    for (int r = 0; r < 2; r++) {
+      for (int32_t k = 0; k < keys; k++) {
+        const int32_t scaled =
+            embbert_multiply_high(embbert_shift_left(sums.at[r][k], shift), multiplier);
+        pair->scores[r][j + k] = (int16_t)embbert_clamp(scaled, -32768, 32767);
+      }
+    }
+    xhat += 2 * d;
   }
 }
 
@@ -135,57 +206,99 @@ static uint32_t exponentials(int16_t* scores, int32_t n) {
   return sum;
 }
 
+// Two rows of weights (n) . columns 0 and 1 of x (n, stride).
+static sums_t average(const int16_t* w0, const int16_t* w1, const int8_t* x, int32_t stride,
+                      int32_t n) {
+  int32_t s00 = 0, s01 = 0, s10 = 0, s11 = 0;
+  for (; n >= 4; n -= 4) {
+#pragma GCC unroll 4
+    for (int32_t j = 0; j < 4; j++) {
+      s00 += w0[j] * x[0];
+      s01 += w0[j] * x[1];
+      s10 += w1[j] * x[0];
+      s11 += w1[j] * x[1];
+      x += stride;
+    }
+    w0 += 4;
+    w1 += 4;
+  }
+  for (; n > 0; n--) {
+    s00 += *w0 * x[0];
+    s01 += *w0++ * x[1];
+    s10 += *w1 * x[0];
+    s11 += *w1++ * x[1];
+    x += stride;
+  }
+  return (sums_t){{{s00, s01}, {s10, s11}}};
+}
+
 // sum_j weights[j] * xhat[j] / sum(weights): c (D) in 1/256 steps of xhat.
-static void context(const int16_t* weights, uint32_t sum, const int8_t* xhat, int32_t n,
-                    int32_t hidden, int32_t* acc, int16_t* c) {
-  memset(acc, 0, (size_t)hidden * sizeof(*acc));
-  for (int32_t j = 0; j < n; j++) {
-    const int32_t weight = weights[j];
-    if (weight == 0) {  // most of a long sentence: far below the best match
-      xhat += hidden;
-      continue;
-    }
-    for (int32_t d = 0; d < hidden; d++) acc[d] += weight * xhat[d];
-    xhat += hidden;
-  }
-  const embbert_factor_t factor = embbert_mean_factor(sum);
-  for (int32_t d = 0; d < hidden; d++) {
-    c[d] =
-        (int16_t)embbert_multiply_high(embbert_shift_left(acc[d], factor.shift), factor.multiplier);
-  }
-}
-
-// Row t of SiLU(causal depthwise convolution): s (E*D).
-static void convolve(const embbert_block_t* block, const int8_t* xhat, int32_t t, int8_t* s) {
-  const int32_t taps = block->taps < t + 1 ? block->taps : t + 1;  // those that meet a row
-  for (int32_t d = 0; d < block->hidden; d++) {
-    for (int32_t e = 0; e < block->expansion; e++) {
-      const int32_t channel = d * block->expansion + e;
-      const int8_t* weight = block->conv + channel * block->taps + block->taps - 1;
-      const int8_t* row = xhat + t * block->hidden + d;
-      int32_t acc = block->conv_bias[channel];
-      for (int32_t tap = 0; tap < taps; tap++) {
-        acc += weight[-tap] * row[-tap * block->hidden];
+static void context(const pair_t* pair, const embbert_factor_t factors[2], const int8_t* xhat,
+                    int32_t n, int32_t hidden) {
+  for (int32_t c = 0; c < hidden; c += 2) {
+    const sums_t sums = average(pair->scores[0], pair->scores[1], xhat + c, hidden, n);
+    for (int r = 0; r < 2; r++) {
+      for (int32_t k = 0; k < 2; k++) {
+        pair->q[r][c + k] = (int16_t)embbert_multiply_high(
+            embbert_shift_left(sums.at[r][k], factors[r].shift), factors[r].multiplier);
       }
-      const int32_t y = embbert_requantize(acc, block->conv_shift, block->conv_multipliers[channel],
-                                           block->y_zero);
-      s[channel] = block->silu[y + 128];
     }
   }
 }
 
-// c.Wv + s.Wz + bz: out (D).
-static void project(const embbert_block_t* block, const int16_t* c, const int8_t* s, int8_t* out) {
-  const int32_t inner = block->expansion * block->hidden;
-  for (int32_t d = 0; d < block->hidden; d++) {
-    const int32_t a = row_int16(c, block->wv, block->wv_factors, d, block->hidden);
-    const int32_t z = block->bz[d] + row_int8(s, block->wz, block->wz_factors, d, inner);
-    int32_t sum = block->out_zero * 256 + 128;
-    sum =
-        embbert_multiply_high_add(embbert_shift_left(a, block->a_shift), block->a_multiplier, sum);
-    sum =
-        embbert_multiply_high_add(embbert_shift_left(z, block->z_shift), block->z_multiplier, sum);
-    out[d] = (int8_t)embbert_saturate8_of_256ths(sum);
+// Rows t and t + rows - 1 of SiLU(causal depthwise convolution): s (E*D) in `wide`.
+static void convolve(const embbert_block_t* block, const pair_t* pair, const int8_t* xhat,
+                     int32_t t, int32_t rows) {
+  const int32_t d = block->hidden;
+  const int32_t last = t + rows - 1;
+  // Taps of row t that meet a row, and those of them beside which one of the last row meets the
+  // same.
+  const int32_t first_taps = block->taps < t + 1 ? block->taps : t + 1;
+  const int32_t common = (block->taps < last + 1 ? block->taps : last + 1) - (rows - 1);
+  for (int32_t channel = 0; channel < block->expansion * d; channel++) {
+    const int8_t* weight = block->conv + channel * block->taps + block->taps - 1;
+    const int8_t* const column = xhat + channel / block->expansion;
+    int32_t at = last * d;
+    int32_t acc0 = block->conv_bias[channel], acc1 = acc0;
+    if (rows == 2) {
+      acc1 += *weight * column[at];
+      at -= d;
+    }
+    for (int32_t tap = 0; tap < common; tap++) {
+      const int32_t x = column[at];
+      acc0 += x * weight[0];
+      acc1 += x * weight[1 - rows];
+      weight--;
+      at -= d;
+    }
+    if (common < first_taps) acc0 += *weight * column[at];
+    const int32_t accs[2] = {acc0, acc1};
+    for (int32_t r = 0; r < rows; r++) {
+      const int32_t y = embbert_requantize(accs[r], block->conv_shift,
+                                           block->conv_multipliers[channel], block->y_zero);
+      pair->wide[r][channel] = block->silu[y + 128];
+    }
+  }
+}
+
+// c.Wv + s.Wz + bz: rows of out (D).
+static void project(const embbert_block_t* block, const pair_t* pair, int32_t rows, int8_t* out) {
+  const int32_t d = block->hidden;
+  for (int32_t c = 0; c < d; c += 2) {
+    const sums_t a = multiply_weights(pair->q, block->wv, block->wv_factors, c, d);
+    const sums_t z =
+        multiply_weights(pair->wide, block->wz, block->wz_factors, c, block->expansion * d);
+    for (int32_t r = 0; r < rows; r++) {
+      for (int32_t k = 0; k < 2; k++) {
+        int32_t sum = block->out_zero * 256 + 128;
+        sum = embbert_multiply_high_add(embbert_shift_left(a.at[r][k], block->a_shift),
+                                        block->a_multiplier, sum);
+        sum = embbert_multiply_high_add(
+            embbert_shift_left(block->bz[c + k] + z.at[r][k], block->z_shift), block->z_multiplier,
+            sum);
+        out[r * d + c + k] = (int8_t)embbert_saturate8_of_256ths(sum);
+      }
+    }
   }
 }
 
@@ -193,23 +306,30 @@ embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int
                                     int32_t rows, int8_t* out, void* scratch, size_t scratch_size,
                                     const embbert_hook_t* hook) {
   (void)scratch_size;
-  const scratch_t area = lay_out(scratch, block->hidden, n);
+  const int32_t d = block->hidden;
   EMBBERT_PROFILE_START(mark);
   normalize(block, x, n);
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
-  for (int32_t t = 0; t < rows; t++) {
+  for (int32_t t = 0; t < rows; t += 2) {
     if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
-    query(block, x + t * block->hidden, area.q);
+    const int32_t count = rows - t < 2 ? 1 : 2;
+    const pair_t pair = lay_out(block, n, count, scratch);
+    for (int32_t r = 0; r < count; r++) widen(x + (t + r) * d, d, pair.wide[r]);
+    query(block, &pair);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_QUERY);
-    score(block, area.q, x, n, area.scores);
+    score(block, &pair, x, n);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SCORES);
-    const uint32_t sum = exponentials(area.scores, n);
+    embbert_factor_t factors[2];
+    for (int32_t r = 0; r < count; r++) {
+      factors[r] = embbert_mean_factor(exponentials(pair.scores[r], n));
+    }
+    if (count == 1) factors[1] = factors[0];
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_SOFTMAX);
-    context(area.scores, sum, x, n, block->hidden, area.acc, area.q);
+    context(&pair, factors, x, n, d);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONTEXT);
-    convolve(block, x, t, area.s);
+    convolve(block, &pair, x, t, count);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONV);
-    project(block, area.q, area.s, out + t * block->hidden);
+    project(block, &pair, count, out + t * d);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_PROJECT);
   }
   return EMBBERT_OK;
