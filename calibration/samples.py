@@ -94,7 +94,7 @@ class Rows:
 
 def shortcomings(
     sample: Rows,
-    labels: list[str],
+    labels: list[str] | None,
     pair: bool = False,
     max_length: int = 0,
     count: int | None = None,
@@ -113,7 +113,7 @@ def shortcomings(
 
     Args:
         sample: All rows of the calibration file.
-        labels: Those of the model, in any order; empty for a regression.
+        labels: Those of the model, in any order; empty for a regression, None for an encoder.
         pair: Whether the model reads pairs of texts.
         max_length: Tokens that the graph will read; 0 if the sample itself decides that.
         count: How many of the rows are measured; None: all.
@@ -124,7 +124,9 @@ def shortcomings(
     """
     if not sample.examples:
         return ["there is no text to calibrate on"]
-    labelled = _label_lacks(sample, labels) if labels else _score_lacks(sample, validation)
+    labelled = []
+    if labels is not None:
+        labelled = _label_lacks(sample, labels) if labels else _score_lacks(sample, validation)
     return [
         *_text_lacks(sample, pair, count),
         *labelled,

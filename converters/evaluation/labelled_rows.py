@@ -59,6 +59,11 @@ def read_rows(
     Raises:
         DataError: The file cannot be used with this model.
     """
+    if folder.task == "encoder":
+        raise errors.DataError(
+            f"{folder.path or 'the model'}: an encoder, which has no labels of its own; "
+            "`python -m converters.benchmarks.shots` teaches it some and measures it"
+        )
     examples = read_sample(path, limit, seed)
     check_pairs(examples, folder.pair, path)
     targets = encoding.targets_of(examples, folder.labels, path)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
@@ -60,8 +61,14 @@ class Model(model_folder.ModelFolder):
             text_pair: The second text, for a model of pairs.
 
         Raises:
-            DataError: A text is missing, or there is one too many.
+            DataError: A text is missing, or there is one too many; or the model is an encoder,
+                which answers when it has learnt labels (`rows`, `converters.kernels.labels`).
         """
+        if self.task == "encoder":
+            raise errors.DataError(
+                "the model is an encoder and has no labels of its own; converters.kernels.labels "
+                "learns some from its rows"
+            )
         if not text.strip() or (text_pair is not None and not text_pair.strip()):
             raise errors.DataError("the text is empty; give at least one word")
         if self.pair != (text_pair is not None):
@@ -83,6 +90,20 @@ class Model(model_folder.ModelFolder):
             probabilities=dict(zip(self.labels, map(float, probabilities), strict=True)),
             unsure=confidence < float(self.settings.get("confidence_threshold", 0.0)),
         )
+
+    def rows(self, texts: Sequence[str], workers: int = 0) -> np.ndarray:
+        """Returns an encoder's rows of texts, as `converters.kernels.labels` takes them.
+
+        Args:
+            texts: Any texts; what exceeds the graph's length is cut off.
+            workers: Processes; 0 for one a core.
+
+        Returns:
+            int64 (count, width): the logits less their zero point.
+        """
+        progress = runner.Progress("rows", len(texts))
+        logits = runner.run_all(self, [self.encode(text) for text in texts], workers, progress)
+        return logits.astype(np.int64) - int(self.settings["output"]["zero_point"])
 
     def evaluate(
         self,

@@ -63,7 +63,7 @@ def image_of(model: model_folder.ModelFolder | files.PathLike, name: str | None 
             tokenizer_tables.tables_of(tokenizer, str(where)),
             model.labels or ["score"] if model.task == "regression" else model.labels,
             model_image.ImageSource.of(name or _display_name(model), model.tflite, tokenizer),
-            regression=model.task == "regression",
+            task=model.task,
             threshold=threshold,
         )
     except recognize.NotEmbBertError as error:

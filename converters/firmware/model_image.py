@@ -27,6 +27,7 @@ from converters.kernels import params as params_lib
 from converters.kernels.int8_model import Int8Model
 from embbert_tf import errors
 from embbert_tf.data import files
+from embbert_tf.storage import run_folder
 
 MAGIC = b"EBMI"
 VERSION = 1
@@ -37,6 +38,7 @@ ALIGNMENT = 16
 
 # Confidences and thresholds are counted in these on the device.
 CONFIDENCE_ONE = 10000
+_MOST_NUMBERS = 1024  # of an encoder's row
 
 
 class ModelImageError(errors.EmbBertError):
@@ -216,7 +218,7 @@ def build(
     labels: list[str],
     source: ImageSource,
     *,
-    regression: bool = False,
+    task: str = "classification",
     threshold: float = 0.0,
 ) -> bytes:
     """Makes the image of a model.
@@ -226,7 +228,8 @@ def build(
         tokenizer_blob: What `converters.firmware.tokenizer_tables` made of its tokenizer.json.
         labels: Names of the logits, in their order.
         source: Where the model came from.
-        regression: Whether the one logit is a value, not a class.
+        task: One of `embbert_tf.storage.run_folder.TASKS`: of a regression the one logit is a
+            value, of an encoder the logits are a row, and `labels` is empty.
         threshold: Confidence (0..1) below which the firmware answers "unsure".
 
     Returns:
@@ -236,7 +239,7 @@ def build(
         ModelImageError: labels or threshold do not fit the model.
         KernelParamsError: the kernels cannot represent the model.
     """
-    _check(model, labels, regression, threshold)
+    _check(model, labels, task, threshold)
     params = params_lib.model_params(model)
     strings = (
         f"{GENERATOR} {VERSION}",
@@ -245,7 +248,7 @@ def build(
         source.tokenizer_sha256,
     )
     sections = [
-        Section(Kind.CONFIG, 0, _config(model, regression, threshold)),
+        Section(Kind.CONFIG, 0, _config(model, task, threshold)),
         Section(Kind.SOURCE, 0, _strings(strings)),
         Section(Kind.LABELS, 0, _strings(labels)),
         Section(Kind.CONFIDENCE, 0, confidence_table(model.logits_scale).tobytes()),
@@ -258,22 +261,29 @@ def build(
     return pack(sections)
 
 
-def _check(model: Int8Model, labels: list[str], regression: bool, threshold: float) -> None:
-    if len(labels) != model.labels:
+def _check(model: Int8Model, labels: list[str], task: str, threshold: float) -> None:
+    if task == "encoder":
+        if labels or model.labels > _MOST_NUMBERS:
+            raise ModelImageError(
+                f"an encoder has no labels of its own, this model {len(labels)}, and at most "
+                f"{_MOST_NUMBERS} numbers a row, this model {model.labels}"
+            )
+    elif len(labels) != model.labels:
         raise ModelImageError(f"{len(labels)} labels for {model.labels} logits")
     if any(not label or "\0" in label for label in labels):
         raise ModelImageError("a label is empty or holds a zero byte")
-    if regression and model.labels != 1:
+    if task == "regression" and model.labels != 1:
         raise ModelImageError(f"a regression has one logit, this model {model.labels}")
     if not 0 <= threshold <= 1:
         raise ModelImageError(f"confidence threshold {threshold:g} is not within 0..1")
 
 
-def _config(model: Int8Model, regression: bool, threshold: float) -> bytes:
+def _config(model: Int8Model, task: str, threshold: float) -> bytes:
+    regression = task == "regression"
     multiplier, shift = score_scale(float(model.logits_scale)) if regression else (0, 0)
     return struct.pack(
         "<8i",
-        int(regression),
+        run_folder.TASKS.index(task),
         int(model.pair),
         len(model.blocks),
         model.labels,

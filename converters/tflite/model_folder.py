@@ -1,17 +1,17 @@
 """The folder that passes from conversion to evaluation and firmware.
 
 A `.tflite` (`model.tflite` or any other name), `tokenizer.json`, `labels.txt` (one a line; empty
-for a regression) and `model.json`:
+for a regression and an encoder) and `model.json`:
 
 | key | meaning |
 | --- | --- |
-| `task` | "classification" or "regression" |
+| `task` | "classification", "regression" or "encoder", whose logits are a row |
 | `pair` | whether a text comes in two parts |
 | `max_length` | tokens of the graph's input, padding included |
 | `inputs` | name, shape, type and meaning of each input |
 | `output` | name, shape, type, scale and zero point of the logits |
 | `recipe` | the quantization scheme, decoded |
-| `confidence_threshold` | an answer less probable than this is "unsure"; 0 turns that off |
+| `confidence_threshold` | an answer less probable, or less near, is "unsure"; 0 turns that off |
 | `schedule` | how the graph is cut for TFLM's memory planner |
 | `file` | name of the `.tflite`; `model.tflite` where the key is missing |
 | `sha256` | of the `.tflite` |
@@ -118,7 +118,7 @@ class ModelFolder:
 
     @property
     def task(self) -> str:
-        """Either "classification" or "regression"."""
+        """One of `embbert_tf.storage.run_folder.TASKS`."""
         return self.settings["task"]
 
     @property

@@ -30,9 +30,10 @@ from converters.tflite import model_folder
 from converters.tflm import arena_probe
 from converters.zoo import layout, model_card
 from embbert_tf import cli
-from embbert_tf.data import encoding, files
+from embbert_tf.data import batches, encoding, files
 from embbert_tf.data.examples import Example
 from embbert_tf.storage import backbone_folder, packed_weights, run_folder
+from embbert_tf.training import embedding_targets
 
 # Beside the run's own files. What training measured stays as it was: of unrounded weights.
 _COPIED = (run_folder.CONFIG, run_folder.RANGES, run_folder.STEPS, "qat.json", run_folder.METRICS)
@@ -119,6 +120,8 @@ def _rounding(
     run: run_folder.Run, packed: run_folder.Run, examples: list[Example], path: str
 ) -> dict[str, Any]:
     """Metrics on validation rows before and after the weights were rounded."""
+    if run.task == "encoder":
+        return _rounding_of_rows(run, packed, examples)
     shown = ("accuracy", "matthews", "f1") if run.labels else ("pearson", "spearman")
     result: dict[str, Any] = {"count": len(examples)}
     for kind, before, after in (
@@ -128,6 +131,23 @@ def _rounding(
         one, other = (evaluation.Evaluation(owner, examples, path, kind) for owner in (run, packed))
         measured, rounded = one.metrics(one.keras(before)), other.metrics(other.keras(after))
         result[kind] = {key: [measured[key], rounded[key]] for key in shown if key in measured}
+    return result
+
+
+def _rounding_of_rows(
+    run: run_folder.Run, packed: run_folder.Run, examples: list[Example]
+) -> dict[str, Any]:
+    """Mean cosine of an encoder's rows with those of its fp32 model, before and after rounding."""
+    limit = run.config.max_length
+    ids = encoding.encode_all(run.tokenizer, examples, False, limit)
+    fp32 = batches.predict(run.model, ids)
+    result: dict[str, Any] = {"count": len(examples)}
+    for kind, before, after in (
+        ("fp32", run.model, packed.model),
+        ("qat", run.qat_model, packed.qat_model),
+    ):
+        rows = [batches.predict(model, ids) for model in (before, after)]
+        result[kind] = {"cosine": [embedding_targets.mean_cosine(row, fp32) for row in rows]}
     return result
 
 
@@ -204,7 +224,7 @@ def add(
         model = convert.convert(
             packed,
             calibration=calibration,
-            validation=rows if run.labels else None,
+            validation=None if run.task == "regression" else rows,
             recipe=recipe,
             options=ConvertOptions(max_length=max_length),
         ).save(staging)
@@ -273,7 +293,10 @@ def define_flags(values: flags.FlagValues) -> None:
     strings = {
         "run": (None, "Run folder, after `python -m embbert_tf.qat`."),
         "calibration": (None, "CSV to draw representative samples from (training data)."),
-        "valid": (None, "CSV of validation texts; default the rows that the run held out."),
+        "valid": (
+            None,
+            "CSV of validation texts; default the rows that the run held out (not of an encoder).",
+        ),
         "output": (None, "Folder to write, such as zoo/snips."),
         "backbone": (
             str(layout.ROOT / layout.BACKBONE),

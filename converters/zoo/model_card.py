@@ -19,7 +19,11 @@ def card(name: str, run: run_folder.Run, record: dict[str, Any]) -> str:
         run: The run that the weights come from.
         record: What `zoo.json` holds.
     """
-    what = "Regression" if run.task == "regression" else f"{len(run.labels)} labels"
+    what = f"{len(run.labels)} labels"
+    if run.task == "regression":
+        what = "Regression"
+    elif run.task == "encoder":
+        what = f"Encoder with rows of {run.model.num_labels} numbers, which learns labels"
     lines = [
         f"# {name}",
         "",
@@ -52,6 +56,12 @@ def _origin(about: dict[str, Any]) -> list[str]:
             imported = came.get("imported") if isinstance(came, dict) else None
             start = f"`{about['backbone']['folder']}`"
             start += f" (imported from `{imported}`)" if imported else ""
+    if "embeddings_sha256" in training:
+        return [
+            f"Trained by this project's commands from {start}, with seed {about['seed']}, on texts "
+            f"and embeddings with SHA-256 `{training['embeddings_sha256'][:16]}…`; no epoch was "
+            "chosen."
+        ]
     chosen = "the best" if layout.chosen_on_validation(about) else "no"
     rows = "rows held out of the training data."
     if training.get("valid_sha256"):
@@ -65,18 +75,19 @@ def _origin(about: dict[str, Any]) -> list[str]:
 def _commands(name: str, record: dict[str, Any]) -> list[str]:
     """Returns the commands that make the folder."""
     about, training = record["origin"], record["origin"]["training"]
+    encoder = "embeddings_sha256" in training
     lines = []
     if training and not about["imported"]:
         initial = " --init=zoo/backbone" if "folder" in (about["backbone"] or {}) else ""
-        lines.append(
-            f"python -m embbert_tf.train --train=TRAIN{initial} {_flags_of(training)} --output=RUN"
-        )
+        command = "train_encoder --embeddings=EMBEDDINGS" if encoder else "train --train=TRAIN"
+        lines.append(f"python -m embbert_tf.{command}{initial} {_flags_of(training)} --output=RUN")
     valid = " --valid=VALID" if about["imported"] else ""
     return [
         *lines,
-        f"python -m embbert_tf.qat --run=RUN --train=TRAIN{valid} "
+        f"python -m embbert_tf.qat --run=RUN --train={'EMBEDDINGS' if encoder else 'TRAIN'}{valid} "
         + _flags_of(about.get("qat", {})),
-        f"python -m converters.zoo.add --run=RUN --calibration=TRAIN --max_length="
+        f"python -m converters.zoo.add --run=RUN --calibration=TRAIN "
+        f"{'--valid=VALID ' if encoder else ''}--max_length="
         f"{record['max_length']} --recipe={record['recipe']} --output=zoo/{name}",
     ]
 

@@ -136,7 +136,7 @@ class TinyModel:
             tables,
             self.labels,
             model_image.ImageSource.of("tests/tiny", json.dumps(shape).encode(), text.encode()),
-            regression=regression,
+            task="regression" if regression else "classification",
             threshold=threshold,
         )
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,8 +78,8 @@ def test_labels_that_do_not_fit_are_named(tiny):
         tiny.model, labels=1, head_w=tiny.model.head_w[:1], head_bias=tiny.model.head_bias[:1]
     )
     with pytest.raises(model_image.ModelImageError, match="one logit"):
-        model_image.build(tiny.model, tables, LABELS, source, regression=True)
-    assert model_image.build(one, tables, ["score"], source, regression=True)
+        model_image.build(tiny.model, tables, LABELS, source, task="regression")
+    assert model_image.build(one, tables, ["score"], source, task="regression")
 
 
 def test_generated_c_says_what_made_it(tiny):
