@@ -12,7 +12,8 @@ from embbert_tf import errors
 from embbert_tf.model.config import PRESETS
 from embbert_tf.model.option import check, documented, option
 
-_KEEP = ("best", "last")
+_KEEP = ("auto", "best", "last")
+_ROWS_THAT_CHOOSE = 100
 _LARGEST_SEED = 2**32 - 1  # NumPy's
 # Options that name files. A run records what was in them, not how they were called.
 _FILES = ("tokenizer", "init", "soft_labels", "unlabelled")
@@ -59,9 +60,10 @@ class TrainOptions:
     )
     patience: int = option(10, "Stop after this many epochs without improvement.", minimum=1)
     keep: str = option(
-        "best",
-        "Epoch that stays: the best on the validation rows, or the last. With the last nothing is "
-        "chosen on those rows: patience stops nothing, and what they measure is not too good.",
+        "auto",
+        "Epoch that stays: the best on the validation rows, or the last; auto: the best where "
+        "there are a hundred of those rows, as fewer choose by chance. With the last nothing is "
+        "chosen on them: patience stops nothing, and what they measure is not too good.",
         choices=_KEEP,
     )
     batch_size: int = option(32, "Texts a step.", minimum=1)
@@ -157,8 +159,9 @@ class QatOptions:
     )
     unlabelled_count: int = option(0, "How many of them to draw at random; 0: all.", minimum=0)
     keep: str = option(
-        "best",
-        "Epoch that stays: the best on the validation rows, or the last.",
+        "auto",
+        "Epoch that stays: the best on the validation rows, or the last; auto: the best where "
+        "there are a hundred of those rows.",
         choices=_KEEP,
     )
     seed: int = option(0, "Of order and samples.", minimum=0, maximum=_LARGEST_SEED)
@@ -200,9 +203,9 @@ class EncoderOptions:
     relations: float = option(
         0.3, "Weight of the relations within a batch beside the direction.", minimum=0, maximum=10
     )
-    epochs: int = option(20, "Epochs.", minimum=1)
+    epochs: int = option(5, "Epochs.", minimum=1)
     batch_size: int = option(128, "Texts a step.", minimum=2)
-    learning_rate: float = option(4e-3, "Peak learning rate.", minimum=0, maximum=10)
+    learning_rate: float = option(2e-3, "Peak learning rate.", minimum=0, maximum=10)
     weight_decay: float = option(0.01, "AdamW's.", minimum=0, maximum=10)
     token_dropout: float = option(
         0.0, "Share of training tokens that are replaced.", minimum=0, maximum=0.9
@@ -213,9 +216,7 @@ class EncoderOptions:
         minimum=0,
         maximum=0.9999,
     )
-    seed: int = option(
-        0, "Of the head's weights and of the order.", minimum=0, maximum=_LARGEST_SEED
-    )
+    seed: int = option(0, "Of the order of the texts.", minimum=0, maximum=_LARGEST_SEED)
 
     def __post_init__(self):
         _plain_paths(self)
@@ -237,6 +238,18 @@ def _plain_paths(options: AnyOptions) -> None:
         elif isinstance(value, os.PathLike):
             value = os.fspath(value)
         object.__setattr__(options, field.name, value or field.default)
+
+
+def kept(keep: str, rows: int) -> str:
+    """Returns which epoch stays, "best" or "last".
+
+    Args:
+        keep: The option.
+        rows: For validation.
+    """
+    if keep == "auto":
+        return "best" if rows >= _ROWS_THAT_CHOOSE else "last"
+    return keep
 
 
 def recorded(options: AnyOptions, digests: dict[str, Any]) -> dict[str, Any]:

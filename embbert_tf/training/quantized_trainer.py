@@ -14,7 +14,7 @@ from embbert_tf.data.examples import Example
 from embbert_tf.data.files import PathLike
 from embbert_tf.storage import run_folder
 from embbert_tf.storage.run_folder import Run
-from embbert_tf.training import distillation, metrics
+from embbert_tf.training import distillation, embedding_targets, encoder, metrics
 from embbert_tf.training import options as options_lib
 from embbert_tf.training.options import QatOptions
 from embbert_tf.training.score_scale import ScoreScale
@@ -55,7 +55,9 @@ def train_quantized(
 
     Args:
         run: A finished run, or its folder.
-        train: The training CSV of that run; rows that were held out of the run stay so.
+        train: The training CSV of that run; rows that were held out of the run stay so. Of an
+            encoder its file of embeddings, of which the texts are read: the fp32 rows are the
+            targets.
         options: All that can be chosen; None for the defaults.
         valid: Validation CSV of a run that has none of its own, as an imported one.
         test: Test CSV; only measured.
@@ -80,7 +82,8 @@ def train_quantized(
         return run_folder.load_run(path)
     files.check_folder(path)
     run = run if isinstance(run, Run) else run_folder.load_run(path)
-    data = _read(run, train, valid, test, options)
+    read = _read_texts if run.task == encoder.TASK else _read
+    data = read(run, train, valid, test, options)
     if data.new_valid:
         examples_lib.write_csv(path / examples_lib.VALID_CSV, data.valid)
     files.write_json(path / SETTINGS, {"qat": settings})
@@ -119,7 +122,8 @@ class _Data:
         valid: Rows that choose the epoch.
         new_valid: They are not in the run folder yet.
         test: Rows that are measured at the end, or none.
-        targets: By name of the above, int64 class indices or float64 scores, (count,) each.
+        targets: By name of the above, int64 class indices or float64 scores, (count,) each; of an
+            encoder the fp32 model's rows, float32 (count, width).
         more: Texts without a label.
         scale: In which a regression learns.
     """
@@ -158,6 +162,32 @@ def _read(
     more = _unlabelled(run, rows + held_out + tested, options)
     new_valid = not (run.path / examples_lib.VALID_CSV).exists()
     return _Data(rows, held_out, new_valid, tested, targets, more, scale)
+
+
+def _read_texts(
+    run: Run, train: PathLike, valid: PathLike | None, test: PathLike | None, options: QatOptions
+) -> _Data:
+    """Reads the texts of an encoder, whose targets are what it says of them in fp32.
+
+    Raises:
+        EncoderError: The file has no texts.
+        OptionError: There is something that an encoder's training has no use for.
+    """
+    if valid is not None or test is not None or options.unlabelled:
+        raise errors.OptionError(
+            "an encoder's quantization-aware training takes a file of embeddings alone; leave "
+            "valid, test and unlabelled away"
+        )
+    from embbert_tf.data import batches
+
+    rows = [Example(text, None, "") for text in encoder.read_rows(train).texts]
+    ids = encoding.encode_all(run.tokenizer, rows, False, run.config.max_length)
+    goals = batches.predict(run.model, ids)
+    measuring = np.array([embedding_targets.held_out(row.text) for row in rows])
+    parts = {"train": ~measuring, "valid": measuring}
+    texts = {name: [rows[i] for i in np.flatnonzero(part)] for name, part in parts.items()}
+    targets = {name: goals[part] for name, part in parts.items()}
+    return _Data(texts["train"], texts["valid"], False, [], targets, [], ScoreScale())
 
 
 def _held_out(run: Run, valid: PathLike | None) -> tuple[list[Example], PathLike]:
@@ -242,7 +272,7 @@ def _fit(
             vocab_size=run.config.vocab_size,
             patience=options.epochs,
             seed=options.seed,
-            keep=options.keep,
+            keep=options_lib.kept(options.keep, len(data.valid)),
         ),
         checkpoint=run.path / CHECKPOINT,
         label="qat",
@@ -288,7 +318,7 @@ def _teaching(
     run: Run, teacher: Any, sequences: list[list[int]], options: QatOptions
 ) -> distillation.Teaching | None:
     """Returns what the fp32 model says of the training texts."""
-    if not options.self_distill:
+    if not options.self_distill or run.task == encoder.TASK:
         return None
     from embbert_tf.data import batches
 

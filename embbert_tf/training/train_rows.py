@@ -100,12 +100,12 @@ def _check_scores(
 ) -> None:
     """Makes sure that a regression can learn from its scores, and choose an epoch by them."""
     ScoreScale.of(targets["train"], origins["train"])
-    if options.keep == "best" and np.ptp(targets["valid"]) == 0:
+    if options.keep != "last" and np.ptp(targets["valid"]) == 0:
         count = len(targets["valid"])
         held = "of a validation file" if origins["valid"] is not origins["train"] else "held out"
         raise errors.DataError(
             f"{origins['valid']}: the {count} row{'s' if count > 1 else ''} {held} have one score, "
-            "so no epoch can be chosen by it; give more rows, or keep the last epoch"
+            "so they tell nothing of a model; give more rows, or keep the last epoch"
         )
     sentence = score_scale.coarse_in_int8(targets["train"])
     if sentence:

@@ -74,7 +74,8 @@ def train(
     initial = _initial_model(options)
     config, tokenizer = _write_folder(path, settings, start, data, options)
     model, scale = _new_model(config, initial, data, options)
-    history, valid_ids = _fit(path, model, scale, tokenizer, data, options)
+    new_head = initial is not None and not _keeps_head(initial, data, options)
+    history, valid_ids = _fit(path, model, scale, tokenizer, data, options, new_head)
     scale.restore_head(model.head)
     files.write_atomic(path / run_folder.FP32, lambda temporary: model.save(temporary))
     measured = _measure(path, model, history, valid_ids, tokenizer, data)
@@ -160,13 +161,19 @@ def _new_model(
     model: Any = EmbBertClassifier(config, max(len(data.labels), 1), dropout=options.dropout)
     if isinstance(initial, Run):
         model.backbone.set_weights(initial.model.backbone.get_weights())
-        if (initial.task, initial.labels) == (options.task, data.labels):
+        if _keeps_head(initial, data, options):
             model.head.set_weights(initial.model.head.get_weights())
             scale.standardize_head(model.head)
             print(f"{options.init}: its labels are the same, so its head is kept", flush=True)
     elif initial is not None:
         model.backbone.set_weights(initial.model.get_weights())
     return model, scale
+
+
+def _keeps_head(initial: Any, data: Rows, options: TrainOptions) -> bool:
+    """Whether the training starts from a run with the same task and labels."""
+    same = (options.task, data.labels)
+    return isinstance(initial, Run) and (initial.task, initial.labels) == same
 
 
 # ---- The run folder ----------------------------------------------------------------------------
@@ -252,9 +259,13 @@ def _fit(
     tokenizer: tokenizers.Tokenizer,
     data: Rows,
     options: TrainOptions,
+    new_head: bool,
 ) -> tuple[list[dict[str, Any]], list[list[int]]]:
-    """Trains in standard units; returns the history and the token ids of the validation rows."""
-    from embbert_tf.training import fit
+    """Trains in standard units; returns the history and the token ids of the validation rows.
+
+    A new head on pre-trained weights begins as a classifier by the nearest class mean.
+    """
+    from embbert_tf.training import fit, initial_head
 
     def targets(name: str) -> np.ndarray:
         return data.targets[name] if data.labels else scale.standard(data.targets[name])
@@ -263,6 +274,8 @@ def _fit(
         return encoding.encode_all(tokenizer, rows, data.pair, model.config.max_length)
 
     train, valid = (encode(data.train), targets("train")), (encode(data.valid), targets("valid"))
+    if data.labels and new_head:
+        initial_head.set_head(model, train[0], train[1], options.seed)
     teaching = None
     if data.taught is not None:
         taught = data.taught if data.labels else scale.standard(data.taught)
@@ -292,7 +305,7 @@ def _fit(
             patience=options.patience,
             seed=options.seed,
             ema=options.ema,
-            keep=options.keep,
+            keep=options_lib.kept(options.keep, len(valid[0])),
         ),
         checkpoint=path / CHECKPOINT,
         label="train",

@@ -71,7 +71,7 @@ def test_what_older_runs_did_not_record_was_at_its_default():
     "flag, words",
     [
         ("--epochs=-1", "--epochs=-1"),
-        ("--keep=first", "best|last"),
+        ("--keep=first", "auto|best|last"),
         ("--vocab_size=99", "vocab_size is that of a new tokenizer"),
     ],
 )
@@ -91,3 +91,8 @@ def test_help_shows_every_option(command, kind):
     shown = {flag.name: flag.help for flag in values.get_key_flags_for_module(command)}
     for field in dataclasses.fields(kind):
         assert field.metadata["meaning"] in shown[field.name]
+
+
+def test_few_validation_rows_choose_no_epoch():
+    assert [options_lib.kept("auto", rows) for rows in (1, 99, 100)] == ["last", "last", "best"]
+    assert options_lib.kept("best", 1) == "best" and options_lib.kept("last", 1000) == "last"

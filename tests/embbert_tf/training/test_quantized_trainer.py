@@ -48,14 +48,14 @@ def test_a_qat_from_before_its_options_counts_as_one_without_them(tmp_path, tiny
     shutil.copytree(tiny_run, path)
     settings = files.read_json(path / "qat.json")
     later = ("self_distill", "keep", "unlabelled_count")
-    assert [settings["qat"].pop(name) for name in later] == [0.5, "best", 0]
+    assert [settings["qat"].pop(name) for name in later] == [0.5, "auto", 0]
     assert settings["qat"].pop("unlabelled_sha256") == []
     files.write_json(path / "qat.json", settings)
     done = run_command(
         "embbert_tf.qat", f"--run={path}", f"--train={small_csv}", "--epochs=2", "--samples=64"
     )
     assert done.returncode == 1
-    assert "with other self_distill, steps;" in done.stderr
+    assert "with other keep, self_distill, steps;" in done.stderr
 
 
 @pytest.mark.slow
