@@ -113,8 +113,9 @@ def test_scratch_leaves_72_kb_at_256_tokens_and_38_kb_at_128(folder, target):
 
 @pytest.mark.parametrize("target", BOARD_CFLAGS)
 def test_instructions_stay_below_the_limits(folder, target):
-    # Million instructions of the reference configuration at n = 256 and 12; the counts are exact.
-    limits = {"mps3-an547": (29.0, 0.85)}.get(target, (130.0, 3.3))
+    # Million instructions of the reference configuration at n = 256 in the least scratch and at 12
+    # in scratch to spare (kernels_test.c); the counts are exact.
+    limits = {"mps3-an547": (29.0, 0.85)}.get(target, (88.0, 2.25))
     rng = np.random.default_rng(0)
     model = random_model(Shape(blocks=4), rng)
     case = Case(params_of(model), [random_input(model, n, rng) for n in (256, 12)], 256)
