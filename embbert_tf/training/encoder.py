@@ -63,9 +63,9 @@ def train_encoder(
         return run_folder.load_run(path)
     start = backbone_folder.load_backbone(options.init)
     _write_folder(path, settings, start)
-    model = _new_model(start, options)
     targets = embedding_targets.targets(rows.embeddings, options.width, options.neighbours)
     train, valid = rows.parts(start, targets)
+    model = _new_model(start, train, resumes=(path / CHECKPOINT).exists(), options=options)
     history = _fit(path, model, train, valid, options)
     files.write_atomic(path / run_folder.FP32, lambda temporary: model.save(temporary))
     measured = {"fp32": metrics.measure_parts(model, history, {"valid": valid}, ())}
@@ -144,10 +144,16 @@ def _write_folder(
     files.write_json(path / run_folder.CONFIG, {"config": config.to_dict(), **settings})
 
 
-def _new_model(start: backbone_folder.Backbone, options: EncoderOptions) -> Any:
-    """Returns the model before its first step: a new head on the backbone's weights."""
+def _new_model(
+    start: backbone_folder.Backbone,
+    train: tuple[list[list[int]], np.ndarray],
+    resumes: bool,
+    options: EncoderOptions,
+) -> Any:
+    """Returns the model before its first step: a head that fits the backbone's rows as they are."""
     from tensorflow import keras
 
+    from embbert_tf.data import batches
     from embbert_tf.model.classifier import EmbBertClassifier
 
     keras.utils.set_random_seed(options.seed)
@@ -155,6 +161,10 @@ def _new_model(start: backbone_folder.Backbone, options: EncoderOptions) -> Any:
     config = dataclasses.replace(start.config, dropout=0.0)
     model: Any = EmbBertClassifier(config, options.width, dropout=0.0)
     model.backbone.set_weights(start.model.get_weights())
+    if not resumes:  # Else the checkpoint brings it.
+        first_rows = keras.Model(model.input, model.backbone(model.input)[:, 0])
+        rows = batches.predict(first_rows, train[0])
+        model.head.set_weights(embedding_targets.linear_head(rows, train[1]))
     return model
 
 
