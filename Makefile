@@ -17,9 +17,9 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON := .venv/bin/python
 # The Python that .venv is made from; TensorFlow's tools for this project need 3.11.
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
-DEBIAN := gcc gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv
-# clang's sanitizers and fuzzer are a package of their own.
-DEBIAN_TEST := clang libclang-rt-dev clang-format clang-tidy bazel-bootstrap cmake
+DEBIAN := gcc gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv clang lld
+# clang's sanitizers and fuzzer are a package of their own; chromium opens pages.
+DEBIAN_TEST := libclang-rt-dev clang-format clang-tidy bazel-bootstrap cmake chromium chromium-driver
 # What builds exports for Arduino; not every release of Debian has it.
 DEBIAN_ARDUINO := arduino-builder arduino-ctags
 
@@ -53,16 +53,19 @@ setup-debian:
 	  missing="$$missing libnewlib-arm-none-eabi"; fi; \
 	command -v arm-none-eabi-gcc >/dev/null || missing="$$missing libnewlib-arm-none-eabi"; \
 	[ -x $(PYTHON) ] || $(PYTHON3) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	command -v clang >/dev/null || missing="$$missing clang"; \
+	command -v wasm-ld >/dev/null || missing="$$missing lld"; \
 	$(call install,$$missing)
 
 setup-debian-test: setup-debian
 	@missing=; \
-	for tool in clang clang-format clang-tidy; do \
+	for tool in clang-format clang-tidy chromium; do \
 	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	ls "$$(clang -print-runtime-dir 2>/dev/null)"/libclang_rt.fuzzer* >/dev/null 2>&1 || \
 	  missing="$$missing libclang-rt-dev"; \
 	command -v bazel >/dev/null || missing="$$missing bazel-bootstrap"; \
 	command -v cmake >/dev/null || missing="$$missing cmake"; \
+	command -v chromedriver >/dev/null || missing="$$missing chromium-driver"; \
 	for tool in $(DEBIAN_ARDUINO); do command -v $$tool >/dev/null || \
 	  ! apt-cache show $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	$(call install,$$missing)

@@ -22,6 +22,7 @@ _HOME = {
     "CalibrationWarning": "calibration.recipes",
     "ConvertOptions": "converters.portable.options",
     "Model": "converters.evaluation.model",
+    "PageOptions": "converters.page.options",
     "Export": "converters.exports.exporter",
     "ExportOptions": "converters.exports.options",
     "convert": "converters.portable.convert",
@@ -29,6 +30,7 @@ _HOME = {
     "export_firmware": "converters.exports.exporter",
     "load_model": "converters.evaluation.model",
     "write_firmware": "converters.firmware.from_model_folder",
+    "write_page": "converters.page.page",
 }
 
 __all__ = sorted(_HOME)

@@ -2,7 +2,8 @@
 
 Trains, fine-tunes with quantization, converts, evaluates on TFLM and on a board. Each step shows
 the command that does the same by hand. A step whose result is already there and still fits is
-quick: training resumes where it was killed. Ends with a table and `report.json` in `build/<name>/`.
+quick: training resumes where it was killed. Ends with a table, and with `report.json` and
+`report.html` in `build/<name>/`.
 
 Example:
   python -m converters.pipeline --train=train.csv --test=test.csv --name=snips
@@ -17,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from converters.evaluation import board
+from converters.page.options import PageOptions
 from converters.portable.options import ConvertOptions
 from converters.tflite import model_folder
 from embbert_tf import cli, errors
@@ -24,6 +26,7 @@ from embbert_tf.data import examples
 from embbert_tf.training.options import QatOptions, TrainOptions
 
 BACKBONE = pathlib.Path(__file__).resolve().parents[1] / "zoo/backbone"
+PAGE = "report.html"
 # With one of these, a model does not start from the backbone.
 _OTHER_START = ("init", "preset", "tokenizer", "vocab_size")
 
@@ -81,6 +84,7 @@ def main(values: flags.FlagValues) -> None:
 
     job = _job(values, job_lib)
     report = job_lib.run_job(job)
+    page = _write_page(job, report)
     task = f"{len(report['labels'])} labels" if report["labels"] else "a score"
     print(
         f"\n== {report['name']}: {task}, {report['count']} test rows, "
@@ -89,8 +93,24 @@ def main(values: flags.FlagValues) -> None:
     )
     print(job_report.table(report))
     print(f"  report: {job.folder / job_lib.REPORT}")
+    print(f"  page: {page}")
     if not report["device_equals_reference"]:
         raise errors.EmbBertError("the board's logits differ from the reference")
+
+
+def _write_page(job: Any, report: dict[str, Any]) -> pathlib.Path:
+    """Writes the page of a finished job and returns its path."""
+    from converters.evaluation import job as job_lib
+    from converters.page import page
+
+    model, path = job.folder / job_lib.MODEL, job.folder / PAGE
+    command = ["python", "-m", "converters.report_page", f"--model={board.short(model)}"]
+    command += [f"--data={job.test}", f"--output={board.short(path)}"]
+    print(f"\n== write the page\n   {shlex.join(command)}", flush=True)
+    run = str(job.folder / job_lib.RUN)
+    options = PageOptions(run=run, measure=job.target != board.HOST)
+    finished = page.Job(job.folder, report, job.test)
+    return page.write_page(model, path, options, finished).path
 
 
 def _job(values: flags.FlagValues, job_lib: Any) -> Any:

@@ -22,6 +22,8 @@ from embbert_tf.data import encoding, files
 from embbert_tf.data import examples as examples_lib
 
 HOST = "host"
+# What the main job leaves of the board's part: the rows that it ran, and its logits.
+DEVICE_ROWS, DEVICE_LOGITS = "device_rows.csv", "device_logits.bin"
 # Room in the board's text buffer beside the texts and the longest label; app/eval.c has less.
 _SPARE_BYTES = 256
 # After these a board counts as hung; an emulated one on a busy machine is slow.
@@ -102,11 +104,40 @@ class Board:
         """
         return self._json(self.command("size"))
 
+    def instructions(self, tokens: Sequence[int]) -> tuple[dict[int, int], float]:
+        """Counts the instructions of inferences; not of the target "host", where nothing counts.
+
+        Args:
+            tokens: The numbers of tokens to count.
+
+        Returns:
+            {number of tokens: instructions}, and those of the tokenizer a byte of a short sentence.
+
+        Raises:
+            BoardError: The firmware cannot be built or run, or a number is not the model's.
+        """
+        command = self.command("bench", TOKENS=" ".join(map(str, tokens)))
+        lines = [json.loads(line) for line in self._lines(command)]
+        counts = {line["n"]: line["instructions"] for line in lines if "n" in line}
+        return counts, next(line["per_byte"] for line in lines if line.get("text") == "command")
+
+    def model_memory(self) -> int:
+        """Returns the bytes of RAM that the engine takes for the model.
+
+        Raises:
+            BoardError: The firmware cannot be built or run.
+        """
+        said = self._make(self.command("info"))
+        return int(re.search(r"^model memory +([\d,]+) bytes", said, re.M)[1].replace(",", ""))
+
     def _json(self, command: list[str]) -> dict:
+        return json.loads(self._lines(command)[-1])
+
+    def _lines(self, command: list[str]) -> list[str]:
         lines = [line for line in self._make(command).splitlines() if line.startswith("{")]
         if not lines:
             raise BoardError(f"`{shlex.join(command)}` prints no line of JSON")
-        return json.loads(lines[-1])
+        return lines
 
     def _make(self, command: list[str]) -> str:
         # Paths of the command are relative to this folder; an outer make's options are not ours.

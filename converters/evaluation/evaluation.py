@@ -91,7 +91,10 @@ class Evaluation:
         Raises:
             KernelParamsError: The kernels cannot represent the model.
         """
-        return self._run(_Fused, (tflite, self.run.pair), max_length, "fused kernels")
+        progress = runner.Progress(f"{self.name}: fused kernels", len(self.examples))
+        return fused_logits(
+            tflite, self.run.pair, self.sequences(max_length), self.workers, progress
+        )
 
     def metrics(self, logits: np.ndarray) -> dict[str, float]:
         """Returns the metrics of logits: no table by class."""
@@ -112,6 +115,28 @@ class Evaluation:
         progress = runner.Progress(f"{self.name}: {what}", len(self.examples))
         sequences = self.sequences(max_length)
         return runner.run_with(make, arguments, sequences, self.workers, progress)
+
+
+def fused_logits(
+    tflite: bytes,
+    pair: bool,
+    sequences: list[list[int]],
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Returns int8 logits (count, L) of a portable `.tflite` computed by the fused kernels.
+
+    Args:
+        tflite: The file's bytes.
+        pair: Whether the model reads pairs.
+        sequences: Token ids of each text, without padding; at least one.
+        workers: Processes; 0 for as many as there are cores.
+        progress: Called with the number of finished sequences now and then.
+
+    Raises:
+        KernelParamsError: The kernels cannot represent the model.
+    """
+    return runner.run_with(_Fused, (tflite, pair), sequences, workers, progress)
 
 
 def confidence_threshold(model: Model, path: PathLike) -> float:

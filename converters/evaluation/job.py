@@ -185,7 +185,8 @@ def _report(
     """Runs the board, compares every form of the model on the same rows, and says what it costs."""
     examples = examples_lib.read_all(job.test, model.pair)
     numbers, rows = _device_rows(job, model, examples, text_bytes)
-    csv, logits_file = job.folder / "device_rows.csv", job.folder / "device_logits.bin"
+    csv = job.folder / board_lib.DEVICE_ROWS
+    logits_file = job.folder / board_lib.DEVICE_LOGITS
     examples_lib.write_csv(csv, rows)
     with steps("evaluate on the board", job.board.eval_command(csv, logits_file, len(rows))):
         own = job.board.evaluate(csv, logits_file, len(rows))

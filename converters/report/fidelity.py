@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import pathlib
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -309,6 +310,17 @@ def split(name: str) -> tuple[str, int]:
     """Returns kind and number of an activation's name: ("xhat", 2); -1 where it has no number."""
     kind = folding.kind(name)
     return kind, int(name[len(kind) :] or -1)
+
+
+def kinds_in_order(names: Iterable[str]) -> list[str]:
+    """Returns the kinds of activations that layers make, in the order of computation."""
+    found = list(dict.fromkeys(split(name)[0] for name in names))
+    # What the last layer alone has (c) stands beside what the others have (v).
+    if "c" in found and "v" in found:
+        found.remove("c")
+        found.insert(found.index("v") + 1, "c")
+    found.append(found.pop(found.index("x")))
+    return found
 
 
 def write_csv(fidelity: dict[str, Fidelity], path: PathLike) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.report.fidelity import Fidelity, layer_of, rank_layers, split
+from converters.report.fidelity import Fidelity, kinds_in_order, layer_of, rank_layers, split
 from embbert_tf.data import files
 from embbert_tf.data.files import PathLike
 
@@ -39,12 +39,7 @@ def _draw_grid(figure: Any, axes: Any, fidelity: dict[str, Fidelity]) -> None:
     """Draws SNR by kind of activation and layer."""
     inner = [f for f in fidelity.values() if f.name not in ("x0", "logits")]
     layers = 1 + max(layer_of(f.name) for f in inner)
-    kinds = list(dict.fromkeys(split(f.name)[0] for f in inner))
-    # Computation order: what the last layer alone has (c) stands beside what the others have (v).
-    if "c" in kinds and "v" in kinds:
-        kinds.remove("c")
-        kinds.insert(kinds.index("v") + 1, "c")
-    kinds.append(kinds.pop(kinds.index("x")))
+    kinds = kinds_in_order(f.name for f in inner)
     grid = np.full((len(kinds), layers), np.nan)
     for f in inner:
         row, column = kinds.index(split(f.name)[0]), layer_of(f.name)

@@ -16,6 +16,8 @@ from embbert_tf.data import tokenizer
 
 _ARENA_BYTES = 16 << 20
 _BATCH = 16
+# So few rows take less time than starting processes does.
+_FEW = 64
 
 
 class Runner:
@@ -104,7 +106,7 @@ def run_with(
     progress = progress or (lambda done: None)
     workers = min(workers or cores(), len(sequences))
     rows = []
-    if workers == 1 or len(sequences) < 8:
+    if workers == 1 or len(sequences) < _FEW:
         runner = make(*arguments)
         for ids in sequences:
             rows.append(runner.logits(ids)[np.newaxis])

@@ -1,0 +1,1 @@
+"""One page of HTML that shows a model and runs it."""
