@@ -127,8 +127,11 @@ class Board:
         Raises:
             BoardError: The firmware cannot be built or run.
         """
-        said = self._make(self.command("info"))
-        return int(re.search(r"^model memory +([\d,]+) bytes", said, re.M)[1].replace(",", ""))
+        command = self.command("info")
+        found = re.search(r"^model memory +([\d,]+) bytes", self._make(command), re.M)
+        if found is None:
+            raise BoardError(f"`{shlex.join(command)}` does not print the model's memory")
+        return int(found[1].replace(",", ""))
 
     def _json(self, command: list[str]) -> dict:
         return json.loads(self._lines(command)[-1])

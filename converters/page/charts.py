@@ -1,7 +1,7 @@
 """Positions and ticks of the page's pictures; the template draws them as SVG."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ class Chart:
     lines: list[tuple[str, str, list[tuple[float, float]]]]
 
 
-def chart(series: dict[str, Sequence[tuple[float, float]]], whole: bool = False) -> Chart:
+def chart(series: Mapping[str, Sequence[tuple[float, float]]], whole: bool = False) -> Chart:
     """Lays curves, or clouds of points, out.
 
     Args:
@@ -90,7 +90,7 @@ def chart(series: dict[str, Sequence[tuple[float, float]]], whole: bool = False)
     )
 
 
-def learning(history: dict[str, Sequence[dict[str, Any]]]) -> dict[str, Chart]:
+def learning(history: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Chart]:
     """Returns a picture of the loss and one of the validation figure, epoch by epoch.
 
     Args:

@@ -118,6 +118,10 @@ def test_every_kind_of_task_reaches_the_board(finished, kind):
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((folder / job.REPORT).read_text())
     assert report["device_equals_reference"]
+    assert f"  page: {folder / 'report.html'}\n" in result.stdout
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"{report['device_count']} rows were run on {report['target']}" in page
+    assert ">Error of each tensor<" in page
     assert report["pair"] == ("pair" in kind)
     assert set(report["metrics"]) == {"fp32", "qat", "tflm", "device"}
     names = ("pearson", "spearman") if "score" in kind else ("accuracy", "macro_f1")
@@ -336,6 +340,7 @@ OURS = [
     r"  TFLM arena, smallest that runs +[\d,]+ bytes$",
     r"  firmware (flash|RAM), (weights|stack) included +[\d,]+ bytes$",
     r"  report: ",
+    r"  page: ",
     r"pipeline: warning: ",
 ]
 
