@@ -23,7 +23,14 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 
 
 # Tests on these wait for SLOW=1; those on the host, the Cortex-M4 and the Cortex-M55 are the same.
-OTHER_BOARDS = ("mps2-an385", "mps2-an500", "mps2-an505", "netduinoplus2", "cortex-m4-64k")
+OTHER_BOARDS = (
+    "mps2-an385",
+    "mps2-an500",
+    "mps2-an505",
+    "netduinoplus2",
+    "cortex-m4-64k",
+    "cortex-m4-256k",
+)
 # These take half a minute or more. One that starts last would be one that the other processes
 # wait for.
 LONG = (

@@ -15,6 +15,7 @@ BOARDS = (
     "mps2-an505",
     "mps3-an547",
     "cortex-m4-64k",
+    "cortex-m4-256k",
     "netduinoplus2",
 )
 
