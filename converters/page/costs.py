@@ -10,10 +10,9 @@ from converters.evaluation.board import Board, BoardError
 from converters.exports import measure
 
 TARGET, PROCESSOR = measure.BOARD, measure.PROCESSOR
-# Every number of tokens up to this one is counted.
-COUNTED_TO = 64
-# The kernels take rows by four and eight, so that counts of n repeat their pattern every so many.
-_PERIOD = 8
+# Every number of tokens up to this one is counted, beyond it so many: multiples of four, as the
+# kernels take rows by four.
+COUNTED_TO, _BEYOND = 64, 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,42 +65,32 @@ def of_model(model: pathlib.Path, max_tokens: int) -> Costs:
 
 
 def counted_lengths(max_tokens: int) -> list[int]:
-    """Returns the numbers of tokens to count the instructions of.
+    """Returns the numbers of tokens to count the instructions of, ascending.
 
-    All of a short model; of a longer one those up to `COUNTED_TO`, and a whole period of the
-    kernels' pattern halfway from there to the end, and one at the end.
+    All of a short model; of a longer one those up to `COUNTED_TO`, then even steps to the end.
     """
-    if max_tokens <= COUNTED_TO + 2 * _PERIOD:
-        return list(range(1, max_tokens + 1))
-    ends = (COUNTED_TO, (COUNTED_TO + max_tokens) // 2, max_tokens)
-    periods = [n for end in ends[1:] for n in range(end - _PERIOD + 1, end + 1)]
-    return [*range(1, COUNTED_TO + 1), *periods]
+    beyond = {
+        min(4 * round(n / 4), max_tokens) for n in np.linspace(COUNTED_TO, max_tokens, _BEYOND + 1)
+    }
+    every = range(1, min(COUNTED_TO, max_tokens) + 1)
+    return sorted({*every, *(n for n in beyond if n > COUNTED_TO), max_tokens})
 
 
 def by_tokens(counted: Mapping[int, int], max_tokens: int) -> list[int]:
-    """Returns the instructions of every number of tokens, from 1 on.
-
-    Between those counted a parabola stands for the attention's part, which grows with the square,
-    through the three that lie at the same place of the kernels' pattern.
+    """Returns the instructions of every number of tokens from 1 to `max_tokens`.
 
     Args:
-        counted: Instructions of each of `counted_lengths`.
+        counted: Instructions of each of `counted_lengths`; a line is drawn from one to the next.
         max_tokens: The last number.
     """
-    result = [counted.get(n, 0) for n in range(1, max_tokens + 1)]
-    for place in range(_PERIOD):
-        known = [n for n in counted if n % _PERIOD == place and n > COUNTED_TO - _PERIOD]
-        wanted = [n for n in range(1, max_tokens + 1) if n % _PERIOD == place and n not in counted]
-        if wanted:
-            curve = np.polyfit(known, [counted[n] for n in known], 2)
-            for n, value in zip(wanted, np.polyval(curve, wanted), strict=True):
-                result[n - 1] = round(float(value))
-    return result
+    known = sorted(counted)
+    wanted = range(1, max_tokens + 1)
+    return [round(float(v)) for v in np.interp(wanted, known, [counted[n] for n in known])]
 
 
 def exactness(instructions: Sequence[int]) -> str:
     """Says in words how near the counts are to what a board takes."""
     counted = "counted in QEMU for each number of tokens"
-    if len(instructions) > COUNTED_TO + 2 * _PERIOD:
-        counted += f" up to {COUNTED_TO} and within 1 % beyond, where a curve fills in"
+    if len(instructions) > COUNTED_TO:
+        counted += f" up to {COUNTED_TO} and within 3 % beyond, where lines fill in"
     return f"{counted}; the tokenizer's share, below 1 %, is estimated from the bytes"
