@@ -34,8 +34,15 @@ KINDS = {
 
 
 def make(folder: pathlib.Path, kind: str) -> Model:
-    """Writes a model folder of a kind; the model is untrained, and its answers as good as drawn."""
-    labels, pair = KINDS[kind]
+    """Writes a model folder of a kind; the model is untrained, and its answers as good as drawn.
+
+    Args:
+        folder: Where to.
+        kind: One of `KINDS`, or "an encoder".
+    """
+    encoder = kind == "an encoder"
+    labels, pair = ([], False) if encoder else KINDS[kind]
+    task = "encoder" if encoder else "classification" if labels else "regression"
     tokenizer, text, _ = tiny_tokenizer()
     config = EmbBertConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -45,13 +52,13 @@ def make(folder: pathlib.Path, kind: str) -> Model:
         num_layers=2,
         kernel_size=4,
     )
-    folded = portable_models.random_folded(config, max(len(labels), 1))
+    folded = portable_models.random_folded(config, 12 if encoder else max(len(labels), 1))
     built = portable_models.build(folded, LENGTH, pair=pair)
     tflite = portable_models.to_bytes(built)
     logits = built.graph.outputs[0]
     settings = {
         "generator": "tests/support/page_models.py",
-        "task": "classification" if labels else "regression",
+        "task": task,
         "pair": pair,
         "max_length": LENGTH,
         "output": {"scale": float(logits.scale), "zero_point": int(logits.zero_point)},

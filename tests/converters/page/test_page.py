@@ -43,6 +43,20 @@ def test_every_kind_of_task_has_its_page(pages, kind):
     assert page.size == page.path.stat().st_size
 
 
+def test_an_encoder_has_a_page_without_rows_and_box(tmp_path):
+    model = page_models.make(tmp_path / "model", "an encoder")
+    output = tmp_path / "page.html"
+    flags = [f"--model={model.path}", f"--output={output}", "--nomeasure"]
+    done = run_command("converters.report_page", *flags)
+    assert done.returncode == 0, done.stderr
+    shown = re.findall(r'<section id="(\w+)"', output.read_text(encoding="utf-8"))
+    assert shown == ["glance", "learning", "memory", "versions"]
+    csv = page_models.write_rows(tmp_path / "rows.csv", "a label of two")
+    refused = run_command("converters.report_page", *flags, f"--data={csv}")
+    assert refused.returncode == 1
+    assert "an encoder, which has no labels of its own" in refused.stderr
+
+
 def test_the_page_needs_nothing_else_and_runs_nothing_else(pages):
     page, _, _ = pages("a label")
     text = text_of(page)
@@ -61,6 +75,26 @@ def test_the_page_needs_nothing_else_and_runs_nothing_else(pages):
         assert label not in text
     for template in ("{{ 7 * 7 }}", "{% raw %}"):
         assert template in text
+
+
+@pytest.mark.slow
+def test_nothing_is_missing_where_run_rows_and_tools_are_at_hand(tmp_path):
+    """zoo/snips is its own run; the rows are ours."""
+    csv, output = tmp_path / "rows.csv", tmp_path / "page.html"
+    csv.write_text("text,label\nplay some quiet jazz,PlayMusic\nrate this book,RateBook\n")
+    done = run_command(
+        "converters.report_page", "--model=zoo/snips", f"--data={csv}", f"--output={output}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output}: {output.stat().st_size:,} bytes\n"
+    text = output.read_text(encoding="utf-8")
+    assert "2 rows were run on mps2-an386: every logit is <strong>the same as</strong>" in text
+    for form in ("fp32 (Keras)", "quantization-aware (Keras)", "int8 on TFLM", "int8 kernels"):
+        assert f">{form}" in text
+    settings = json.loads(re.search(r'id="settings">(.*?)</script>', text)[1])
+    assert len(settings["instructions"]) == settings["maxTokens"] == 28
+    assert sorted(settings["instructions"]) == settings["instructions"]
+    assert 100 < settings["perByte"] < 450
 
 
 def test_a_model_folder_alone_gives_what_can_be_given(tmp_path):
