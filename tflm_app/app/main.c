@@ -24,9 +24,10 @@
 typedef union {
   MODEL_BLOCK_SHAPES(SCRATCH_OF)
 } scratch_t;
+// And what the Makefile gives the kernels to spare.
 #define MEMORY_BYTES                                                                  \
   EMBBERT_ENGINE_MEMORY_BYTES(MODEL_BLOCKS, MODEL_LABELS, MODEL_HIDDEN, MODEL_TOKENS, \
-                              sizeof(scratch_t))
+                              sizeof(scratch_t) + SPARE_BYTES)
 #endif
 
 static const command_t kCommands[] = {
