@@ -202,9 +202,6 @@ def tensors(model: Model, run: Run, examples: list[Example]) -> tuple[dict, str,
 
     Returns:
         `Fidelity` by name; which float model; how many rows were run.
-
-    Raises:
-        RunError: The model was converted from another run.
     """
     from converters.report import fidelity
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.metadata
+import pathlib
 from typing import Any
 
 import markupsafe
@@ -10,10 +11,11 @@ import markupsafe
 from converters.evaluation.model import Model
 from converters.firmware import model_image
 from converters.page.costs import Costs
-from converters.report import arena_map, arena_picture
+from converters.report import arena_map, arena_picture, fidelity
 from converters.tflite import reader
 from converters.tflm import arena_model, target, timeline
 from embbert_tf import errors
+from embbert_tf.data.files import PathLike
 from embbert_tf.storage import run_folder
 from embbert_tf.storage.run_folder import Run
 
@@ -57,15 +59,15 @@ def find_run(model: Model, given: str | None, missing: list[Missing]) -> Run | N
         missing: Grows by what there is to say.
 
     Raises:
-        RunError: The one that was named cannot be read, or has other labels.
+        RunError: The one that was named cannot be read, or is another model's.
     """
     folder = model.tflite_path.parent
     if given is not None:
-        return _checked(run_folder.load_run(given), model)
+        return _load_run(given, model)
     for candidate in (folder, folder / "../run"):
         if (candidate / run_folder.CONFIG).is_file() and run_folder.is_trained(candidate):
             try:
-                return _checked(run_folder.load_run(candidate), model)
+                return _load_run(candidate, model)
             except errors.EmbBertError as error:
                 missing.append(Missing("The float model", str(error)))
                 return None
@@ -73,11 +75,20 @@ def find_run(model: Model, given: str | None, missing: list[Missing]) -> Run | N
     return None
 
 
-def _checked(run: Run, model: Model) -> Run:
-    if (run.task, run.pair, run.labels) != (model.task, model.pair, model.labels):
+def _load_run(path: PathLike, model: Model) -> Run:
+    """Loads a run; that it is another model's is found before its weights are read.
+
+    Raises:
+        RunError: It cannot be read, or is another model's.
+    """
+    settings, labels = run_folder.read_settings(path), pathlib.Path(path) / run_folder.LABELS
+    same = (settings.get("task"), settings.get("pair")) == (model.task, model.pair)
+    if not same or (model.labels and run_folder.read_labels(labels) != model.labels):
         raise errors.RunError(
-            f"{run.path}: not the run of {model.path}: task, pairs or labels are other ones"
+            f"{path}: not the run of {model.path}: task, pairs or labels are other ones"
         )
+    run = run_folder.load_run(path)
+    fidelity.float_model(run, model.tflite)  # refuses one whose weights are others
     return run
 
 

@@ -18,7 +18,6 @@ from converters.page import browser, charts, costs, facts, views
 from converters.page.answers import Answers
 from converters.page.facts import Missing
 from converters.page.options import PageOptions
-from embbert_tf import errors
 from embbert_tf.data import files
 from embbert_tf.storage.run_folder import Run
 
@@ -239,9 +238,5 @@ def _tensors(
         lacking = "a run folder (--run=FOLDER)" if run is None else "rows (--data=test.csv)"
         missing.append(Missing(what, f"it needs {lacking}"))
         return None
-    try:
-        found, reference, rows = answers_lib.tensors(model, run, answers.examples)
-    except errors.RunError as error:
-        missing.append(Missing(what, str(error)))
-        return None
+    found, reference, rows = answers_lib.tensors(model, run, answers.examples)
     return views.tensors(found) | {"reference": reference, "rows": rows}
