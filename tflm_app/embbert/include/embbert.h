@@ -33,7 +33,8 @@
 // global variables: any number of engines, of one model or of several, live in one program. How
 // many bytes `memory` has to have is engine.memory_needed after every open of a sound image, even
 // embbert_engine_open(&engine, image, image_capacity, NULL, 0, NULL), which answers kEmbbertMemory;
-// EMBBERT_ENGINE_MEMORY_BYTES says the same to the compiler.
+// EMBBERT_ENGINE_MEMORY_BYTES says the same to the compiler. A larger `memory` is used as it is:
+// texts near max_tokens take fewer instructions then (docs/kernels.md says how many).
 //
 // Tasks and interrupts. An engine serves one call at a time; put a mutex around it when several
 // tasks share one. Different engines, each with a `memory` of its own, may run at once, over the
@@ -47,11 +48,11 @@
 //             Reading ends when max_tokens ids are full; a pair that does not fit is read three
 //             times.
 //   infer     grows with the number of tokens alone, a little faster than it: the `embbert` preset
-//             takes 2.7 million for 12 tokens, 38.6 million for 128, 105 million for 256, which at
-//             100 MHz is some 35 ms, half a second, 1.4 s. The portable kernels take several times
+//             takes 2.2 million for 12 tokens, 30.3 million for 128, 87 million for 256, which at
+//             100 MHz is some 30 ms, 0.4 s, 1.1 s. The portable kernels take several times
 //             as many. `make bench` prints it for a model and a board.
 // A call may take seconds, then: infer asks embbert_options_t.progress in between whether to go on.
-// On the M4 at most 1.9 million instructions lie between two calls of it with 256 tokens, 3.7
+// On the M4 at most 1.9 million instructions lie between two calls of it with 256 tokens, 3.8
 // million with 512. open and tokenize do not ask.
 //
 // Stack. Below 2 kB on every core; `make size` prints the deepest use, measured and computed.
