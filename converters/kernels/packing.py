@@ -12,8 +12,10 @@ import numpy as np
 
 MOST_CODE = 7
 MOST_FACTOR = 18
-# Elements whose codes share 4 bytes.
+# Elements whose codes share 4 bytes, and those of which a row has a multiple, or stays int8: one
+# vector of codes of `embbert_mve.c`.
 GROUP = 8
+VECTOR = 32
 # Of a token table: two's complement, as many bits as its codes need.
 TOKEN_BITS = (2, 3, 4)
 
@@ -39,7 +41,10 @@ def coded(weights: np.ndarray) -> Coded | None:
     """Returns the codes of an int8 matrix (rows, count), or None where a row has no such codes.
 
     A row's factor is the greatest common divisor of its weights: at most 18, with codes -7..7.
+    Nor are there any where count is no multiple of 32.
     """
+    if weights.shape[1] % VECTOR:
+        return None
     wide = weights.astype(np.int32)
     factors = np.gcd.reduce(wide, axis=1)
     # A row of one value has a divisor as large as that; a smaller one serves as well.
@@ -53,8 +58,12 @@ def coded(weights: np.ndarray) -> Coded | None:
 
 
 def plain_codes(weights: np.ndarray) -> np.ndarray | None:
-    """Returns an int8 matrix that is its own codes, or None if a weight lies beyond -7..7."""
-    return weights if np.abs(weights.astype(np.int32)).max(initial=0) <= MOST_CODE else None
+    """Returns an int8 matrix that is its own codes, or None.
+
+    None if a weight lies beyond -7..7, or the columns are no multiple of 32.
+    """
+    beyond = np.abs(weights.astype(np.int32)).max(initial=0) > MOST_CODE
+    return None if beyond or weights.shape[1] % VECTOR else weights
 
 
 def coded_table(table: np.ndarray) -> tuple[np.ndarray, int, int] | None:
@@ -71,7 +80,7 @@ def coded_table(table: np.ndarray) -> tuple[np.ndarray, int, int] | None:
 
 
 def pack_rows(codes: np.ndarray) -> np.ndarray:
-    """Packs codes (rows, count), count a multiple of 8, into (rows, count / 2) int8.
+    """Packs codes (rows, count), count a multiple of 32, into (rows, count / 2) int8.
 
     Byte k of each 4 holds element k of 8 in its low nibble, element k + 4 in its high one.
     """

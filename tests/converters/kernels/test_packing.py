@@ -42,7 +42,7 @@ def test_the_layout_of_a_table():
 
 def test_a_matrix_is_its_factors_times_its_codes():
     rng = np.random.default_rng(1)
-    codes = rng.integers(-7, 8, (18, 16))
+    codes = rng.integers(-7, 8, (18, 32))
     codes[:, 0] = 7
     factors = np.arange(1, 19)
     weights = (codes * factors[:, np.newaxis]).astype(np.int8)
@@ -57,7 +57,7 @@ def test_a_matrix_is_its_factors_times_its_codes():
 
 @pytest.mark.parametrize("value", [0, 1, 5, 21, 36, 126])
 def test_rows_of_one_value_have_codes_too(value):
-    weights = np.full((2, 8), value, np.int8)
+    weights = np.full((2, 32), value, np.int8)
     found = packing.coded(weights)
     assert 1 <= found.factors.min() <= found.factors.max() <= packing.MOST_FACTOR
     np.testing.assert_array_equal(found.weights(), weights)
@@ -67,7 +67,14 @@ def test_rows_of_one_value_have_codes_too(value):
     "weights", [[[8, 1]], [[19, 19]], [[127, 127]], [[-8, 7]], [[126, 17]], [[-128, 0]]]
 )
 def test_what_has_no_codes_stays_int8(weights):
-    assert packing.coded(np.array(weights, np.int8)) is None
+    assert packing.coded(np.tile(np.array(weights, np.int8), 16)) is None
+
+
+def test_rows_of_no_whole_vector_of_codes_stay_int8():
+    codes = np.ones((2, 48), np.int8)
+    assert packing.coded(codes) is None and packing.plain_codes(codes) is None
+    assert packing.coded(codes[:, :32]) is not None
+    assert packing.plain_codes(codes[:, :32]) is not None
 
 
 def test_a_table_takes_the_fewest_bits():
@@ -84,7 +91,7 @@ def test_blobs_and_fused_graph_hold_the_codes():
     d, r = wanted.embed.hidden, wanted.embed.reduced
     assert wanted.embed.options()[:4] == b"EMB2"
     assert wanted.embed.tensors()["token"].shape == (300, r // 2)
-    assert wanted.embed.tensors()["weight"].shape == (d, r)
+    assert wanted.embed.tensors()["weight"].shape == (d, 2 * r)  # Rows of 16: int8.
     for block in wanted.blocks:
         assert block.options()[:4] == b"BLK2"
         shapes = [block.tensors()[name].shape for name in ("wq", "wv", "wz")]

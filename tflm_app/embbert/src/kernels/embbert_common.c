@@ -56,8 +56,10 @@ static int is_hidden(int32_t hidden) {
   return in_range(hidden, 16, EMBBERT_MAX_HIDDEN) && hidden % 16 == 0;
 }
 
-// What the implementation at hand can read.
-static int is_bits(int32_t bits) { return bits == 8 || (bits == 4 && EMBBERT_HAS_4_BITS); }
+// What the implementation at hand can read in rows of `count` weights.
+static int is_bits(int32_t bits, int32_t count) {
+  return bits == 8 || (bits == 4 && count % 32 == 0 && EMBBERT_HAS_4_BITS);
+}
 
 static int is_shift(int32_t shift) { return in_range(shift, 0, 30); }
 
@@ -83,7 +85,8 @@ embbert_status_t embbert_embed_init(embbert_embed_t* embed, const void* options,
       !in_range(embed->max_length, 1, EMBBERT_MAX_LENGTH) ||
       !in_range(embed->reduced, 4, EMBBERT_MAX_REDUCED) || embed->reduced % 4 != 0 ||
       !is_hidden(embed->hidden) || !is_shift(embed->shift) || !is_int8(embed->zero) ||
-      !is_bits(embed->weight_bits) || size / 4 != 2 + scalars + (size_t)embed->hidden) {
+      !is_bits(embed->weight_bits, 2 * embed->reduced) ||
+      size / 4 != 2 + scalars + (size_t)embed->hidden) {
     return EMBBERT_ERROR_OPTIONS;
   }
   if (embed->token_bits == 8) return embed->token_factor == 1 ? EMBBERT_OK : EMBBERT_ERROR_OPTIONS;
@@ -128,7 +131,7 @@ embbert_status_t embbert_block_init(embbert_block_t* block, const void* options,
       !in_range(block->norm_exponent, 1, 24) || !is_shift(block->q_shift) ||
       !is_int8(block->q_zero) || !is_shift(block->score_shift) || !is_shift(block->conv_shift) ||
       !is_int8(block->y_zero) || !is_shift(block->a_shift) || !is_shift(block->z_shift) ||
-      !is_int8(block->out_zero) || !is_bits(block->weight_bits)) {
+      !is_int8(block->out_zero) || !is_bits(block->weight_bits, block->hidden)) {
     return EMBBERT_ERROR_OPTIONS;
   }
   const int32_t inner = block->expansion * block->hidden;

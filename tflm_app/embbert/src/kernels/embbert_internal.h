@@ -41,7 +41,7 @@ extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
 #elif defined(EMBBERT_USE_DSP)
 #define EMBBERT_HAS_4_BITS 1
 #else
-#define EMBBERT_HAS_4_BITS 0
+#define EMBBERT_HAS_4_BITS 1
 #endif
 
 // Row `id` of the token table, (R) int8: the table's own, or `row` (EMBBERT_MAX_REDUCED, 4-byte
