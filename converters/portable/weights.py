@@ -104,11 +104,13 @@ class Weights:
     def _embedding(self, model: FoldedModel, length: int, pair: bool) -> None:
         constant = self._builder.constant
         token, position = map(quantize.rounded, (model.token, model.position), model.table_scales())
-        expansion, scale = model.scaled_expansion(), self._fixed.get("embed")
+        expansion, fixed = model.scaled_expansion(), self._fixed.get("embed")
+        scale: Scale
         shift = model.segment[2] - model.segment[1]
-        if scale is not None:
-            matrix = quantize.rounded(expansion.T, scale, 0)
-            segment = _digits(shift / scale)
+        if fixed is not None:
+            scale = fixed
+            matrix = quantize.rounded(expansion.T, fixed, 0)
+            segment = _digits(shift / fixed)
         else:
             columns = np.zeros((len(SEGMENT), shift.size), np.float32)
             columns[0] = shift / SEGMENT[0]

@@ -128,7 +128,8 @@ def table(results: dict[str, Any]) -> list[str]:
         "`python -m converters.benchmarks.accuracy` measured them. In per cent; correlations times "
         "100. `int8 without QAT`: recipe mse; `fused kernels`: of the int8 graph after QAT, as is "
         "`portable`. With a recipe behind the task's name, that is the int8 graph's "
-        "(`docs/portable_graph.md`). For a regression `labels alike` is Pearson's correlation of "
-        "the two answers.",
+        "(`docs/portable_graph.md`); `as qat4` is int8 trained as qat4's rows were, from the same "
+        "fp32 weights. For a regression `labels alike` is Pearson's correlation of the two "
+        "answers.",
     ]
     return lines
