@@ -141,6 +141,25 @@ static void test_max_tokens(void) {
   free(memory);
 }
 
+// More memory than needed, be it a multiple of 8 or not, changes no answer.
+static void test_spare_memory(void) {
+  static const size_t kSpare[] = {0, 1, 100, 1000, 10007, 100000};
+  int8_t expected[kMostLabels];
+  for (size_t i = 0; i < sizeof(kSpare) / sizeof(kSpare[0]); i++) {
+    embbert_engine_t engine;
+    EXPECT(open_first(&engine, NULL, 0, 0) == kEmbbertMemory);
+    const size_t size = engine.memory_needed + kSpare[i];
+    void* const memory = block(size);
+    EXPECT(open_first(&engine, memory, size, 0) == kEmbbertOk);
+    EXPECT(engine.memory_needed + kSpare[i] == size);
+    embbert_result_t result;
+    EXPECT(embbert_engine_classify(&engine, kText, kLength, NULL, 0, &result) == kEmbbertOk);
+    if (i == 0) memcpy(expected, result.logits, (size_t)engine.config.labels);
+    EXPECT(memcmp(result.logits, expected, (size_t)engine.config.labels) == 0);
+    free(memory);
+  }
+}
+
 typedef struct {
   int calls;
   int stop_at;
@@ -217,6 +236,7 @@ int main(void) {
   test_options();
   test_closed();
   test_max_tokens();
+  test_spare_memory();
   test_progress();
   test_two_models();
   if (failures > 0) return 1;
