@@ -38,10 +38,9 @@ def train_quantized(
 ) -> Run:
     """Fine-tunes a trained run so that it loses little or nothing as int8.
 
-    Writes `qat.keras`, `ranges.json`, with weights of 4 bits `steps.json`, and `qat.json` into
-    the run folder and adds to its `metrics.json`. Every input is read whole and checked before
-    that. A training that was killed goes on after its last epoch when it is called again; a
-    finished one is left as it is.
+    Writes `qat.keras`, `ranges.json`, `steps.json` (4 bits) and `qat.json` into the run folder and
+    adds to its `metrics.json`. Every input is read whole and checked before that. A training that
+    was killed goes on when it is called again; a finished one is left as it is.
 
     Example:
     ```python
@@ -56,8 +55,7 @@ def train_quantized(
     Args:
         run: A finished run, or its folder.
         train: The training CSV of that run; rows that were held out of the run stay so. Of an
-            encoder its file of embeddings, of which the texts are read: the fp32 rows are the
-            targets.
+            encoder its file of embeddings, whose texts are read: the fp32 rows are the targets.
         options: All that can be chosen; None for the defaults.
         valid: Validation CSV of a run that has none of its own, as an imported one.
         test: Test CSV; only measured.
