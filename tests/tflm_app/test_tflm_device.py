@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from converters.firmware import size_arena
-from converters.kernels import recognize, reference
+from converters.kernels import fused_graph, recognize, reference
 from converters.tflite import model_folder
 from converters.tflm import runner
 from embbert_tf.data import tokenizer
@@ -155,6 +155,17 @@ def test_bench_of_texts_longer_than_the_vocabulary(tmp_path):
     folder = tmp_path / "long"
     tflm_models.write_folder(folder, length=512)
     assert '"n": 512' in make(folder, "fused", "bench").stdout
+
+
+def test_fused_operators_read_weights_of_4_bits():
+    """The fused file has half the bytes, and answers as the firmware without TFLM does."""
+    folder, text = ROOT / "zoo/snips_small", "TEXT=play some quiet jazz"
+    command = ["make", "-s", "-C", ROOT / "tflm_app", f"TARGET={TARGET}", f"MODEL={folder}"]
+    plain = subprocess.run([*command, "run", text], capture_output=True, text=True, check=True)
+    fused = make(folder, "fused", "run", text)
+    assert fused.stdout.splitlines()[0] == plain.stdout.splitlines()[0]
+    portable = (folder / "model.tflite").read_bytes()
+    assert len(fused_graph.fuse(portable)) < 0.6 * len(portable)
 
 
 needs_m4 = pytest.mark.skipif(
