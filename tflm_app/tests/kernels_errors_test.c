@@ -5,7 +5,7 @@
 
 #include "embbert_kernels.h"
 
-enum { kHidden = 16, kReduced = 4, kLabels = 2, kVocabulary = 5, kLength = 6 };
+enum { kHidden = 32, kReduced = 16, kLabels = 2, kVocabulary = 5, kLength = 6 };
 
 static int failures;
 
@@ -170,7 +170,7 @@ static void test_arguments(void) {
   model.num_blocks = 0;
   EXPECT(EMBBERT_ERROR_MODEL, INFER(1));
   model.num_blocks = 2;
-  blocks[1].hidden = 32;
+  blocks[1].hidden = 48;
   EXPECT(EMBBERT_ERROR_MODEL, INFER(1));
   EXPECT(EMBBERT_ERROR_ARGUMENT, embbert_head(&model.head, NULL, logits));
 }

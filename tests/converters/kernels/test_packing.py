@@ -116,7 +116,7 @@ def test_blobs_and_fused_graph_hold_the_codes():
 
 def test_one_int8_matrix_keeps_its_layer_int8():
     rng = np.random.default_rng(0)
-    model = kernel_models.random_model(kernel_models.Shape(d=16, r=8), rng)
+    model = kernel_models.random_model(kernel_models.Shape(d=32, r=16), rng)
     small = kernel_models.coded(model, rng)
     first = dataclasses.replace(small.blocks[0], wz=model.blocks[0].wz)
     mixed = params.model_params(
