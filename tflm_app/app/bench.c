@@ -147,9 +147,9 @@ static bool tokenize(app_t* app, const char* phrase, size_t repeats, size_t* len
   const size_t ids_at = (*length + 1) / 2 * 2;
   const size_t capacity = (sizeof(app->text) - ids_at) / sizeof(uint16_t);
   const uint64_t before = platform_counter();
-  const int status = embbert_tokenizer_encode(
-      &app->engine.tokenizer, app->text, *length, NULL, 0, (uint16_t*)(void*)(app->text + ids_at),
-      capacity, count, app->engine.work);
+  const int status = embbert_tokenizer_encode(&app->engine.tokenizer, app->text, *length, NULL, 0,
+                                              (uint16_t*)(void*)(app->text + ids_at), capacity,
+                                              count, app->engine.work);
   *spent = platform_cost_since(before);
   return status == EMBBERT_TOKENIZER_OK && *count < capacity;
 }
