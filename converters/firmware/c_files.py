@@ -71,6 +71,7 @@ def shape_header(image: bytes) -> str:
             f"#define MODEL_LABELS {shape.labels}",
             f"#define MODEL_MAX_LENGTH {shape.max_length}",
             f"#define MODEL_HIDDEN {shape.hidden}",
+            f"#define MODEL_IS_ENCODER {int(shape.encoder)}",
             "// X(layer, expansion, rows of conv) for every layer.",
             "#define MODEL_BLOCK_SHAPES(X) "
             + " ".join(f"X({i}, {e}, {k})" for i, (e, k) in enumerate(shape.blocks)),

@@ -38,6 +38,7 @@ ALIGNMENT = 16
 
 # Confidences and thresholds are counted in these on the device.
 CONFIDENCE_ONE = 10000
+_ENCODER = run_folder.TASKS.index("encoder")
 _MOST_NUMBERS = 1024  # of an encoder's row
 
 
@@ -179,12 +180,16 @@ def section(image: bytes, kind: Kind, index: int = 0) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Sizes of the model in an image: logits, S, D, and of every layer E and rows of `conv`."""
+    """Sizes of the model in an image: logits, S, D, and of every layer E and rows of `conv`.
+
+    `encoder` says that its labels are learnt on the device.
+    """
 
     labels: int
     max_length: int
     hidden: int
     blocks: tuple[tuple[int, int], ...]
+    encoder: bool = False
 
 
 def shape(image: bytes) -> Shape:
@@ -195,7 +200,7 @@ def shape(image: bytes) -> Shape:
     """
     parts = {(part.kind, part.index): part.data for part in unpack(image)}
     try:
-        _, _, blocks, labels, *_ = struct.unpack("<8i", parts[Kind.CONFIG, 0])
+        task, _, blocks, labels, *_ = struct.unpack("<8i", parts[Kind.CONFIG, 0])
         # Options blobs: magic, length, then the fields of EmbedParams and BlockParams.
         _, max_length, _, hidden = struct.unpack_from("<4i", parts[Kind.EMBED_OPTIONS, 0], 8)
         layers = tuple(
@@ -204,7 +209,7 @@ def shape(image: bytes) -> Shape:
         )
     except (KeyError, struct.error, ValueError) as error:
         raise ModelImageError(f"a section is missing or too short ({error!r})") from error
-    return Shape(labels, max_length, hidden, layers)
+    return Shape(labels, max_length, hidden, layers, task == _ENCODER)
 
 
 def confidence_table(logits_scale: float) -> np.ndarray:

@@ -25,7 +25,9 @@ typedef struct {
   embbert_engine_t engine;
   const struct command* commands;  // ends with one without a name
   const char* build;               // what the program was made from
-  class_counts_t* class_counts;    // (labels of the model), for eval
+  class_counts_t* class_counts;    // (labels of the model, or that it may learn), for eval
+  void* labels;                    // memory for an encoder's labels
+  size_t labels_bytes;
   _Alignas(8) char text[TEXT_BYTES];
 } app_t;
 
@@ -44,6 +46,14 @@ int command_bench(app_t* app, char* words);
 int command_eval(app_t* app, char* words);
 int command_info(app_t* app, char* words);
 int command_measure(app_t* app, char* words);
+
+// Gives an encoder its memory for labels, and those that the file at `path` holds ("": none): what
+// an earlier session saved there, if it did. Returns 0, or 1 when the file is there and unusable.
+int app_begin_labels(app_t* app, const char* path);
+
+// Answers a line of the prompt that begins with :learn, :forget, :labels or :save; false when it is
+// another one. `line` (length) is in the text buffer.
+bool app_label_line(app_t* app, char* line, size_t length);
 
 // The command of that name, NULL when there is none.
 const command_t* app_find_command(const app_t* app, const char* name, size_t length);

@@ -44,11 +44,9 @@ typedef struct {
 
 static size_t longest_label(const embbert_engine_t* engine) {
   size_t longest = 0;
-  const char* name = engine->labels;
-  for (int32_t i = 0; i < engine->config.labels; i++) {
-    const size_t length = strlen(name);
+  for (int32_t i = 0; i < embbert_engine_label_count(engine); i++) {
+    const size_t length = strlen(embbert_engine_label(engine, i, NULL));
     if (length > longest) longest = length;
-    name += length + 1;
   }
   return longest;
 }
@@ -137,11 +135,9 @@ static csv_status_t read_row(app_t* app, csv_reader_t* csv, const header_t* head
 }
 
 static int32_t find_label(const embbert_engine_t* engine, const char* text, size_t length) {
-  const char* name = engine->labels;
-  for (int32_t i = 0; i < engine->config.labels; i++) {
-    const size_t name_length = strlen(name);
-    if (name_length == length && memcmp(name, text, length) == 0) return i;
-    name += name_length + 1;
+  for (int32_t i = 0; i < embbert_engine_label_count(engine); i++) {
+    const char* const name = embbert_engine_label(engine, i, NULL);
+    if (strlen(name) == length && memcmp(name, text, length) == 0) return i;
   }
   return -1;
 }
@@ -216,7 +212,7 @@ typedef struct {
 static const char* evaluate_row(app_t* app, const row_t* row, int32_t logits_file,
                                 totals_t* totals) {
   embbert_engine_t* const engine = &app->engine;
-  const bool regression = engine->config.task == 1;
+  const bool regression = engine->config.task == kEmbbertRegression;
   double score = 0;
   int32_t label = 0;
   if (regression) {
@@ -319,6 +315,10 @@ int command_eval(app_t* app, char* words) {
       !app_keep_path(app_next_word(&words), logits_path, sizeof(logits_path))) {
     return app_fail("eval", "a path is too long");
   }
+  if (embbert_engine_label_count(&app->engine) == 0) {
+    return app_fail("eval",
+                    "an encoder that has learnt no labels; give LABELS=FILE, saved by :save");
+  }
   static csv_reader_t csv;
   const int32_t file = platform_open_read(path);
   if (file < 0) return app_fail(path, "cannot be opened");
@@ -338,8 +338,8 @@ int command_eval(app_t* app, char* words) {
   }
   static totals_t totals;
   totals = (totals_t){0};
-  metrics_begin(&totals.metrics, app->engine.config.task == 1, app->engine.config.labels,
-                app->class_counts);
+  metrics_begin(&totals.metrics, app->engine.config.task == kEmbbertRegression,
+                embbert_engine_label_count(&app->engine), app->class_counts);
   for (;;) {
     row_t row;
     const csv_status_t status = read_row(app, &csv, &header, &row);

@@ -37,13 +37,12 @@ int command_info(app_t* app, char* words) {
   print_number((uint64_t)engine->model.embed.vocab_size);
   print_text("\n");
   print_text_column("labels", 16);
-  const char* label = engine->labels;
-  for (int32_t i = 0; i < engine->config.labels; i++, label += strlen(label) + 1) {
+  for (int32_t i = 0; i < embbert_engine_label_count(engine); i++) {
     if (i > 0) print_text(", ");
-    print_text(label);
+    print_text(embbert_engine_label(engine, i, NULL));
   }
   print_text("\n");
-  if (engine->config.task == 0) {
+  if (engine->config.task != kEmbbertRegression) {
     print_text_column("unsure below", 16);
     print_fixed(engine->config.threshold, 2);
     print_text(" %\n");

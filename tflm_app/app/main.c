@@ -37,7 +37,15 @@ static const command_t kCommands[] = {
     {"measure", command_measure}, {NULL, NULL},
 };
 
-static class_counts_t class_counts[MODEL_LABELS];
+// How many labels an encoder may learn: MAX_LABELS of the Makefile. Other models have theirs.
+#if MODEL_IS_ENCODER
+#define LABELS MAX_LABELS
+static _Alignas(8) uint8_t labels_memory[EMBBERT_LABELS_BYTES(MODEL_LABELS, MAX_LABELS)];
+#else
+#define LABELS MODEL_LABELS
+#endif
+
+static class_counts_t class_counts[LABELS];
 static app_t app;
 static _Alignas(16) uint8_t engine_memory[MEMORY_BYTES];
 
@@ -73,6 +81,12 @@ static int dispatch(void) {
   if (opened != 0) return opened;
   char* words = app.text;
   const char* name = app_next_word(&words);
+  if (strncmp(name, "labels=", 7) == 0) {
+    if (app_begin_labels(&app, name + 7) != 0) return 1;
+    name = app_next_word(&words);
+  } else if (app_begin_labels(&app, "") != 0) {
+    return 1;
+  }
   if (name[0] == '\0') name = "prompt";
   const command_t* const command = app_find_command(&app, name, strlen(name));
   if (command == NULL) {
@@ -86,6 +100,10 @@ int app_main(void) {
   app.commands = kCommands;
   app.build = BUILD_ID;
   app.class_counts = class_counts;
+#if MODEL_IS_ENCODER
+  app.labels = labels_memory;
+  app.labels_bytes = sizeof(labels_memory);
+#endif
   const int status = dispatch();
   print_flush();
   return status;

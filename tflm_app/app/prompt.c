@@ -7,7 +7,7 @@
 #include "line_reader.h"
 #include "print.h"
 
-static void print_help(void) {
+static void print_help(const app_t* app) {
   print_text(
       "Type a sentence and Enter: you get its label, the confidence and what it cost.\n"
       ":pair a ||| b  compare two texts (models of pairs)\n"
@@ -15,6 +15,12 @@ static void print_help(void) {
       ":bench         what an answer costs, by number of tokens\n"
       ":help          this\n"
       ":quit          end\n");
+  if (app->engine.config.task != kEmbbertEncoder) return;
+  print_text(
+      ":learn label a sentence   teaches a label, new or known, a sentence\n"
+      ":forget label             takes a label out\n"
+      ":labels                   what there is\n"
+      ":save [file]              keeps the labels; LABELS=file brings them back\n");
 }
 
 static void answer(app_t* app, const char* text, size_t length, const char* pair,
@@ -60,7 +66,7 @@ static bool is_command(const char* line, size_t length, const char* name) {
 }
 
 // Answers one line; false when it ends the session.
-static bool answer_line(app_t* app, const char* line, size_t length) {
+static bool answer_line(app_t* app, char* line, size_t length) {
   while (length > 0 && (*line == ' ' || *line == '\t')) {
     line++;
     length--;
@@ -73,7 +79,7 @@ static bool answer_line(app_t* app, const char* line, size_t length) {
   } else if (is_command(line, length, ":quit")) {
     return false;
   } else if (is_command(line, length, ":help")) {
-    print_help();
+    print_help(app);
   } else if (is_command(line, length, ":info") || is_command(line, length, ":bench")) {
     app_find_command(app, line + 1, length - 1)->run(app, NULL);
   } else if (length > 6 && memcmp(line, ":pair ", 6) == 0) {
@@ -86,7 +92,7 @@ static bool answer_line(app_t* app, const char* line, size_t length) {
     answer_pair(app, line, length);
   } else if (is_command(line, length, ":pair")) {
     answer_pair(app, "", 0);
-  } else {
+  } else if (!app_label_line(app, line, length)) {
     print_text("Not a command; there are :help :info :bench :pair :quit\n");
   }
   return true;
@@ -101,7 +107,7 @@ int command_prompt(app_t* app, char* words) {
   print_text("EmbBERT on ");
   print_text(platform_name());
   print_text(", ");
-  print_number((uint64_t)app->engine.config.labels);
+  print_number((uint64_t)embbert_engine_label_count(&app->engine));
   print_text(" labels. Type a sentence, or :help\n> ");
   print_flush();
   uint32_t lost = platform_lost_bytes();

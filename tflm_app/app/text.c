@@ -39,10 +39,14 @@ size_t app_whole_words(const char* text, size_t kept) {
 }
 
 void app_print_answer(const app_t* app, const embbert_result_t* result) {
-  if (app->engine.config.task == 1) {
+  if (app->engine.config.task == kEmbbertRegression) {
     print_text(result->name);
     print_text(" ");
     print_fixed(result->score, 3);
+    return;
+  }
+  if (result->label < 0) {
+    print_text("no labels yet; teach one by :learn label a sentence");
     return;
   }
   if (!result->sure) print_text("unsure, perhaps ");

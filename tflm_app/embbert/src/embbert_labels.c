@@ -133,17 +133,16 @@ static int check_table(const embbert_engine_t* engine) {
   return engine->labels_table != NULL ? kEmbbertOk : kEmbbertLabelMemory;
 }
 
-static int check_memory(const embbert_engine_t* engine, const void* memory, size_t bytes) {
+static int check_memory(const embbert_engine_t* engine, const void* memory) {
   const int status = check_encoder(engine);
   if (status != kEmbbertOk) return status;
-  const bool fits = memory != NULL && (uintptr_t)memory % 4 == 0 &&
-                    bytes >= EMBBERT_LABELS_HEADER_BYTES && bytes <= UINT32_MAX;
-  return fits ? kEmbbertOk : kEmbbertLabelMemory;
+  return memory != NULL && (uintptr_t)memory % 4 == 0 ? kEmbbertOk : kEmbbertLabelMemory;
 }
 
 int embbert_engine_new_labels(embbert_engine_t* engine, void* memory, size_t bytes) {
-  const int status = check_memory(engine, memory, bytes);
+  const int status = check_memory(engine, memory);
   if (status != kEmbbertOk) return status;
+  if (bytes < EMBBERT_LABELS_HEADER_BYTES) return kEmbbertLabelMemory;
   engine->labels_table = memory;
   engine->labels_capacity = bytes;
   *header_of(engine) = (header_t){.magic = EMBBERT_LABELS_MAGIC,
@@ -161,8 +160,9 @@ static bool name_is_sound(const char* name) {
 }
 
 int embbert_engine_load_labels(embbert_engine_t* engine, void* memory, size_t bytes) {
-  const int status = check_memory(engine, memory, bytes);
+  const int status = check_memory(engine, memory);
   if (status != kEmbbertOk) return status;
+  if (bytes < EMBBERT_LABELS_HEADER_BYTES) return kEmbbertLabelDamaged;
   const header_t* const header = memory;
   if (header->magic != EMBBERT_LABELS_MAGIC || header->version != EMBBERT_LABELS_VERSION ||
       header->size < EMBBERT_LABELS_HEADER_BYTES || header->size > bytes ||
