@@ -1,0 +1,123 @@
+"""Labels that an encoder learns on the device: a typed session, its table, and the NumPy twin."""
+
+import json
+import subprocess
+
+import pytest
+
+from converters.firmware import model_image
+from converters.kernels import labels as labels_lib
+from converters.kernels import reference
+from embbert_tf.data import tokenizer as tokenizer_lib
+from tests.support.firmware_model import FIRMWARE, built, random_model, tiny_tokenizer
+
+TAUGHT = [
+    ("kitchen_light", "turn the lamp on"),
+    ("music", "play a song"),
+    ("timer", "wake me at seven"),
+    ("kitchen_light", "light please"),
+]
+ASKED = ["turn on the kitchen light", "a song please", "seven", "größer", "lamp " * 40]
+
+
+class Encoder:
+    """An image of the task encoder on disk, with what the reference says."""
+
+    def __init__(self, folder, width=33, threshold=0.5):
+        self.tokenizer, _, tables = tiny_tokenizer()
+        self.model = random_model(self.tokenizer, labels=width)
+        self.reference = reference.Reference(self.model)
+        source = model_image.ImageSource.of("tests/encoder", json.dumps(width).encode(), b"")
+        self.image = model_image.build(
+            self.model, tables, [], source, task="encoder", threshold=threshold
+        )
+        self.path = folder / f"encoder{width}.bin"
+        self.path.write_bytes(self.image)
+        crc = int.from_bytes(self.image[12:16], "little")
+        self.labels = labels_lib.Labels(width, crc, round(threshold * 10000))
+
+    def row(self, text):
+        ids = tokenizer_lib.encode(self.tokenizer, text, None, self.model.max_length)
+        return self.reference.infer(ids).astype(int) - self.model.logits_zero
+
+    def said(self, text):
+        answer = self.labels.answer(self.row(text))
+        unsure = "" if answer.sure else "unsure, perhaps "
+        return f"{unsure}{answer.label} {answer.confidence / 100:.2f} %"
+
+
+def session(target, program, lines, *words):
+    """Types lines at the prompt of the program; returns what it said, a line each."""
+    command = [program, *words, "prompt"]
+    if target != "host":
+        emulate = str(FIRMWARE / "boards/emulate.sh")
+        command = [emulate, target, "600", *command]
+    typed = "".join(f"{line}\n" for line in [*lines, ":quit"])
+    result = subprocess.run(
+        command, input=typed, capture_output=True, text=True, timeout=900, cwd=FIRMWARE
+    )
+    return result.returncode, result.stdout.replace("\r", "").split("\n")
+
+
+@pytest.mark.parametrize("target", ["host", "mps2-an386"])
+def test_a_session_teaches_saves_restarts_and_answers(tmp_path, target):
+    encoder = Encoder(tmp_path)
+    program = built(encoder, target)
+    table = str(tmp_path / "my.labels")
+    for label, text in TAUGHT:
+        encoder.labels.learn(label, encoder.row(text))
+    lines = [f":learn {label} {text}" for label, text in TAUGHT] + [":labels", ":save"]
+    status, said = session(target, program, lines, f"labels={table}")
+    text = "\n".join(said)
+    assert status == 0 and "kitchen_light: 2 sentences" in text, text
+    assert "3 of 20 labels, 96 bytes of RAM each" in text
+    with open(table, "rb") as file:
+        assert file.read() == encoder.labels.to_bytes()
+    status, said = session(target, program, [*ASKED, ":forget timer", "seven"], f"labels={table}")
+    text = "\n".join(said)
+    assert status == 0 and "3 labels" in said[0]
+    for asked in ASKED:
+        assert f"> {encoder.said(asked)} (" in text, (asked, text)
+    encoder.labels.forget("timer")
+    assert f"> {encoder.said('seven')} (" in text
+
+
+def test_what_cannot_be_learnt_or_loaded_is_said(tmp_path):
+    encoder = Encoder(tmp_path)
+    program = built(encoder, "host")
+    _, said = session(
+        "host", program,
+        [":forget none", f":learn {'x' * 24} a song", ":learn a", ":save", "hello"]
+        + [f":learn label{i} a song" for i in range(21)]
+        + [":learn label0 a song"] * 255,
+    )  # fmt: skip
+    text = "\n".join(said)
+    for sentence in (
+        "there is no label of that name",
+        "a label's name has 1 to 23 bytes",
+        "Write it as :learn label a sentence",
+        "Write it as :save file",
+        "no labels yet",
+        "no room for one more label",
+        "has learnt 255 sentences",
+    ):
+        assert sentence in text, sentence
+    encoder.labels.learn("music", encoder.row("play a song"))
+    whole = encoder.labels.to_bytes()
+    broken = bytearray(whole)
+    broken[-1] ^= 1
+    other = Encoder(tmp_path, width=32)
+    other.labels.learn("music", other.row("play a song"))
+    for content, message in (
+        (whole[:-1], "damaged"),
+        (b"", "damaged"),
+        (bytes(broken), "damaged"),
+        (other.labels.to_bytes(), "of another model"),
+    ):
+        (tmp_path / "bad").write_bytes(content)
+        status, said = session("host", program, [], f"labels={tmp_path / 'bad'}")
+        assert status == 1 and message in said[0], said
+    read = labels_lib.Labels.from_bytes(whole)
+    assert read.to_bytes() == whole
+    with pytest.raises(labels_lib.LabelError, match="damaged"):
+        labels_lib.Labels.from_bytes(bytes(broken))
