@@ -4,6 +4,7 @@ The `.tflite` is the one source of weights and scales: `extract` reads them back
 everything made for the device (NumPy reference, model image, fused custom operators) starts here.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from converters.kernels import int8_model, recognize_block
 from converters.kernels.graph_walk import NotEmbBertError, Part, Walk
 from converters.tflite import reader
-from converters.tflite.graph import Graph, Tensor
+from converters.tflite.graph import Graph, Op, Tensor
 from embbert_tf.model import special_tokens
 
 __all__ = ["NotEmbBertError", "Part", "activations", "extract", "model_of"]
@@ -95,6 +96,11 @@ def _padding(walk: Walk) -> Tensor:
     return walk.take(walk.next(real, "SUB", "padding mask"))
 
 
+def _begins_at(walk: Walk, what: str, column: int, op: Op) -> bool:
+    """Whether a SLICE takes the columns from this one on."""
+    return bool(walk.array(op, 1, what)[-1] == column)
+
+
 def _looked_up(walk: Walk) -> tuple[np.ndarray, Tensor, Tensor]:
     """Returns the token table (V, R), the rows of it that the ids name, and the mask of padding."""
     what = "token embedding"
@@ -108,7 +114,7 @@ def _looked_up(walk: Walk) -> tuple[np.ndarray, Tensor, Tensor]:
     if not np.array_equal(np.flatnonzero(table[:, r] != 127), [special_tokens.PAD]):
         walk.fail("the token table's last column does not say which ids are padding", lookup)
     token, real = (
-        walk.next(rows, "SLICE", what, lambda op, at=at: walk.array(op, 1, what)[-1] == at)
+        walk.next(rows, "SLICE", what, functools.partial(_begins_at, walk, what, at))
         for at in (0, r)
     )
     padding = walk.take(walk.next(real.outputs[0], "RESHAPE", "padding mask"))

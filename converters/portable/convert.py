@@ -81,11 +81,17 @@ def convert(
     model = Model(None, tflite, run.tokenizer, run.labels, settings, text)
     if validation is None or run.task == "regression":
         return model
-    if run.task == "encoder":
-        threshold = shots.threshold(model, calibration, validation)
-    else:
-        threshold = evaluation.confidence_threshold(model, validation)
+    threshold = _threshold(run, model, calibration, validation)
     return dataclasses.replace(model, settings={**settings, "confidence_threshold": threshold})
+
+
+def _threshold(
+    run: run_folder.Run, model: Model, calibration: PathLike, validation: PathLike
+) -> float:
+    """Returns the confidence below which an answer is called unsure."""
+    if run.task == "encoder":
+        return shots.threshold(model, calibration, validation)
+    return evaluation.confidence_threshold(model, validation)
 
 
 def convert_keras(

@@ -7,7 +7,7 @@ from converters.tflite import graph as graph_lib
 from converters.tflm import kernel_memory, target
 
 # sizeof of the operators' data in tflm_app/tflm/embbert_ops.cc on 32-bit cores.
-_EMBED_DATA, _BLOCK_DATA, _HEAD_DATA = 52, 124, 32
+DATA = {"EmbedData": 64, "BlockData": 140, "HeadData": 36}
 _DETECTION_DATA = 112
 _CIRCULAR_BUFFER_DATA = 8
 
@@ -43,18 +43,18 @@ def _embbert(op: graph_lib.Op, chip: target.Target) -> kernel_memory.Request:
     request = kernel_memory.Request()
     request.temporaries = [t for t in [*op.inputs, *op.outputs] if t is not None]
     if op.custom_code == "EMBBERT_EMBED":
-        request.at_init.append(_EMBED_DATA)
+        request.at_init.append(DATA["EmbedData"])
         assert op.inputs[0] is not None
         request.scratch.append(3 * math.prod(op.inputs[0].shape))
     elif op.custom_code == "EMBBERT_BLOCK":
-        request.at_init.append(_BLOCK_DATA)
+        request.at_init.append(DATA["BlockData"])
         assert op.inputs[0] is not None
         hidden, expansion, taps = struct.unpack_from("<3i", op.custom_options, 8)
         length = op.inputs[0].shape[0]
         request.scratch.append(block_scratch(hidden, expansion, taps, length, chip.extension))
         request.temporaries += [op.inputs[0], op.outputs[0]]
     else:
-        request.at_init.append(_HEAD_DATA)
+        request.at_init.append(DATA["HeadData"])
     return request
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+import tokenizers
 from tensorflow import keras
 
 from embbert_tf import errors
@@ -33,14 +34,9 @@ def pretrain(
 ) -> Any:
     """Pre-trains a backbone, or goes on with a pre-training that was stopped.
 
-    A run that was stopped, killed even, goes on from its last checkpoint to the very weights of an
-    uninterrupted run; for this TensorFlow's operations are made deterministic, in the whole
-    process. Several machines work together if `TF_CONFIG` says so.
-
-    Example:
-    ```text
-    pretrain(["corpus.txt.gz"], output="build/backbone", options=PretrainOptions(steps=1000))
-    ```
+    A run that was stopped goes on from its last checkpoint to the very weights of an uninterrupted
+    one; for this TensorFlow's operations are made deterministic, in the whole process. Several
+    machines work together if `TF_CONFIG` says so.
 
     Args:
         inputs: Text files, plain or `.gz`, a document a line.
@@ -68,8 +64,6 @@ def pretrain(
     teacher = embeddings_lib.read_embeddings(embeddings) if embeddings is not None else None
     output = pathlib.Path(output)
     _check_output(output)
-    if init is not None and options.vocab_size is not None:
-        raise errors.OptionError("vocab_size does not go with init, whose model has its own")
     # Determinism wants a seed before anything is drawn, even initial values soon overwritten.
     keras.utils.set_random_seed(options.seed)
     # Before TensorFlow computes anything: it then takes its devices as they are.
@@ -79,27 +73,29 @@ def pretrain(
     tokenizer = _tokenizer(inputs, output, tokenizer, init, config, cluster.is_chief(strategy))
     vocabulary = tokenizer_lib.load_tokenizer(tokenizer)
     text = corpus.load_or_tokenize(inputs, vocabulary, _cache(output, strategy))
-    batches: trainer_lib.AnyBatches
-    if teacher is None:
-        batches = batches_lib.Batches(text, vocabulary.get_vocab_size(), options)
-    else:
-        batches = taught_batches.TaughtBatches(text, teacher, vocabulary, options)
-    identity = {
-        "config": config.to_dict(),
-        "options": options.identity(),
-        "tokens": len(text.ids),
-        "embeddings": None if embeddings is None else files.sha256(embeddings),
-    }
+    batches = _batches(text, teacher, vocabulary, options)
+    identity: dict[str, Any] = {"config": config.to_dict(), "options": options.identity()}
+    identity |= {"tokens": len(text.ids), "embeddings": embeddings and files.sha256(embeddings)}
     size = 0 if teacher is None else teacher.rows.shape[1]
-    # Without it threads add up the token table's gradient in any order, and a resumed run differs
-    # from an uninterrupted one in the last bit.
-    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_op_determinism()  # Else a resumed run differs in the last bit.
     trainer = trainer_lib.Trainer(config, options, strategy, size)
     key = _begin(trainer, start, output, identity)
     figures = trainer_lib.run_training(trainer, batches, output, key)
     if not cluster.is_chief(strategy) or trainer.step < options.steps:
         return None
     return _save(output, trainer, tokenizer, figures)
+
+
+def _batches(
+    text: corpus.Corpus,
+    teacher: embeddings_lib.Embeddings | None,
+    vocabulary: tokenizers.Tokenizer,
+    options: PretrainOptions,
+) -> trainer_lib.AnyBatches:
+    """Returns the batches, those of a teacher where there is one."""
+    if teacher is None:
+        return batches_lib.Batches(text, vocabulary.get_vocab_size(), options)
+    return taught_batches.TaughtBatches(text, teacher, vocabulary, options)
 
 
 def _check_output(output: pathlib.Path) -> None:
@@ -120,8 +116,11 @@ def _config(start: backbone_folder.Backbone | None, options: PretrainOptions) ->
     """Returns the sizes of the model.
 
     Raises:
-        OptionError: Its sequences are shorter than those of the training.
+        OptionError: Its sequences are shorter than those of the training, or its vocabulary is
+            given twice.
     """
+    if start is not None and options.vocab_size is not None:
+        raise errors.OptionError("vocab_size does not go with init, whose model has its own")
     config = start.config if start is not None else PRESETS[options.preset]
     if options.vocab_size is not None:
         config = dataclasses.replace(config, vocab_size=options.vocab_size)

@@ -261,10 +261,7 @@ def _fit(
     options: TrainOptions,
     new_head: bool,
 ) -> tuple[list[dict[str, Any]], list[list[int]]]:
-    """Trains in standard units; returns the history and the token ids of the validation rows.
-
-    A new head on pre-trained weights begins as a classifier by the nearest class mean.
-    """
+    """Trains in standard units; returns the history and the token ids of the validation rows."""
     from embbert_tf.training import fit, initial_head
 
     def targets(name: str) -> np.ndarray:

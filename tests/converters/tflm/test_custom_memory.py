@@ -1,6 +1,7 @@
 """The scratch of this project's operators against the macro of the C header."""
 
 import itertools
+import re
 import shutil
 import subprocess
 
@@ -16,6 +17,26 @@ DEFINES = {
     "mve": ["-D__ARM_FEATURE_MVE=1"],
 }
 SHAPES = list(itertools.product((16, 32, 128), (1, 2), (3, 5, 32), (1, 3, 4, 5, 47, 256)))
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="no arm-none-eabi-gcc")
+def test_data_of_the_operators_has_the_size_that_it_has_on_a_board(tmp_path):
+    source = (tflite_cases.ROOT / "tflm_app/tflm/embbert_ops.cc").read_text()
+    structs = dict(re.findall(r"^struct (\w+Data) (\{.*?^\};)", source, re.MULTILINE | re.DOTALL))
+    assert set(structs) == set(custom_memory.DATA)
+    lines = ["#include <stddef.h>", '#include "embbert_kernels.h"']
+    for name, size in custom_memory.DATA.items():
+        lines += [f"struct {name} {structs[name]}"]
+        lines += [f'_Static_assert(sizeof(struct {name}) == {size}, "{name}");']
+    (tmp_path / "sizes.c").write_text("\n".join(lines) + "\n")
+    command = ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-std=c11", "-fsyntax-only"]
+    done = subprocess.run(
+        [*command, f"-I{HEADERS}", tmp_path / "sizes.c"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
