@@ -76,9 +76,10 @@ def pretrain(
     batches = _batches(text, teacher, vocabulary, options)
     identity: dict[str, Any] = {"config": config.to_dict(), "options": options.identity()}
     identity |= {"tokens": len(text.ids), "embeddings": embeddings and files.sha256(embeddings)}
-    size = 0 if teacher is None else teacher.rows.shape[1]
     tf.config.experimental.enable_op_determinism()  # Else a resumed run differs in the last bit.
-    trainer = trainer_lib.Trainer(config, options, strategy, size)
+    trainer = trainer_lib.Trainer(
+        config, options, strategy, teacher.rows.shape[1] if teacher else 0
+    )
     key = _begin(trainer, start, output, identity)
     figures = trainer_lib.run_training(trainer, batches, output, key)
     if not cluster.is_chief(strategy) or trainer.step < options.steps:
