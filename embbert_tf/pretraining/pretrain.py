@@ -62,8 +62,7 @@ def pretrain(
     options = options or PretrainOptions()
     corpus.check_readable(inputs)
     teacher = embeddings_lib.read_embeddings(embeddings) if embeddings is not None else None
-    output = pathlib.Path(output)
-    _check_output(output)
+    output = _checked(pathlib.Path(output))
     # Determinism wants a seed before anything is drawn, even initial values soon overwritten.
     keras.utils.set_random_seed(options.seed)
     # Before TensorFlow computes anything: it then takes its devices as they are.
@@ -76,10 +75,9 @@ def pretrain(
     batches = _batches(text, teacher, vocabulary, options)
     identity: dict[str, Any] = {"config": config.to_dict(), "options": options.identity()}
     identity |= {"tokens": len(text.ids), "embeddings": embeddings and files.sha256(embeddings)}
+    size = 0 if teacher is None else teacher.rows.shape[1]
     tf.config.experimental.enable_op_determinism()  # Else a resumed run differs in the last bit.
-    trainer = trainer_lib.Trainer(
-        config, options, strategy, teacher.rows.shape[1] if teacher else 0
-    )
+    trainer = trainer_lib.Trainer(config, options, strategy, size)
     key = _begin(trainer, start, output, identity)
     figures = trainer_lib.run_training(trainer, batches, output, key)
     if not cluster.is_chief(strategy) or trainer.step < options.steps:
@@ -99,8 +97,8 @@ def _batches(
     return taught_batches.TaughtBatches(text, teacher, vocabulary, options)
 
 
-def _check_output(output: pathlib.Path) -> None:
-    """Makes sure that a folder can be written and is not of something else.
+def _checked(output: pathlib.Path) -> pathlib.Path:
+    """Returns a folder that can be written and is not of something else.
 
     Raises:
         FileError: It cannot be written.
@@ -111,6 +109,7 @@ def _check_output(output: pathlib.Path) -> None:
         raise errors.RunError(
             f"{output}: holds a model already ({run_folder.CONFIG}); choose another folder"
         )
+    return output
 
 
 def _config(start: backbone_folder.Backbone | None, options: PretrainOptions) -> EmbBertConfig:
