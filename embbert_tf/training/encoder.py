@@ -30,7 +30,7 @@ def train_encoder(
     epoch when it is called again; one that has finished is left as it is.
 
     Example:
-    ```python
+    ```text
     import embbert_tf
 
     options = embbert_tf.EncoderOptions(init="zoo/backbone", epochs=3)

@@ -89,9 +89,9 @@ def test_the_header_says_what_was_measured(measured, snips, tmp_path):
     check_row("any", figures.flash, figures.ram)
     code = figures.flash - figures.model
     assert figures.model == len(snips.image) and 10_000 < code < 25_000
-    # As README and embbert.h have it: 2.70 M for 12 tokens, below 2 kB of stack.
+    # As README and embbert.h have it: 2.24 M for 12 tokens, below 2 kB of stack.
     assert list(figures.infer) == [12, 28]
-    assert round(figures.infer[12], -4) == 2_700_000 < figures.infer[28] < 7_000_000
+    assert round(figures.infer[12], -4) == 2_240_000 < figures.infer[28] < 7_000_000
     assert 500 < figures.stack < 2048
     assert 200 < figures.ram - memory_bytes(measured.path, "snips", tmp_path) < 500
 
@@ -165,7 +165,9 @@ def test_the_figures_of_a_shortened_model_are_its_own(measured, tmp_path):
     # 2 D + 3 bytes a token, of D = 128.
     assert measured.figures.ram - done.figures.ram > 20 * 259
     assert 200 < done.figures.ram - memory_bytes(done.path, "snips", tmp_path) < 500
-    assert list(done.figures.infer) == [8] and done.figures.flash == measured.figures.flash
+    assert list(done.figures.infer) == [8]
+    # The same model and code; what the compiler knows of the length moves a few instructions.
+    assert abs(done.figures.flash - measured.figures.flash) <= 128
 
 
 def test_labels_of_any_kind_stay_within_their_comment(library, tmp_path):

@@ -191,10 +191,16 @@ int embbert_engine_load_labels(embbert_engine_t* engine, void* memory, size_t by
   return kEmbbertOk;
 }
 
+// Whether two names are the same; the library asks no strcmp of a program.
+static int same_name(const char* a, const char* b) {
+  while (*a != '\0' && *a == *b) a++, b++;
+  return *a == *b;
+}
+
 // Index of the label of that name, or how many labels there are.
 static uint32_t find(const embbert_engine_t* engine, const char* label) {
   uint32_t i = 0;
-  while (i < header_of(engine)->labels && strcmp(entry_at(engine, i)->name, label) != 0) i++;
+  while (i < header_of(engine)->labels && !same_name(entry_at(engine, i)->name, label)) i++;
   return i;
 }
 
