@@ -21,7 +21,7 @@ _STEP = memory_planner.ALIGNMENT
 _BOARDS = {
     "mps2-an385": ("cortex-m0", 0x21000000, 16 << 20),
     "mps2-an386": ("cortex-m4", 0x21000000, 16 << 20),
-    "mps2-an500": ("cortex-m7", 0x21000000, 16 << 20),
+    "mps2-an500": ("cortex-m7", 0x60000000, 16 << 20),
     "mps2-an505": ("cortex-m33", 0x80000000, 16 << 20),
     "mps3-an547": ("cortex-m55", 0x60000000, 64 << 20),
 }
