@@ -45,5 +45,10 @@ class EncoderError(EmbBertError):
     """A sentence encoder, or a file of its embeddings, that cannot be used."""
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what another library says, or the name of a silent error."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class EmbBertWarning(UserWarning):
     """Something that will probably not do what the user expects; commands print it as one line."""

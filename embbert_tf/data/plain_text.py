@@ -3,11 +3,19 @@
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 
 from embbert_tf import errors
 from embbert_tf.data.files import PathLike
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def split_sentences(document: str) -> list[str]:
+    """Returns the sentences of a text: what ends with a full stop, "!" or "?" before a space."""
+    return _SENTENCE_END.split(document)
 
 
 def read_documents(paths: Iterable[PathLike]) -> Iterator[str]:

@@ -19,7 +19,6 @@ from embbert_tf.pretraining import encoder as encoder_lib
 from embbert_tf.pretraining.embeddings import Embeddings, read_metadata, write_embeddings
 from embbert_tf.pretraining.options import EmbedOptions
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _PASSAGE_WORDS = (20, 180)  # About 256 tokens, the longest that the model reads.
 _WORD = re.compile(r"[^\W\d_]{2}")  # What a text has that says something.
 _PART = 4096  # Texts of a part, after which a stopped run goes on.
@@ -107,7 +106,7 @@ def draw_texts(documents: Iterable[str], options: EmbedOptions) -> list[str]:
 
 def _pieces(document: str, share: float, draw: random.Random) -> Iterator[str]:
     """Cuts a document into sentences (`share` of the pieces) and passages of several."""
-    sentences = _SENTENCE_END.split(document)
+    sentences = plain_text.split_sentences(document)
     start = 0
     while start < len(sentences):
         words, end = 0, start

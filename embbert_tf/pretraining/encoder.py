@@ -38,9 +38,9 @@ def load_encoder(name: PathLike) -> Encode:
         model: Any = sentence_transformers.SentenceTransformer(str(folder or name), device="cpu")
     except Exception as error:  # Whatever the library and those below it raise.
         raise errors.EncoderError(
-            f"{name}: cannot be loaded as a sentence encoder ({_first_line(error)}); give the "
-            f"folder of one (it has a {_MODULES}), an installed package that has one, or a name on "
-            "the Hugging Face Hub"
+            f"{name}: cannot be loaded as a sentence encoder ({errors.first_line(error)}); give "
+            f"the folder of one (it has a {_MODULES}), an installed package that has one, or a "
+            "name on the Hugging Face Hub"
         ) from error
 
     def encode(texts: Sequence[str]) -> np.ndarray:
@@ -68,7 +68,3 @@ def find_folder(name: PathLike) -> pathlib.Path | None:
         if file.name == _MODULES:
             return pathlib.Path(str(file.locate())).parent
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

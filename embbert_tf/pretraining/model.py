@@ -14,6 +14,7 @@ from tensorflow import keras
 from embbert_tf.model import backbone
 from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.model.special_tokens import SEP
+from embbert_tf.pretraining import likeness
 from embbert_tf.pretraining.options import PretrainOptions
 
 # Names of the sums that `losses` returns.
@@ -32,7 +33,6 @@ SUMS = (
 )
 _RELATIONS = 0.2  # Weight of the relations within a batch, as a share of the cosine's.
 _CLOSENESS = 10.0  # That of the squared error of a pair's cosine.
-_TEMPERATURE = 0.05  # Of the relations.
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
@@ -164,7 +164,9 @@ def losses(
         error = tf.reduce_sum(is_close * tf.square(guess - closeness))
         loss += options.teacher_weight * _CLOSENESS * error / rows
     if model.embedding is not None and embeddings.shape[1]:
-        cosine, relations = _likeness(model.embedding(first), embeddings)
+        guess = model.embedding(first)
+        cosine = tf.reduce_sum(likeness.cosines(guess, embeddings))
+        relations = tf.reduce_sum(likeness.divergences(guess, embeddings))
         embedded = tf.cast(tf.shape(ids)[0], tf.float32)
         loss += options.teacher_weight * (embedded - cosine + _RELATIONS * relations) / rows
     sums += [bag, bags, cosine, embedded, error, tf.reduce_sum(is_close)]
@@ -178,20 +180,3 @@ def _bag_of_words(logits: tf.Tensor, words: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     size = tf.reduce_sum(counts, axis=1)
     loss = -tf.reduce_sum(counts * chances, axis=1) / tf.maximum(size, 1.0)
     return tf.reduce_sum(loss), tf.reduce_sum(tf.cast(size > 0, tf.float32))
-
-
-def _likeness(guess: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns sums over the rows: of the cosine, and of KL(teacher's relations ‖ the student's).
-
-    A row's relations are the softmax of its cosines with the other rows of this replica.
-    """
-    guess = tf.math.l2_normalize(guess, axis=1)
-    cosine = tf.reduce_sum(guess * embeddings)
-    itself = -1e9 * tf.eye(tf.shape(guess)[0])
-
-    def relations(rows):
-        products = tf.matmul(rows, rows, transpose_b=True) / _TEMPERATURE
-        return tf.nn.log_softmax(products + itself)
-
-    teacher, student = relations(embeddings), relations(guess)
-    return cosine, tf.reduce_sum(tf.exp(teacher) * (teacher - student))

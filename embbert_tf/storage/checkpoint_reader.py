@@ -49,7 +49,7 @@ def read_safetensors(path: files.PathLike, ignore: Iterable[str] = ()) -> dict[s
         entries = dict(safetensors.deserialize(raw))
     except safetensors.SafetensorError as error:
         raise errors.CheckpointError(
-            f"{path}: not a safetensors file, damaged or cut short ({_first_line(error)})"
+            f"{path}: not a safetensors file, damaged or cut short ({errors.first_line(error)})"
         ) from error
     kept = _kept({name: entry["dtype"] for name, entry in entries.items()}, ignore)
     state = {}
@@ -91,7 +91,7 @@ def read_pytorch(path: files.PathLike, ignore: Iterable[str] = ()) -> dict[str, 
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Pickle, zip and PyTorch each raise their own.
         raise errors.CheckpointError(
-            f"{path}: not a PyTorch file of weights alone ({_first_line(error)}); "
+            f"{path}: not a PyTorch file of weights alone ({errors.first_line(error)}); "
             "save model.state_dict(), or convert it to safetensors"
         ) from error
     if not isinstance(state, dict) or not all(
@@ -109,7 +109,7 @@ def read_pytorch(path: files.PathLike, ignore: Iterable[str] = ()) -> dict[str, 
             result[name] = state[name].detach().float().numpy()
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             raise errors.CheckpointError(
-                f"{path}: tensor {name} has no values to read ({_first_line(error)})"
+                f"{path}: tensor {name} has no values to read ({errors.first_line(error)})"
             ) from error
     return result
 
@@ -139,7 +139,3 @@ def _not_float(path: files.PathLike, name: str, dtype: str) -> errors.Checkpoint
         f"{path}: tensor {name} is {dtype}; only floats can be imported (F64, F32, F16, BF16); if "
         f"it is no weight, leave it out with --ignore={name}"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

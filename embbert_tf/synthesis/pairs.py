@@ -21,7 +21,6 @@ from embbert_tf import errors
 from embbert_tf.data import examples, files, plain_text
 from embbert_tf.model import option
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _TOKEN = re.compile(r"\w+|[^\w\s]+")  # The tokenizer's words.
 _WORDS = range(4, 33)  # Of a sentence that is taken; shorter and longer ones are left out.
 _SENTENCES = 20  # Of a document at most.
@@ -97,7 +96,7 @@ class PairMaker:
         self._documents: list[list[list[str]]] = []
         total = seen = 0
         for document in documents:
-            sentences = [_TOKEN.findall(part) for part in _SENTENCE_END.split(document)]
+            sentences = [_TOKEN.findall(part) for part in plain_text.split_sentences(document)]
             total += len(sentences)
             for sentence in sentences:
                 containing.update(_words(sentence))

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-_TEMPERATURE = 0.05
-_RIDGE = 0.01  # of the rows' mean variance
 _HELD_OUT = 13  # of 256 texts
 _AT_ONCE = 1024  # rows whose neighbours are looked for together
 
@@ -76,24 +74,6 @@ def _smoothed(rows: np.ndarray, neighbours: int) -> np.ndarray:
     return np.asarray((graph @ rows) / graph.sum(axis=1), np.float32)
 
 
-def linear_head(rows: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns kernel and bias of the linear map from rows to goals with the least square error.
-
-    Args:
-        rows: (count, D), a backbone's.
-        goals: (count, width).
-
-    Returns:
-        float32 (D, width) and (width,).
-    """
-    mean, centred = rows.mean(axis=0), _centred(rows.astype(np.float64))
-    squares = centred.T @ centred
-    ridge = _RIDGE * np.trace(squares) / len(squares) * np.eye(len(squares))
-    kernel = np.linalg.solve(squares + ridge, centred.T @ _centred(goals.astype(np.float64)))
-    bias = goals.mean(axis=0) - mean @ kernel
-    return kernel.astype(np.float32), bias.astype(np.float32)
-
-
 def held_out(text: str) -> bool:
     """Whether a text, one of twenty, measures and is not learnt from; the same in every stage."""
     return hashlib.sha256(text.encode()).digest()[0] < _HELD_OUT
@@ -105,21 +85,13 @@ def loss(relations: float) -> Callable[[Any, Any], Any]:
     Args:
         relations: w, the weight of the relations.
     """
-    import tensorflow as tf
-
-    def similarities(rows):
-        products = tf.matmul(rows, rows, transpose_b=True) / _TEMPERATURE
-        # A text is no neighbour of its own.
-        return tf.linalg.set_diag(products, tf.fill([tf.shape(rows)[0]], -1e9))
+    from embbert_tf.pretraining import likeness  # TensorFlow takes seconds to load.
 
     def compute(goal, rows):
-        x, y = tf.math.l2_normalize(rows, axis=1), tf.math.l2_normalize(goal, axis=1)
-        direction = 1.0 - tf.reduce_sum(x * y, axis=1)
+        direction = 1.0 - likeness.cosines(rows, goal)
         if not relations:
             return direction
-        wanted = tf.nn.log_softmax(similarities(y), axis=1)
-        found = tf.nn.log_softmax(similarities(x), axis=1)
-        return direction + relations * tf.reduce_sum(tf.exp(wanted) * (wanted - found), axis=1)
+        return direction + relations * likeness.divergences(rows, goal)
 
     return compute
 

@@ -155,6 +155,7 @@ def _new_model(
 
     from embbert_tf.data import batches
     from embbert_tf.model.classifier import EmbBertClassifier
+    from embbert_tf.training import initial_head
 
     keras.utils.set_random_seed(options.seed)
     # A teacher with many texts leaves nothing to regularise.
@@ -162,9 +163,8 @@ def _new_model(
     model: Any = EmbBertClassifier(config, options.width, dropout=0.0)
     model.backbone.set_weights(start.model.get_weights())
     if not resumes:  # Else the checkpoint brings it.
-        first_rows = keras.Model(model.input, model.backbone(model.input)[:, 0])
-        rows = batches.predict(first_rows, train[0])
-        model.head.set_weights(embedding_targets.linear_head(rows, train[1]))
+        rows = batches.predict(initial_head.first_rows(model), train[0])
+        model.head.set_weights(initial_head.least_squares(rows, train[1]))
     return model
 
 

@@ -1,4 +1,4 @@
-"""A classifier's first head, from what a pre-trained backbone says of the training texts.
+"""A model's first head, from what a pre-trained backbone says of the training texts.
 
 A random head on large rows begins far worse than chance, and what its first steps undo in the
 backbone a few dozen texts do not bring back.
@@ -13,6 +13,7 @@ from embbert_tf.data import batches
 
 _MOST_ROWS = 2048  # Means of so many are as good as of all.
 _BATCH = 256
+_RIDGE = 0.01  # Of the rows' mean variance.
 _SPREAD = 2.0  # Standard deviation of the logits: a lead for the nearest class, and no more.
 
 
@@ -34,13 +35,18 @@ def set_head(
         [draw.permutation(np.flatnonzero(targets == label))[:most] for label in range(labels)]
     )
     chosen = np.array(sorted(chosen, key=lambda index: len(sequences[index])))
-    rows_of = keras.Model(model.inputs, model.head.input)
+    rows_of = first_rows(model)
     parts = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
     rows = [
         rows_of(batches.pad([sequences[index] for index in part]), training=False).numpy()
         for part in parts
     ]
     model.head.set_weights(nearest_mean(np.concatenate(rows), targets[chosen], labels))
+
+
+def first_rows(model: keras.Model) -> keras.Model:
+    """Returns the part of an `EmbBertClassifier` before its head: ids to rows, (count, D)."""
+    return keras.Model(model.inputs, model.head.input)
 
 
 def nearest_mean(
@@ -69,3 +75,22 @@ def nearest_mean(
     bias = -0.5 * np.sum((means - center) ** 2, axis=1) - center @ kernel
     scale = _SPREAD / max(np.std(rows @ kernel + bias), 1e-9)
     return (scale * kernel).astype(np.float32), (scale * bias).astype(np.float32)
+
+
+def least_squares(rows: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns kernel and bias of the linear map from rows to goals with the least square error.
+
+    Args:
+        rows: (count, D), a backbone's.
+        goals: (count, width).
+
+    Returns:
+        float32 (D, width) and (width,).
+    """
+    rows, goals = rows.astype(np.float64), goals.astype(np.float64)
+    mean, centred = rows.mean(axis=0), rows - rows.mean(axis=0)
+    squares = centred.T @ centred
+    ridge = _RIDGE * np.trace(squares) / len(squares) * np.eye(len(squares))
+    kernel = np.linalg.solve(squares + ridge, centred.T @ (goals - goals.mean(axis=0)))
+    bias = goals.mean(axis=0) - mean @ kernel
+    return kernel.astype(np.float32), bias.astype(np.float32)

@@ -1,15 +1,16 @@
 """AdamW whose averaged weights can be measured and kept while training goes on from the others."""
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow import keras
 
+from embbert_tf.pretraining import averages
+
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
-class AdamW(keras.optimizers.AdamW):
+class AdamW(averages.AveragedAdamW):
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with averaged weights beside its own.
 
     It computes what `keras.optimizers.AdamW` computes, on one device, in a third of the
@@ -29,14 +30,12 @@ class AdamW(keras.optimizers.AdamW):
 
     Args:
         *args: Of `keras.optimizers.AdamW`.
-        ema: Decay of the weights' exponential moving average, 0 for none. Step t averages with
-            min(ema, (1 + t) / (10 + t)): the first, untrained weights are soon forgotten.
         **kwargs: Of `keras.optimizers.AdamW`; without `amsgrad`, and of the ways to clip
             `clipnorm` alone.
     """
 
-    def __init__(self, *args: Any, ema: float = 0.0, **kwargs: Any):
-        super().__init__(*args, use_ema=ema > 0, ema_momentum=ema, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
         if self.amsgrad or self.clipvalue is not None or self.global_clipnorm is not None:
             raise ValueError("this AdamW has neither amsgrad, clipvalue nor global_clipnorm")
 
@@ -72,7 +71,6 @@ class AdamW(keras.optimizers.AdamW):
             "beta1_power": tf.pow(self.beta_1, step + 1.0),
             "beta2_power": tf.pow(self.beta_2, step + 1.0),
         }
-        kept = tf.minimum(self.ema_momentum or 0.0, (1.0 + step) / (10.0 + step))
         for (_, variable), gradient in zip(
             grads_and_vars, self._clipped(grads_and_vars), strict=True
         ):
@@ -90,9 +88,7 @@ class AdamW(keras.optimizers.AdamW):
                 epsilon=self.epsilon,
                 grad=gradient,
             )
-            if self.use_ema:
-                average = self._model_variables_moving_average[index]
-                average.assign_add((variable - average) * (1.0 - kept))
+        self._update_model_variables_moving_average([variable for _, variable in grads_and_vars])
         return self.iterations.assign_add(1)
 
     def _clipped(self, grads_and_vars: Sequence[tuple]) -> list[tf.Tensor]:
@@ -106,28 +102,3 @@ class AdamW(keras.optimizers.AdamW):
         norms = tf.sqrt(2.0 * tf.stack([tf.nn.l2_loss(gradient) for gradient in plain]))
         factors = tf.unstack(self.clipnorm / tf.maximum(norms, self.clipnorm))
         return [gradient * factor for gradient, factor in zip(dense, factors, strict=True)]
-
-    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
-        """Leaves the weights alone: `fit` ends after each epoch, and training goes on from them."""
-
-    def get_config(self) -> dict:
-        """Returns the constructor's arguments."""
-        config = super().get_config()
-        momentum, averages = config.pop("ema_momentum"), config.pop("use_ema")
-        return {**config, "ema": momentum if averages else 0.0}
-
-    @contextlib.contextmanager
-    def averaged(self, variables: Sequence[tf.Variable]) -> Iterator[None]:
-        """Lets the variables hold their averages, if there are any, for the time of a block.
-
-        Args:
-            variables: Those that the optimizer trains, in the order of `build`.
-        """
-        own = [variable.numpy() for variable in variables]
-        if self.use_ema:
-            self._overwrite_model_variables_with_average_value(variables)
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, own, strict=True):
-                variable.assign(value)

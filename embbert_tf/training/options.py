@@ -6,7 +6,7 @@ of a training.
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 from embbert_tf import errors
 from embbert_tf.model.config import PRESETS
@@ -240,16 +240,19 @@ def _plain_paths(options: AnyOptions) -> None:
         object.__setattr__(options, field.name, value or field.default)
 
 
-def kept(keep: str, rows: int) -> str:
-    """Returns which epoch stays, "best" or "last".
+Options = TypeVar("Options", TrainOptions, QatOptions)
 
-    Args:
-        keep: The option.
-        rows: For validation.
+
+def with_kept(options: Options, rows: int) -> Options:
+    """Returns the options with `keep` decided, "best" or "last", by how many rows validate.
+
+    Before they are recorded: a run then says what was done, and one that an earlier version began
+    with the best epoch goes on.
     """
-    if keep == "auto":
-        return "best" if rows >= _ROWS_THAT_CHOOSE else "last"
-    return keep
+    if options.keep != "auto":
+        return options
+    keep = "best" if rows >= _ROWS_THAT_CHOOSE else "last"
+    return dataclasses.replace(options, keep=keep)
 
 
 def recorded(options: AnyOptions, digests: dict[str, Any]) -> dict[str, Any]:

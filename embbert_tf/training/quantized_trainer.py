@@ -270,7 +270,7 @@ def _fit(
             vocab_size=run.config.vocab_size,
             patience=options.epochs,
             seed=options.seed,
-            keep=options_lib.kept(options.keep, len(data.valid)),
+            keep=options_lib.with_kept(options, len(data.valid)).keep,
         ),
         checkpoint=run.path / CHECKPOINT,
         label="qat",

@@ -65,6 +65,7 @@ def train(
     path = pathlib.Path(output)
     files.check_folder(path)
     data = train_rows.read(train, valid, test, options)
+    options = options_lib.with_kept(options, len(data.valid))
     start = _start_of(options)
     settings = _settings(train, valid, data.pair, options)
     known = check_same(path, settings)
@@ -302,7 +303,7 @@ def _fit(
             patience=options.patience,
             seed=options.seed,
             ema=options.ema,
-            keep=options_lib.kept(options.keep, len(valid[0])),
+            keep=options.keep,
         ),
         checkpoint=path / CHECKPOINT,
         label="train",

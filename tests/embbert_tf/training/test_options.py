@@ -94,5 +94,8 @@ def test_help_shows_every_option(command, kind):
 
 
 def test_few_validation_rows_choose_no_epoch():
-    assert [options_lib.kept("auto", rows) for rows in (1, 99, 100)] == ["last", "last", "best"]
-    assert options_lib.kept("best", 1) == "best" and options_lib.kept("last", 1000) == "last"
+    for kind in (embbert_tf.TrainOptions, embbert_tf.QatOptions):
+        chosen = [options_lib.with_kept(kind(), rows).keep for rows in (1, 99, 100)]
+        assert chosen == ["last", "last", "best"]
+        for keep in ("best", "last"):
+            assert options_lib.with_kept(kind(keep=keep), 50).keep == keep

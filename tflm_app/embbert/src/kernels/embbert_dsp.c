@@ -273,6 +273,21 @@ static void expand_block(const int8_t* const rows[kRows], int32_t count, uint32_
   }
 }
 
+// a0, b0 of one row and a1, b1 of another, four int8 each, to the panel as pairs of int16, zipped.
+#define ZIP_TWO_WORDS                   \
+  "sxtb16 %[c0], %[a0]\n"               \
+  "sxtb16 %[c1], %[a1]\n"               \
+  "strd %[c0], %[c1], [%[panel]], #8\n" \
+  "sxtb16 %[a0], %[a0], ror #8\n"       \
+  "sxtb16 %[a1], %[a1], ror #8\n"       \
+  "strd %[a0], %[a1], [%[panel]], #8\n" \
+  "sxtb16 %[c0], %[b0]\n"               \
+  "sxtb16 %[c1], %[b1]\n"               \
+  "strd %[c0], %[c1], [%[panel]], #8\n" \
+  "sxtb16 %[b0], %[b0], ror #8\n"       \
+  "sxtb16 %[b1], %[b1], ror #8\n"       \
+  "strd %[b0], %[b1], [%[panel]], #8\n"
+
 // Two int8 rows of `count` (a multiple of 8) elements to a panel, zipped.
 static inline void expand_rows(const int8_t* row0, const int8_t* row1, int32_t count,
                                uint32_t* panel) {
@@ -280,19 +295,7 @@ static inline void expand_rows(const int8_t* row0, const int8_t* row1, int32_t c
   __asm__ volatile(
       "1:\n"
       "ldrd %[a0], %[b0], [%[row0]], #8\n"
-      "ldrd %[a1], %[b1], [%[row1]], #8\n"
-      "sxtb16 %[c0], %[a0]\n"
-      "sxtb16 %[c1], %[a1]\n"
-      "strd %[c0], %[c1], [%[panel]], #8\n"
-      "sxtb16 %[a0], %[a0], ror #8\n"
-      "sxtb16 %[a1], %[a1], ror #8\n"
-      "strd %[a0], %[a1], [%[panel]], #8\n"
-      "sxtb16 %[c0], %[b0]\n"
-      "sxtb16 %[c1], %[b1]\n"
-      "strd %[c0], %[c1], [%[panel]], #8\n"
-      "sxtb16 %[b0], %[b0], ror #8\n"
-      "sxtb16 %[b1], %[b1], ror #8\n"
-      "strd %[b0], %[b1], [%[panel]], #8\n"
+      "ldrd %[a1], %[b1], [%[row1]], #8\n" ZIP_TWO_WORDS
       "cmp %[row0], %[end]\n"
       "bne 1b"
       : [row0] "+&r"(row0), [row1] "+&r"(row1), [panel] "+&r"(panel), [a0] "=&r"(a0),
@@ -316,19 +319,7 @@ static inline void expand_codes(const int8_t* row0, const int8_t* row1, int32_t 
       "and %[a0], %[mask], %[b0], lsl #4\n"
       "and %[a1], %[mask], %[b1], lsl #4\n"
       "and %[b0], %[mask], %[b0]\n"
-      "and %[b1], %[mask], %[b1]\n"
-      "sxtb16 %[c0], %[a0]\n"
-      "sxtb16 %[c1], %[a1]\n"
-      "strd %[c0], %[c1], [%[panel]], #8\n"
-      "sxtb16 %[a0], %[a0], ror #8\n"
-      "sxtb16 %[a1], %[a1], ror #8\n"
-      "strd %[a0], %[a1], [%[panel]], #8\n"
-      "sxtb16 %[c0], %[b0]\n"
-      "sxtb16 %[c1], %[b1]\n"
-      "strd %[c0], %[c1], [%[panel]], #8\n"
-      "sxtb16 %[b0], %[b0], ror #8\n"
-      "sxtb16 %[b1], %[b1], ror #8\n"
-      "strd %[b0], %[b1], [%[panel]], #8\n"
+      "and %[b1], %[mask], %[b1]\n" ZIP_TWO_WORDS
       "cmp %[row0], %[end]\n"
       "bne 1b"
       : [row0] "+&r"(row0), [row1] "+&r"(row1), [panel] "+&r"(panel), [a0] "=&r"(a0),
