@@ -192,7 +192,7 @@ int embbert_engine_load_labels(embbert_engine_t* engine, void* memory, size_t by
 }
 
 // Whether two names are the same; the library asks no strcmp of a program.
-static int same_name(const char* a, const char* b) {
+static bool same_name(const char* a, const char* b) {
   while (*a != '\0' && *a == *b) a++, b++;
   return *a == *b;
 }
