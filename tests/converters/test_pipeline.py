@@ -179,6 +179,7 @@ def test_each_step_can_be_repeated_by_hand(finished):
         "embbert_tf.qat",
         "converters.convert_tflite",
         "converters.evaluate_tflite",
+        "converters.report_page",
     ]
     before = (folder / "model/model.tflite").read_bytes()
     for line in lines:
