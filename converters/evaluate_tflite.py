@@ -1,8 +1,8 @@
 """Measures a model folder on a labelled CSV file with the real TFLM interpreter.
 
-Prints one JSON line with the task's metrics: `accuracy`, `macro_f1`, `count` and a table by class
-for a classifier (with `matthews` and `f1` where there are two classes), `pearson` and `spearman`
-for a regression.
+Prints one JSON line with the metrics: for a classifier `accuracy`, `macro_f1`, `count` and a table
+by class, where there are two of them also `matthews`, `f1` and `weighted_f1`; for a regression
+`pearson` and `spearman`.
 
 Example:
   python -m converters.evaluate_tflite --model=build/demo/model --data=test.csv --limit=500

@@ -13,7 +13,7 @@ _MOST_ROWS = 40  # of a table
 def classification(
     logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns accuracy, macro-F1, Matthews correlation (two classes) and a table by class.
+    """Returns accuracy, macro-F1, for two classes also Matthews and F1s, and a table by class.
 
     Args:
         logits: (count, L).
@@ -42,6 +42,7 @@ def classification(
         },
     }
     if len(labels) == 2:
+        result["weighted_f1"] = float(np.average(f1, weights=support))
         result["matthews"] = float(metrics.matthews_corrcoef(targets, predicted))
         result["f1"] = float(metrics.f1_score(targets, predicted, pos_label=1))
     return result

@@ -13,6 +13,8 @@ def test_classes():
     assert result["f1"] == pytest.approx(2 / 3)
     assert result["macro_f1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert result["matthews"] == pytest.approx(1 / 6)
+    # Weighted by the rows of each class, two and three.
+    assert result["weighted_f1"] == pytest.approx((2 * 1 / 2 + 3 * 2 / 3) / 5)
     assert [row["count"] for row in result["classes"].values()] == [2, 3]
 
 

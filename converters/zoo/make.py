@@ -1,0 +1,112 @@
+"""Trains the models of a task as its recipe says, one a seed, quantization-aware training included.
+
+Example:
+  python -m converters.zoo.make --task=snips --data=DATA --output=build/zoo
+
+DATA is the folder of the data sets: snips/train.csv and so on. Each seed gets a run folder,
+build/zoo/snips-0. A command that was stopped goes on where it was when it is given again; what has
+finished is left as it is. Nothing is measured on test rows here: at the end it prints the commands
+that do that and fill `zoo/`. What a recipe may say is in `converters/zoo/task_recipe.py`.
+"""
+
+import pathlib
+import shlex
+
+from absl import flags
+
+from converters.zoo import layout, seed_results, task_recipe
+from embbert_tf import cli, errors
+from embbert_tf.data import files
+from embbert_tf.training import quantized_trainer, trainer
+
+# Of `converters.benchmarks.accuracy`; the others compare with what is not shipped.
+_VARIANTS = "fp32,qat,int8,fused"
+
+
+def make(
+    recipe: task_recipe.TaskRecipe,
+    data: pathlib.Path,
+    output: pathlib.Path,
+    seeds: tuple[int, ...] = (),
+) -> list[pathlib.Path]:
+    """Trains a model a seed, in fp32 and then quantization-aware.
+
+    Args:
+        recipe: Of the task.
+        data: Folder of the data sets.
+        output: Folder for the runs, `<task>-<seed>`.
+        seeds: Those wanted; empty for the recipe's.
+
+    Returns:
+        The run folders.
+
+    Raises:
+        ZooError: Something that the recipe needs is missing; nothing was trained then.
+        EmbBertError: As both trainings do.
+    """
+    recipe.check_inputs(data)
+    seeds = seeds or recipe.seeds
+    plans = [recipe.options(data, seed) for seed in seeds]
+    files.make_folder(output)
+    train, runs = data / recipe.data.train, []
+    valid = data / recipe.data.valid if recipe.data.valid else None
+    for number, (seed, (fp32, qat)) in enumerate(zip(seeds, plans, strict=True), 1):
+        runs.append(output / f"{recipe.name}-{seed}")
+        print(f"== {runs[-1]}: seed {seed}, {number} of {len(seeds)}", flush=True)
+        run = trainer.train(train, output=runs[-1], valid=valid, options=fp32)
+        quantized_trainer.train_quantized(run, train, qat)
+    return runs
+
+
+def next_commands(
+    recipe: task_recipe.TaskRecipe, data: pathlib.Path, runs: list[pathlib.Path]
+) -> list[str]:
+    """Returns the commands that measure finished runs and put the first into `zoo/`."""
+    train, folder = data / recipe.data.train, layout.ROOT.name
+    length = [f"--max_length={recipe.convert.max_length}"] if recipe.convert.max_length else []
+    graph = [f"--calibration={train}", f"--recipe={recipe.convert.recipe}", *length]
+    module = ["python", "-m"]
+    limit = [f"--limit={recipe.data.limit}"] if recipe.data.limit else []
+    commands = [
+        [*module, "converters.benchmarks.accuracy", f"--runs={','.join(map(str, runs))}", *graph,
+         f"--test={data / recipe.data.test}", f"--task={recipe.name}", f"--variants={_VARIANTS}",
+         *limit, f"--json={folder}/{seed_results.FILE}"],
+        [*module, "converters.zoo.add", f"--run={runs[0]}", *graph,
+         f"--output={folder}/{recipe.name}"],
+        [*module, "converters.zoo.table", f"--data={data}", f"--tasks={recipe.name}", *limit,
+         f"--markdown={folder}/README.md", f"--json={folder}/table.jsonl"],
+    ]  # fmt: skip
+    return [shlex.join(command) for command in commands]
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    strings = {
+        "task": (None, "Name of the task, such as snips; its recipe is <task>.toml."),
+        "data": (None, "Folder of the data sets: snips/train.csv and so on."),
+        "output": ("build/zoo", "Folder for the runs."),
+        "recipes": (str(task_recipe.FOLDER), "Folder of the recipes."),
+    }
+    for name, (default, meaning) in strings.items():
+        flags.DEFINE_string(name, default, meaning, flag_values=values)
+    flags.DEFINE_list("seeds", [], "Seeds; default those of the recipe.", flag_values=values)
+    flags.mark_flags_as_required(["task", "data"], flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Trains, and prints the commands that come next."""
+    recipe = task_recipe.read(values.task, values.recipes)
+    try:
+        seeds = tuple(int(seed) for seed in values.seeds)
+    except ValueError as error:
+        raise errors.OptionError(
+            f"--seeds={','.join(values.seeds)}: expected whole numbers, such as --seeds=0,1,2"
+        ) from error
+    data = pathlib.Path(values.data)
+    runs = make(recipe, data, pathlib.Path(values.output), seeds)
+    print("\nThese measure the runs on the test rows and put the first one into zoo/:")
+    print("\n".join(next_commands(recipe, data, runs)), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(define_flags, main)

@@ -1,0 +1,211 @@
+"""How the models of a task are made: one TOML file a task in `recipes/`, read and checked.
+
+```toml
+seeds = [0, 1, 2]             # of the trainings; zoo/ ships the first one's model
+init = "zoo/backbone"         # backbone or run to start from; without it random weights
+
+[data]                        # files below the data folder
+train = "snips/train.csv"
+valid = "snips/valid.csv"     # without it a tenth of the training rows is held out
+test = "snips/test.csv"       # measured, never trained or chosen on
+soft_labels = "soft/snips.csv.gz"   # what a teacher says, for training
+unlabelled = ["texts.txt.gz"]       # more texts for QAT
+limit = 0                     # how many test rows are drawn; 0: all
+
+[train]                       # fields of TrainOptions
+epochs = 12
+
+[qat]                         # fields of QatOptions
+epochs = 2
+
+[convert]
+max_length = 28               # tokens of the int8 graph; 0: what 99.5 % of the rows need
+recipe = "qat"                # calibration/recipes.py
+```
+
+All but `seeds`, `train` and `test` may be left away.
+"""
+
+import dataclasses
+import difflib
+import pathlib
+import tomllib
+from collections.abc import Collection
+from typing import Any
+
+from calibration import recipes
+from converters.zoo import layout
+from embbert_tf import errors
+from embbert_tf.data import files
+from embbert_tf.model.option import check, documented, option
+from embbert_tf.training.options import QatOptions, TrainOptions
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "recipes"
+# Options that have a key of their own: they are not those of one training alone, or name files.
+_ELSEWHERE = {"init", "soft_labels", "unlabelled", "seed"}
+_QAT_RECIPES = tuple(name for name, recipe in recipes.RECIPES.items() if recipe.qat_weights)
+
+
+@documented
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Files of a task, below the data folder."""
+
+    train: str = option("", "Training CSV.")
+    valid: str | None = option(None, "Validation CSV; None: a tenth of `train` is held out.")
+    test: str = option("", "CSV to measure on.")
+    soft_labels: str | None = option(None, "CSV of a teacher's probabilities, for training.")
+    unlabelled: tuple[str, ...] = option((), "Files with a text a line, for QAT.")
+    limit: int = option(0, "How many rows of `test` are drawn; 0: all.", minimum=0)
+
+    def __post_init__(self):
+        check(self)
+        for name in ("train", "test"):
+            if not getattr(self, name):
+                raise errors.OptionError(f"'{name}' is missing")
+
+    def files(self) -> list[str]:
+        """Returns every file that is named."""
+        named = (self.train, self.valid, self.test, self.soft_labels, *self.unlabelled)
+        return [name for name in named if name]
+
+
+@documented
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """The int8 graph."""
+
+    max_length: int = option(0, "Tokens; 0: what 99.5 % of the rows need.", minimum=0)
+    recipe: str = option("qat", "Quantization scheme.", choices=_QAT_RECIPES)
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskRecipe:
+    """How the models of a task are made.
+
+    Attributes:
+        name: Of the task.
+        seeds: Of the trainings.
+        init: Backbone or run to start from, below the current folder; None: random weights.
+        data: Its files.
+        train: Options of the fp32 training; its files below the data folder, its seed not yet set.
+        qat: Options of the quantization-aware training, likewise.
+        convert: The int8 graph.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    init: str | None
+    data: Data
+    train: TrainOptions
+    qat: QatOptions
+    convert: Conversion
+
+    def check_inputs(self, folder: pathlib.Path) -> None:
+        """Sees that everything is there that the recipe names.
+
+        Args:
+            folder: Of the data sets.
+
+        Raises:
+            ZooError: Something is missing.
+        """
+        missing = [str(folder / name) for name in self.data.files()
+                   if not (folder / name).is_file()]  # fmt: skip
+        if missing:
+            raise layout.ZooError(
+                f"{self.name} is made of {', '.join(missing)}, which is not there; --data is the "
+                "folder of the data sets"
+            )
+        if self.init and not pathlib.Path(self.init).is_dir():
+            raise layout.ZooError(f"{self.name} starts from {self.init}: no such folder; run this "
+                                  "in the repository, or make it first")  # fmt: skip
+
+    def options(self, folder: pathlib.Path, seed: int) -> tuple[TrainOptions, QatOptions]:
+        """Returns the options of both trainings.
+
+        Args:
+            folder: Of the data sets.
+            seed: Of both.
+        """
+        soft = self.data.soft_labels
+        train = dataclasses.replace(
+            self.train, init=self.init, soft_labels=str(folder / soft) if soft else None, seed=seed
+        )
+        unlabelled = tuple(str(folder / name) for name in self.data.unlabelled)
+        return train, dataclasses.replace(self.qat, unlabelled=unlabelled, seed=seed)
+
+
+def names(folder: files.PathLike = FOLDER) -> list[str]:
+    """Returns the tasks that a folder has recipes of, sorted."""
+    return sorted(path.stem for path in pathlib.Path(folder).glob("*.toml"))
+
+
+def read(name: str, folder: files.PathLike = FOLDER) -> TaskRecipe:
+    """Reads and checks the recipe of a task.
+
+    Args:
+        name: Of the task.
+        folder: Where its `<name>.toml` lies.
+
+    Raises:
+        ZooError: There is none, or something in it is not what it has to be.
+    """
+    known = names(folder)
+    if name not in known:
+        raise layout.ZooError(f"{folder}: no recipe of '{name}'; there is {', '.join(known)}")
+    path = pathlib.Path(folder) / f"{name}.toml"
+    try:
+        content = tomllib.loads(files.read_bytes(path).decode("utf-8"))
+    except ValueError as error:
+        raise layout.ZooError(f"{path}: no TOML file: {error}") from error
+    try:
+        return _recipe(name, content)
+    except errors.OptionError as error:
+        raise layout.ZooError(f"{path}: {error}") from error
+
+
+def _recipe(name: str, content: dict[str, Any]) -> TaskRecipe:
+    """Returns the recipe that the content of a file says."""
+    _check_names(content, ("seeds", "init", "data", "train", "qat", "convert"), "")
+    seeds, init = content.get("seeds"), content.get("init")
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
+        raise errors.OptionError("'seeds' must be a list of whole numbers, such as [0, 1, 2]")
+    if init is not None and not isinstance(init, str):
+        raise errors.OptionError("'init' must be the path of a folder")
+    data = _section(Data, content, "data")
+    return TaskRecipe(
+        name,
+        tuple(seeds),
+        init,
+        data,
+        _section(TrainOptions, content, "train", init=init, soft_labels=data.soft_labels),
+        _section(QatOptions, content, "qat", unlabelled=data.unlabelled),
+        _section(Conversion, content, "convert"),
+    )
+
+
+def _section(kind: Any, content: dict[str, Any], name: str, **more: Any) -> Any:
+    """Returns an options dataclass of one table of the file, and of more that stands elsewhere."""
+    values = content.get(name, {})
+    if not isinstance(values, dict):
+        raise errors.OptionError(f"'{name}' must be a table, [{name}]")
+    elsewhere = () if kind is Data else _ELSEWHERE
+    fields = [field.name for field in dataclasses.fields(kind) if field.name not in elsewhere]
+    _check_names(values, fields, f"[{name}] ")
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    try:
+        return kind(**values | lists, **more)
+    except errors.OptionError as error:
+        raise errors.OptionError(f"[{name}] {error}") from error
+
+
+def _check_names(values: dict[str, Any], known: Collection[str], where: str) -> None:
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it knows {', '.join(known)}"
+            raise errors.OptionError(f"{where}'{name}' is unknown; {hint}")

@@ -1,0 +1,179 @@
+"""Recipes of `zoo/`'s tasks, and the command that trains what they say."""
+
+import pathlib
+
+import pytest
+
+from converters.zoo import layout, make, task_recipe
+from embbert_tf.data import files
+from embbert_tf.storage import run_folder
+from tests.support.runs import run_command
+
+TINY = """
+seeds = [0, 1]
+
+[data]
+train = "tiny/train.csv"
+test = "tiny/test.csv"
+
+[train]
+preset = "test"
+vocab_size = 200
+epochs = 1
+keep = "last"
+batch_size = 64
+
+[qat]
+epochs = 1
+batch_size = 64
+samples = 16
+keep = "last"
+
+[convert]
+max_length = 16
+"""
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    """A function that writes a recipe `tiny` and returns its folder."""
+
+    def write(text: str) -> pathlib.Path:
+        (tmp_path / "recipes").mkdir(exist_ok=True)
+        (tmp_path / "recipes" / "tiny.toml").write_text(text)
+        return tmp_path / "recipes"
+
+    return write
+
+
+@pytest.fixture
+def data(tmp_path, small_csv):
+    """A data folder with the task `tiny`."""
+    folder = tmp_path / "data"
+    (folder / "tiny").mkdir(parents=True)
+    for name in ("train.csv", "test.csv"):
+        files.copy(small_csv, folder / "tiny" / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", task_recipe.names())
+def test_every_recipe_is_whole(name):
+    recipe = task_recipe.read(name)
+    task = layout.TASKS[name]
+    assert recipe.data.test == task.reported
+    assert task.reported not in (recipe.data.train, recipe.data.soft_labels)
+    train, qat = recipe.options(pathlib.Path("data"), recipe.seeds[0])
+    assert train.init is None or train.init == "zoo/backbone"
+    assert train.seed == qat.seed == recipe.seeds[0]
+    if recipe.data.valid == task.reported:
+        # Where the reported rows validate, no epoch may be chosen on them.
+        assert train.keep == qat.keep == "last"
+    expected = "qat4" if qat.weight_bits == 4 else "qat"
+    assert recipe.convert.recipe == expected
+
+
+def test_trains_each_seed_and_says_what_comes_next(recipes, data, tmp_path, monkeypatch):
+    calls = []
+
+    def train(rows, *, output, valid, options):
+        calls.append((str(rows), str(output), valid, options.seed, options.batch_size))
+        return "run of " + str(output)
+
+    monkeypatch.setattr(make.trainer, "train", train)
+    monkeypatch.setattr(
+        make.quantized_trainer,
+        "train_quantized",
+        lambda run, rows, options: calls.append((run, str(rows), options.seed, options.samples)),
+    )
+    runs, rows = tmp_path / "runs", f"{data}/tiny/train.csv"
+    done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={recipes(TINY)}",
+                       f"--data={data}", f"--output={runs}")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert calls == [
+        (rows, f"{runs}/tiny-0", None, 0, 64),
+        (f"run of {runs}/tiny-0", rows, 0, 16),
+        (rows, f"{runs}/tiny-1", None, 1, 64),
+        (f"run of {runs}/tiny-1", rows, 1, 16),
+    ]
+    measure, add, table = done.stdout.splitlines()[-3:]
+    assert f"accuracy --runs={runs}/tiny-0,{runs}/tiny-1 --calibration={rows}" in measure
+    assert "--max_length=16" in measure and f"--test={data}/tiny/test.csv" in measure
+    assert f"zoo.add --run={runs}/tiny-0" in add and "--output=zoo/tiny" in add
+    assert "--tasks=tiny" in table
+
+
+@pytest.mark.slow
+def test_leaves_a_finished_seed_as_it_is(recipes, data, tmp_path, eager):
+    arguments = ("--task=tiny", f"--recipes={recipes(TINY)}", f"--data={data}", "--seeds=1",
+                 f"--output={tmp_path / 'runs'}")  # fmt: skip
+    done = run_command("converters.zoo.make", *arguments)
+    assert done.returncode == 0, done.stderr
+    run = run_folder.load_run(tmp_path / "runs" / "tiny-1")
+    assert run.qat_model is not None
+    assert run_folder.read_settings(run.path)["training"]["seed"] == 1
+    assert files.read_json(run.path / "qat.json")["qat"]["seed"] == 1
+    before = {p: p.stat().st_mtime_ns for p in run.path.rglob("*")}
+    again = run_command("converters.zoo.make", *arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("nothing to do") == 2, again.stdout
+    assert {p: p.stat().st_mtime_ns for p in run.path.rglob("*")} == before
+
+
+def test_options_are_those_of_the_recipe(recipes):
+    text = TINY.replace("[train]", 'soft_labels = "soft/tiny.csv"\n[train]\nteacher_weight = 0.7')
+    recipe = task_recipe.read("tiny", recipes(text.replace("[0, 1]", '[3]\ninit = "zoo/backbone"')
+                                              .replace("vocab_size = 200\n", "")))  # fmt: skip
+    train, qat = recipe.options(pathlib.Path("there"), 3)
+    assert (train.soft_labels, train.teacher_weight) == ("there/soft/tiny.csv", 0.7)
+    assert (train.init, train.seed, qat.seed) == ("zoo/backbone", 3, 3)
+    limited = text.replace("[train]", "limit = 50\n[train]")
+    commands = make.next_commands(
+        task_recipe.read("tiny", recipes(limited)), pathlib.Path("d"), [pathlib.Path("r/tiny-0")]
+    )
+    assert "--limit=50" in commands[0] and "--limit=50" in commands[2]
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("epochs = 1\nkeep", "epoch = 1\nkeep", "[train] 'epoch' is unknown; did you mean"),
+        ("samples = 16", "samples = 0", "[qat] samples must be at least 1"),
+        ("samples = 16", "samples = 'x'", "[qat] samples must be of type int"),
+        ("[qat]", "[qta]", "'qta' is unknown; did you mean 'qat'?"),
+        ("[0, 1]", "[]", "'seeds' must be a list of whole numbers"),
+        ("[0, 1]", "[0.5]", "'seeds' must be a list of whole numbers"),
+        ("seeds", "see ds", "no TOML file"),
+        ('test = "tiny/test.csv"', "", "[data] 'test' is missing"),
+        ("[convert]", "[convert]\nrecipe = 'int3'", "[convert] recipe must be one of"),
+        ("[qat]", "[qat]\nseed = 1", "[qat] 'seed' is unknown"),
+        ("[train]", "[train]\nteacher_weight = 0.7", "teacher_weight needs soft_labels"),
+    ],
+)  # fmt: skip
+def test_a_wrong_recipe_is_refused_before_any_work(recipes, data, tmp_path, old, new, message):
+    assert old in TINY
+    folder = recipes(TINY.replace(old, new))
+    done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={folder}",
+                       f"--data={data}", f"--output={tmp_path / 'runs'}")  # fmt: skip
+    assert done.returncode == 1
+    assert message in done.stderr and "tiny.toml" in done.stderr, done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_inputs_and_bad_seeds_are_refused_before_any_work(recipes, data, tmp_path):
+    folder = recipes(TINY)
+    common = (f"--recipes={folder}", f"--output={tmp_path / 'runs'}")
+    (data / "tiny" / "test.csv").unlink()
+    no_start = TINY.replace("[0, 1]", '[0]\ninit = "zoo/nothing"').replace("vocab_size = 200", "")
+    for arguments, message in (
+        (("--task=tiny", f"--data={data}"), f"made of {data}/tiny/test.csv, which is not there"),
+        (("--task=tiny", "--data=nowhere"), "nowhere/tiny/train.csv, nowhere/tiny/test.csv"),
+        (("--task=tyni", f"--data={data}"), "no recipe of 'tyni'; there is tiny"),
+        (("--task=tiny", f"--data={data}", "--seeds=a"), "--seeds=a: expected whole numbers"),
+    ):
+        done = run_command("converters.zoo.make", *arguments, *common)
+        assert done.returncode == 1 and message in done.stderr, done.stderr
+    recipes(no_start)
+    files.copy(data / "tiny" / "train.csv", data / "tiny" / "test.csv")
+    done = run_command("converters.zoo.make", "--task=tiny", f"--data={data}", *common)
+    assert done.returncode == 1 and "zoo/nothing: no such folder" in done.stderr, done.stderr
+    assert not (tmp_path / "runs").exists()
