@@ -29,7 +29,7 @@ class ExportOptions:
         "Texts end after so many tokens, and the RAM that the model takes shrinks with it; 0, or "
         "more than the model takes: as many as it takes.",
         minimum=0,
-        maximum=512,
+        maximum=1024,
     )
     runtime: str = option.option(
         EMBBERT,

@@ -42,7 +42,7 @@ CODED_HEAD_MAGIC = 0x32444548  # "HED2"
 RMS_EPSILON = float(np.finfo(np.float32).eps)
 
 # The limits of tflm_app/embbert/include/embbert_kernels.h.
-MAX_LENGTH = 512
+MAX_LENGTH = 1024
 MAX_HIDDEN = 512
 MAX_REDUCED = 32
 MAX_EXPANSION = 8

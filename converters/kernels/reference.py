@@ -17,6 +17,7 @@ Ids = Sequence[int] | np.ndarray
 Tap = Callable[[str, np.ndarray], object]
 
 _HALF = 1 << 31  # half of 2^32, what a rounding high multiply adds
+_MOST_WHOLE_WEIGHTS = 512  # keys beyond which the softmax's numerators are halved
 
 
 def multiply_high(a: np.ndarray | int, b: np.ndarray | int) -> np.ndarray:
@@ -63,14 +64,19 @@ def normalize(params: params_lib.BlockParams, x: np.ndarray) -> np.ndarray:
 
 
 def weights_of(scores: np.ndarray) -> np.ndarray:
-    """Softmax numerators of int16 scores (rows, n) in 1/256 octave: 0..32767, int64."""
+    """Softmax numerators of int16 scores (rows, n) in 1/256 octave: 0..32767, int64.
+
+    Of more than 512 keys they are halved, so that a sum over keys fits 32 bits.
+    """
     below = np.minimum(scores.max(axis=1, keepdims=True) - scores, 8191)
     doubled = 2 * fixed_point.EXP2_TABLE[below & 255].astype(np.int64)
-    return ((doubled >> (below >> 8)) + 1) >> 1
+    weights = ((doubled >> (below >> 8)) + 1) >> 1
+    return weights if scores.shape[1] <= _MOST_WHOLE_WEIGHTS else (weights + 1) >> 1
 
 
 def divide_rows(acc: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """round(256 * acc / total) by one reciprocal a row, acc (rows, D), total (rows,) < 2^25."""
+    """round(256 * acc / total) by one reciprocal a row, acc (rows, D), total (rows,) <= 2^24."""
+    total = np.minimum(total, (1 << 24) - 1)  # 1024 equal halved weights alone are 2^24
     length = np.frexp(total.astype(np.float64))[1]  # total in [2^(length-1), 2^length)
     reciprocal = ((np.int64(1) << (16 + length)) + total // 2) // total
     return multiply_high(acc << (24 - length)[:, None], reciprocal[:, None])

@@ -19,7 +19,9 @@
 #include "embbert_kernels.h"
 
 #ifdef __arm__
-#define ARENA_BYTES (440 * 1024)
+#ifndef ARENA_BYTES
+#define ARENA_BYTES (440 * 1024)  // what every board has
+#endif
 static uint8_t arena[ARENA_BYTES] __attribute__((aligned(16)));
 static size_t arena_used;
 #else

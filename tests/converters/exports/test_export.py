@@ -191,7 +191,7 @@ def test_labels_of_any_kind_stay_within_their_comment(library, tmp_path):
         ({"name": "x" * 41}, "at most 40 letters"),
         ({"name": "x", "ecosystem": "esp_idf"}, "two letters or more for ESP-IDF"),
         ({"max_tokens": 1}, "max_tokens must be 0, or 2 at least"),
-        ({"max_tokens": 513}, "max_tokens must be at most 512"),
+        ({"max_tokens": 1025}, "max_tokens must be at most 1024"),
         ({"ecosystem": "cobol"}, "ecosystem must be one of c, cmake, arduino"),
         ({"runtime": "onnx"}, "runtime must be one of embbert, tflm"),
     ],

@@ -39,6 +39,16 @@ def test_softmax_weights_are_within_one_unit_over_their_whole_domain():
     assert (np.diff(weights[:, 1]) <= 0).all()
 
 
+def test_weights_of_many_keys_are_halved_and_sum_to_2_to_24_at_most():
+    assert (reference.weights_of(np.zeros((1, 512), int)) == 32767).all()
+    many = reference.weights_of(np.zeros((1, 1024), int))
+    assert (many == 16384).all()
+    for value in (-128, 127):  # The widest sums of the context, in 32 bits.
+        acc = (value * many.sum(axis=1))[:, None]
+        assert -(2**31) <= acc[0, 0] < 2**31
+        assert abs(reference.divide_rows(acc, many.sum(axis=1))[0, 0] - 256 * value) <= 1
+
+
 def test_mean_is_within_one_unit():
     rng = np.random.default_rng(0)
     total = np.concatenate([np.arange(32767, 40000), rng.integers(32767, 512 * 32767 + 1, 50000)])

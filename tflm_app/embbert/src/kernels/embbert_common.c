@@ -315,8 +315,23 @@ embbert_factor_t embbert_norm_factor(const embbert_block_t* block, uint32_t sum_
   return factor;
 }
 
+uint32_t embbert_halve_weights(int16_t* weights, int32_t pieces, int32_t length, int32_t stride) {
+  uint32_t sum = 0;
+  for (int32_t piece = 0; piece < pieces; piece++) {
+    for (int32_t i = 0; i < length; i++) {
+      const int32_t half = (weights[i] + 1) >> 1;
+      weights[i] = (int16_t)half;
+      sum += (uint32_t)half;
+    }
+    weights += stride;
+  }
+  return sum;
+}
+
 embbert_factor_t embbert_mean_factor(uint32_t sum_of_weights) {
-  const int32_t length = 32 - embbert_leading_zeros(sum_of_weights);  // 15..25
+  // 1024 equal halved weights alone are 2^24, which this is as good as.
+  if (sum_of_weights > 0xFFFFFFu) sum_of_weights = 0xFFFFFFu;
+  const int32_t length = 32 - embbert_leading_zeros(sum_of_weights);  // 15..24
   // round(2^(16 + length) / sum) without 64-bit division: long division, 7 bits at a time, which a
   // remainder below 2^25 leaves room for.
   uint32_t quotient = 0x80000000u / sum_of_weights;

@@ -723,6 +723,11 @@ EMBBERT_STEP_OF_LAYER void exponentials(uint32_t* rows, int32_t n, uint32_t sums
   }
   sums[0] = (uint32_t)sum0;
   sums[1] = (uint32_t)sum1;
+  if (n > EMBBERT_MOST_WHOLE_WEIGHTS) {
+    for (int r = 0; r < 2; r++) {
+      sums[r] = embbert_halve_weights((int16_t*)(rows + r), (n + 1) / 2, 2, 2 * kRows);
+    }
+  }
 }
 
 // c = 256 * weights . xhat / sums, for xhat (n, D).

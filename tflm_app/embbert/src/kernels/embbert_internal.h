@@ -155,8 +155,14 @@ typedef struct {
 // RMSNorm: what (x - zero) of a row is multiplied by, given the row's sum of (x - zero)^2.
 embbert_factor_t embbert_norm_factor(const embbert_block_t* block, uint32_t sum_of_squares);
 
-// Softmax: what sum(w * xhat) is multiplied by for 256 times the mean, given sum(w) in
-// 2^14..2^25-1.
+// Softmax: beyond so many keys the weights are halved, or sums of weight * xhat would overflow.
+#define EMBBERT_MOST_WHOLE_WEIGHTS 512
+
+// Halves weights 0..32767, `length` of them in each of `pieces` pieces that lie `stride` apart, and
+// returns their sum.
+uint32_t embbert_halve_weights(int16_t* weights, int32_t pieces, int32_t length, int32_t stride);
+
+// Softmax: what sum(w * xhat) is multiplied by for 256 times the mean, given sum(w) in 2^14..2^24.
 embbert_factor_t embbert_mean_factor(uint32_t sum_of_weights);
 
 #endif  // EMBBERT_INTERNAL_H_

@@ -587,6 +587,9 @@ static uint32_t exponentials(int16_t* row, int32_t padded_n, int32_t count) {
   const int16x8_t first = vld1q_s16(row);
   const int16x8_t masked = vpselq_s16(first, vdupq_n_s16(0), keys);
   vst1q_s16(row, masked);
+  if (padded_n - 8 + count > EMBBERT_MOST_WHOLE_WEIGHTS) {
+    return embbert_halve_weights(row, padded_n / 8, 8, kRows * 8);
+  }
   return sum - (uint32_t)vaddvq_s16(vsubq_s16(first, masked));
 }
 

@@ -203,7 +203,7 @@ static uint32_t exponentials(int16_t* scores, int32_t n) {
     scores[j] = (int16_t)weight;
     sum += weight;
   }
-  return sum;
+  return n > EMBBERT_MOST_WHOLE_WEIGHTS ? embbert_halve_weights(scores, 1, n, 0) : sum;
 }
 
 // Two rows of weights (n) . columns 0 and 1 of x (n, stride).

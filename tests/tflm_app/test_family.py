@@ -1,0 +1,112 @@
+"""Every size of the family on the kernels and in the firmware, against the NumPy reference."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from embbert_tf.model.config import PRESETS
+from tests.support import external_memory
+from tests.support.firmware_model import SENTENCES, TinyModel, make
+from tests.support.kernel_harness import Case, build, check, params_of, run
+from tests.support.kernel_models import Shape, random_input, random_model
+
+FAMILY = ("nano", "tiny", "embbert", "medium", "big")
+LENGTHS = (1, 2, 13, 40)
+
+
+def shape_of(preset: str, **fields) -> Shape:
+    """The shape of a preset, but for its vocabulary and the number of its blocks."""
+    config = PRESETS[preset]
+    sizes = {
+        "d": config.hidden_size,
+        "r": config.reduced_size,
+        "k": config.kernel_size,
+        "e": config.expansion,
+        "max_length": config.max_length,
+    }
+    return Shape(**(sizes | fields))
+
+
+def case_of(shape: Shape, lengths, seed: int, extreme: bool = False) -> Case:
+    """A random model of the shape, and an input of each length."""
+    rng = np.random.default_rng(seed)
+    model = random_model(shape, rng, extreme)
+    return Case(params_of(model), [random_input(model, n, rng) for n in lengths], shape.max_length)
+
+
+def widths() -> list[Case]:
+    """Two blocks of each size: the first computes every row, the last one alone."""
+    return [case_of(shape_of(preset), LENGTHS, seed) for seed, preset in enumerate(FAMILY)]
+
+
+def many_keys() -> list[Case]:
+    """As many tokens as big takes, in narrow layers: weights of the softmax are halved there."""
+    every_row = [
+        case_of(Shape(d=16, r=4, k=4, max_length=1024), (512, 513), seed, extreme)
+        for seed, extreme in enumerate((False, True))
+    ]
+    one_row = case_of(Shape(d=32, k=8, blocks=1, max_length=1024), (514, 1023, 1024), 2)
+    # All rows alike, at the end of their range: the widest sum that a context can have.
+    model = random_model(Shape(d=16, blocks=1, max_length=1024), np.random.default_rng(7))
+    model.token[:] = 0
+    model.position[:] = 0
+    model.embed_bias[:] = -(10**7)
+    alike = Case(params_of(model), [(np.zeros(n, int), None) for n in (512, 513, 1024)], 1024)
+    return [*every_row, one_row, alike]
+
+
+@pytest.mark.parametrize("cases", [widths, many_keys])
+def test_kernels_on_the_host(cases, tmp_path):
+    flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    _, _, results = run(build("host", tmp_path, flags), "host", cases(), tmp_path)
+    check(cases(), results, "host")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cases", "target", "flags"),
+    [
+        (many_keys, "mps2-an386", ()),
+        (many_keys, "mps3-an547", ()),
+        (widths, "mps2-an386", ("-DARENA_BYTES=3600000",)),  # The M55's RAM is too small for it.
+    ],
+)
+def test_kernels_on_boards(cases, target, flags, tmp_path):
+    program = build(target, tmp_path, flags)
+    for case in cases():  # One at a time: their weights share the board's memory.
+        check([case], run(program, target, [case], tmp_path)[2], target)
+
+
+def firmware_sizes(preset: str) -> dict[str, int]:
+    """A preset as the firmware's random models are described."""
+    config = PRESETS[preset]
+    return {
+        "d": config.hidden_size,
+        "r": config.reduced_size,
+        "e": config.expansion,
+        "k": config.kernel_size,
+        "blocks": config.num_layers,
+        "max_length": config.max_length,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "target"),
+    [(preset, "mps2-an386") for preset in FAMILY if preset != "embbert"]  # which is all the zoo's
+    + [(preset, "mps3-an547") for preset in ("medium", "big")],
+)
+def test_the_application_answers_as_the_reference(preset, target, tmp_path):
+    """All layers and all positions; the image lies in the board's external memory."""
+    model = TinyModel(tmp_path, **firmware_sizes(preset))
+    rows = tmp_path / "rows.csv"
+    texts = SENTENCES[:4]
+    with open(rows, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *((t, model.labels[0]) for t in texts)])
+    board = external_memory.board_folder(target, tmp_path)
+    logits = tmp_path / "logits.bin"
+    result = make("eval", BOARD_DIR=board, IMAGE=model.path, CSV=rows, LOGITS=logits)
+    assert result.returncode == 0, result.stdout + result.stderr
+    want = np.stack([model.logits(text) for text in texts])
+    np.testing.assert_array_equal(np.fromfile(logits, np.int8).reshape(want.shape), want)
