@@ -28,6 +28,7 @@ OTHER_BOARDS = (
     "mps2-an500",
     "mps2-an505",
     "netduinoplus2",
+    "microbit",
     "cortex-m4-64k",
     "cortex-m4-256k",
 )

@@ -17,6 +17,7 @@ BOARDS = (
     "cortex-m4-64k",
     "cortex-m4-256k",
     "netduinoplus2",
+    "microbit",
 )
 
 

@@ -121,10 +121,15 @@ def test_any_character_reaches_the_program(board):
 
 @pytest.mark.parametrize(
     ("name", "kernels"),
-    [("mps2-an385", "portable"), ("mps2-an505", "dsp"), ("netduinoplus2", "dsp")],
+    [
+        ("mps2-an385", "portable"),
+        ("mps2-an505", "dsp"),
+        ("netduinoplus2", "dsp"),
+        ("microbit", "portable"),
+    ],
 )
 def test_boards_run_the_application(tiny, name, kernels):
-    """M3, M33 and STM32F405: the right kernels, the reference's answers, an honest unit."""
+    """M3, M33, STM32F405 and nRF51: the right kernels, the reference's answers, an honest unit."""
     information = make("info", TARGET=name, IMAGE=tiny.path)
     assert information.returncode == 0, information.stdout + information.stderr
     assert re.search(rf"^kernels +{kernels}$", information.stdout, re.MULTILINE)

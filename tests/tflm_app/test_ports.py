@@ -10,7 +10,9 @@ from tests.support.boards import board as board_of
 from tests.support.firmware_model import FIRMWARE, SENTENCES, make
 
 
-@pytest.mark.parametrize("name", ["mps2-an385", "mps2-an505", "mps3-an547", "netduinoplus2"])
+@pytest.mark.parametrize(
+    "name", ["mps2-an385", "mps2-an505", "mps3-an547", "netduinoplus2", "microbit"]
+)
 @pytest.mark.parametrize("debugger", [True, False])
 def test_a_session_over_the_uart(tiny, name, debugger):
     """Asleep between bytes, with and without somebody who answers semihosting calls."""

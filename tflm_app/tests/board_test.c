@@ -22,6 +22,7 @@ static void print_number(uint64_t value) {
 // Executes 2 * count + 1 instructions after the call: subs and bne, and the return.
 __attribute__((naked, noinline)) static void loop(uint32_t count __attribute__((unused))) {
   __asm__ volatile(
+      ".syntax unified\n"
       "1: subs r0, #1\n"
       "bne 1b\n"
       "bx lr\n");
@@ -79,7 +80,7 @@ int main(void) {
     case 'e':  // exit with status 7
       platform_exit(7);
     case 'f':  // fault
-      *(volatile uint32_t*)0xF0000001u = 1;
+      *(volatile uint32_t*)0xE8000001u = 1;  // nothing is there on any board
       platform_exit(0);
     case 'o':  // overflow the stack far into nothing
       dig(100000000);
