@@ -1,8 +1,12 @@
 """The int8 model: weights, scales and zero points of every part."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+
+# The kernels' hidden sizes are multiples of this.
+WIDTH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Int8Block:
         wz: (D, E*D) int8, out x in: the contraction; wz_scale its scale.
         bz: (D,) int32 at s_scale * wz_scale.
         out_scale, out_zero: Quantization of the block's output.
+        padding: How many of the D channels are there for the kernels alone, the last ones: they
+          hold zero, and RMSNorm's mean leaves them out.
     """
 
     d: int
@@ -57,6 +63,7 @@ class Int8Block:
     bz: np.ndarray
     out_scale: float
     out_zero: int
+    padding: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +107,51 @@ class Int8Model:
     head_bias: np.ndarray
     logits_scale: float
     logits_zero: int
+
+
+def padded(model: Int8Model) -> Int8Model:
+    """Returns a model with a hidden size that the kernels take, and the same answers to the bit.
+
+    Where D is no multiple of 16, channels that hold zero, without weights from or to them, make it
+    one.
+
+    Args:
+        model: Without padding.
+    """
+    more = -model.d % WIDTH
+    if not more:
+        return model
+    return dataclasses.replace(
+        model,
+        d=model.d + more,
+        embed_w=_widen(model.embed_w, more, 0),
+        embed_w_scale=_widen_scale(model.embed_w_scale, more),
+        embed_bias=_widen(model.embed_bias, more, 1),
+        blocks=tuple(_padded_block(block, more) for block in model.blocks),
+        head_w=_widen(model.head_w, more, 1),
+    )
+
+
+def _padded_block(block: Int8Block, more: int) -> Int8Block:
+    fields: dict[str, Any] = {
+        "wq": _widen(_widen(block.wq, more, 0), more, 1),
+        "wv": _widen(_widen(block.wv, more, 0), more, 1),
+        "bq": _widen(block.bq, more, 0),
+        "conv": _widen(block.conv, block.e * more, 1),
+        "conv_scale": _widen_scale(block.conv_scale, block.e * more),
+        "conv_bias": _widen(block.conv_bias, block.e * more, 0),
+        "wz": _widen(_widen(block.wz, more, 0), block.e * more, 1),
+        "bz": _widen(block.bz, more, 0),
+    }
+    return dataclasses.replace(block, d=block.d + more, padding=more, **fields)
+
+
+def _widen(array: np.ndarray, more: int, axis: int) -> np.ndarray:
+    """Appends zeros to an axis."""
+    return np.pad(array, [(0, more if i == axis else 0) for i in range(array.ndim)])
+
+
+def _widen_scale(scale: float | np.ndarray, more: int) -> float | np.ndarray:
+    """Appends scales, if there is one a channel, that ask for no other shift than the present."""
+    values = np.asarray(scale)
+    return np.pad(values, (0, more), mode="edge") if values.size > 1 else scale

@@ -274,9 +274,10 @@ def block_params(block: Int8Block, where: str = "block") -> BlockParams:
 def _norm_fields(block: Int8Block, where: str) -> dict[str, Any]:
     """RMSNorm: x to xhat."""
     xhat, x_scale = float(block.xhat_scale), float(block.x_scale)
-    multiplier, exponent = mantissa(math.sqrt(block.d) / xhat)
+    channels = block.d - block.padding
+    multiplier, exponent = mantissa(math.sqrt(channels) / xhat)
     check(0 < exponent <= 24, f"{where}: xhat_scale is {xhat:g}")
-    epsilon = round(block.d * RMS_EPSILON / x_scale**2)
+    epsilon = round(channels * RMS_EPSILON / x_scale**2)
     check(epsilon < 2**30, f"{where}: x_scale is {x_scale:g}")
     return {
         "norm_epsilon": epsilon,

@@ -24,6 +24,9 @@ def extract(data: bytes) -> int8_model.Int8Model:
     Args:
         data: The file that `converters.convert_tflite` wrote.
 
+    Returns:
+        The model, its hidden size brought to one that the kernels take (`int8_model.padded`).
+
     Raises:
         NotEmbBertError: The graph is another one; the message says where recognition stopped.
         FlatbufferError: `data` is no readable `.tflite`.
@@ -33,7 +36,7 @@ def extract(data: bytes) -> int8_model.Int8Model:
 
 def model_of(graph: Graph) -> int8_model.Int8Model:
     """As `extract`, of a graph that has been read."""
-    return _model(Walk(graph))
+    return int8_model.padded(_model(Walk(graph)))
 
 
 def activations(graph: Graph) -> dict[str, list[Part]]:

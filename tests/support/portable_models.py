@@ -27,6 +27,16 @@ WIDE = EmbBertConfig(
 ONE_LAYER = EmbBertConfig(
     vocab_size=100, max_length=32, hidden_size=16, reduced_size=4, num_layers=1, kernel_size=3
 )
+# A hidden size that the kernels take with channels of zeros behind it.
+PADDED = EmbBertConfig(
+    vocab_size=100,
+    max_length=40,
+    hidden_size=20,
+    reduced_size=4,
+    num_layers=3,
+    kernel_size=5,
+    expansion=3,
+)
 REFERENCE = EmbBertConfig()
 INT16 = frozenset(graph.INT16_PARTS)
 

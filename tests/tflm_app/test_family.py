@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from converters.kernels import int8_model, params, reference
 from embbert_tf.model.config import PRESETS
 from tests.support import external_memory
 from tests.support.firmware_model import SENTENCES, TinyModel, make
@@ -13,6 +14,7 @@ from tests.support.kernel_models import Shape, random_input, random_model
 
 FAMILY = ("nano", "tiny", "embbert", "medium", "big")
 LENGTHS = (1, 2, 13, 40)
+ODD_WIDTHS = ((4, 1), (20, 2), (36, 3), (100, 1))
 
 
 def shape_of(preset: str, **fields) -> Shape:
@@ -40,6 +42,16 @@ def widths() -> list[Case]:
     return [case_of(shape_of(preset), LENGTHS, seed) for seed, preset in enumerate(FAMILY)]
 
 
+def padded_widths() -> list[Case]:
+    """Hidden sizes that are no multiple of 16, with the channels that they get for the kernels."""
+    cases = []
+    for d, e in ODD_WIDTHS:
+        rng = np.random.default_rng(d)
+        model = int8_model.padded(random_model(Shape(d=d, e=e, r=4, k=5), rng))
+        cases.append(Case(params_of(model), [random_input(model, n, rng) for n in LENGTHS], 256))
+    return cases
+
+
 def many_keys() -> list[Case]:
     """As many tokens as big takes, in narrow layers: weights of the softmax are halved there."""
     every_row = [
@@ -56,7 +68,7 @@ def many_keys() -> list[Case]:
     return [*every_row, one_row, alike]
 
 
-@pytest.mark.parametrize("cases", [widths, many_keys])
+@pytest.mark.parametrize("cases", [widths, padded_widths, many_keys])
 def test_kernels_on_the_host(cases, tmp_path):
     flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     _, _, results = run(build("host", tmp_path, flags), "host", cases(), tmp_path)
@@ -67,6 +79,8 @@ def test_kernels_on_the_host(cases, tmp_path):
 @pytest.mark.parametrize(
     ("cases", "target", "flags"),
     [
+        (padded_widths, "mps2-an386", ()),
+        (padded_widths, "mps3-an547", ()),
         (many_keys, "mps2-an386", ()),
         (many_keys, "mps3-an547", ()),
         (widths, "mps2-an386", ("-DARENA_BYTES=3600000",)),  # The M55's RAM is too small for it.
@@ -76,6 +90,20 @@ def test_kernels_on_boards(cases, target, flags, tmp_path):
     program = build(target, tmp_path, flags)
     for case in cases():  # One at a time: their weights share the board's memory.
         check([case], run(program, target, [case], tmp_path)[2], target)
+
+
+@pytest.mark.parametrize(("d", "e"), ODD_WIDTHS)
+def test_channels_of_zeros_change_no_answer(d, e, monkeypatch):
+    """The NumPy kernels compute with any hidden size once nobody asks for a multiple of 16."""
+    rng = np.random.default_rng(d)
+    model = random_model(Shape(d=d, e=e, r=4, k=5), rng)
+    wide = reference.Reference(int8_model.padded(model))
+    assert wide.params.embed.hidden % 16 == 0
+    monkeypatch.setattr(params, "_check_hidden", lambda *_: None)
+    narrow = reference.Reference(model)
+    for n in LENGTHS:
+        ids, segments = random_input(model, n, rng)
+        np.testing.assert_array_equal(narrow.infer(ids, segments), wide.infer(ids, segments))
 
 
 def firmware_sizes(preset: str) -> dict[str, int]:

@@ -21,6 +21,7 @@ CASES = [
     ("pair", portable_models.SMALL, 64, True),
     ("wide", portable_models.WIDE, 48, False),
     ("one_layer", portable_models.ONE_LAYER, 32, False),
+    ("padded", portable_models.PADDED, 40, True),
 ]
 
 

@@ -184,6 +184,17 @@ def test_int16_answers_as_the_kernels_do():
     assert off[pm.INT16] < 0.7 * off[frozenset()]
 
 
+@pytest.mark.parametrize("config", [pm.PADDED, pm.SMALL])
+def test_tflm_answers_as_the_kernels_of_a_padded_model(config):
+    """As near for a hidden size of 20, which is no multiple of 16, as for one of 32."""
+    tflite = pm.to_bytes(pm.build(pm.random_folded(config), 40))
+    sequences = pm.random_sequences(config, 40, count=24, seed=5)
+    kernels = reference.Reference(recognize.extract(tflite))
+    wanted = np.array([kernels.infer(ids) for ids in sequences]).astype(float)
+    assert np.std(wanted) > 20
+    assert np.std(pm.tflm_logits(tflite, sequences, 40) - wanted) < 4
+
+
 def test_int16_parts_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match=r"int16 parts .*; there are norm, attention, branch"):
         pm.build(pm.random_folded(pm.ONE_LAYER), 8, int16=frozenset(["norms"]))
