@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import random
 import subprocess
 import tempfile
 
@@ -102,9 +103,22 @@ def random_model(
 
 
 @functools.cache
-def tiny_tokenizer():
-    """The tokenizer of all these models, its tokenizer.json as text, and its tables."""
-    tokenizer = tokenizer_lib.train_tokenizer(SENTENCES * 4, 300)
+def made_words(count: int = 3000) -> tuple[str, ...]:
+    """Words of two to four syllables, from which a vocabulary of thousands of tokens comes."""
+    rng = random.Random(0)
+    syllables = [a + b for a in "bcdfghklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er")]
+    return tuple("".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(count))
+
+
+@functools.cache
+def tiny_tokenizer(vocab_size: int = 300):
+    """The tokenizer of all these models, its tokenizer.json as text, and its tables.
+
+    One of more than 300 tokens has those of made-up words as well.
+    """
+    words = [] if vocab_size == 300 else list(made_words())
+    tokenizer = tokenizer_lib.train_tokenizer(SENTENCES * 4 + words * 2, vocab_size)
+    assert tokenizer.get_vocab_size() <= vocab_size
     text = tokenizer.to_str()
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "tokenizer.json"
@@ -122,11 +136,12 @@ class TinyModel:
         threshold: float = 0.0,
         regression: bool = False,
         names: list[str] | None = None,
+        vocab_size: int = 300,
         **shape,
     ):
         if names or regression:
             shape["labels"] = len(names or ["score"])
-        self.tokenizer, text, tables = tiny_tokenizer()
+        self.tokenizer, text, tables = tiny_tokenizer(vocab_size)
         self.model = random_model(self.tokenizer, **shape)
         self.reference = reference.Reference(self.model)
         self.labels = names or (["score"] if regression else LABELS[: self.model.labels])

@@ -1,6 +1,8 @@
 """Every size of the family on the kernels and in the firmware, against the NumPy reference."""
 
 import csv
+import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from converters.kernels import int8_model, params, reference
 from embbert_tf.model.config import PRESETS
 from tests.support import external_memory
-from tests.support.firmware_model import SENTENCES, TinyModel, make
+from tests.support.firmware_model import SENTENCES, TinyModel, made_words, make
 from tests.support.kernel_harness import Case, build, check, params_of, run
 from tests.support.kernel_models import Shape, random_input, random_model
 
@@ -138,3 +140,34 @@ def test_the_application_answers_as_the_reference(preset, target, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     want = np.stack([model.logits(text) for text in texts])
     np.testing.assert_array_equal(np.fromfile(logits, np.int8).reshape(want.shape), want)
+
+
+@pytest.mark.slow
+def test_nano_fits_256_kb_of_flash_and_16_kb_of_ram(tmp_path):
+    """The whole application, its vocabulary of 2048 included, at 64 tokens; a text is cut there."""
+    model = TinyModel(tmp_path, vocab_size=2048, **firmware_sizes("nano"))
+    assert model.tokenizer.get_vocab_size() == 2048
+    board = {"TARGET": "microbit", "IMAGE": model.path, "MAX_TOKENS": 64}
+    result = make("size", **board, JSON=tmp_path / "size.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tmp_path / "size.json").read_text())
+    assert report["flash_bytes"] <= 256 * 1024
+    assert report["ram_bytes"] <= 16 * 1024
+    assert report["stack_bytes"] <= 1024  # of 2048
+    rows = tmp_path / "rows.csv"
+    texts = [*SENTENCES, " ".join(made_words()[:60])]
+    with open(rows, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *((t, model.labels[0]) for t in texts)])
+    logits = tmp_path / "logits.bin"
+    result = make("eval", **board, CSV=rows, LOGITS=logits)
+    assert result.returncode == 0, result.stdout + result.stderr
+    ids = [model.ids(text)[:64] for text in texts]
+    assert max(map(len, ids)) == 64
+    want = np.stack([model.reference.infer(row) for row in ids])
+    np.testing.assert_array_equal(np.fromfile(logits, np.int8).reshape(want.shape), want)
+    # All its 256 tokens are too many, and the message has the number that is not.
+    result = make("program", TARGET="microbit", IMAGE=model.path)
+    assert result.returncode != 0
+    most = int(re.search(r"MAX_TOKENS=(\d+) or less fits", result.stderr)[1])
+    assert most >= 64
+    assert make("program", **(board | {"MAX_TOKENS": most})).returncode == 0
