@@ -44,14 +44,18 @@ class Board:
     Attributes:
         target: Such as "mps2-an386", or "host".
         model: The model folder.
+        max_tokens: Texts end there; 0: where the model's do.
     """
 
     target: str
     model: pathlib.Path
+    max_tokens: int = 0
 
     def command(self, goal: str, **variables: object) -> list[str]:
         """Returns the command that makes a goal of the firmware's Makefile."""
         settings = {"TARGET": self.target, "MODEL": self.model, **variables}
+        if self.max_tokens:
+            settings["MAX_TOKENS"] = self.max_tokens
         make = ["make", "-s", "--no-print-directory", f"-j{runner.cores()}"]
         make += ["-C", short(sources.firmware()), goal]
         return make + [

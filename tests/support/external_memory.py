@@ -1,4 +1,4 @@
-"""Boards whose model lies in the memory beside the chip, where models above 4 MB have room."""
+"""A Cortex-M55 whose model lies in the memory beside the chip, with room for more than 2 MB."""
 
 import pathlib
 import re
@@ -6,21 +6,18 @@ import shutil
 
 from tests.support.firmware_model import FIRMWARE
 
-# Where, and how large: PSRAM of the MPS2 images, DRAM of the MPS3 image; and the RAM, which on the
-# MPS3 image is then the SRAM, as its DTCM is smaller than the activations of the largest model.
-MEMORIES = {
-    "mps2-an386": ("0x21000000, LENGTH = 16M", "0x20000000, LENGTH = 4M"),
-    "mps3-an547": ("0x60000000, LENGTH = 16M", "0x01000000, LENGTH = 2M"),
-}
+# DRAM; and the SRAM, as the DTCM is smaller than the activations of the largest model.
+_REGIONS = """\
+  MODEL (r)  : ORIGIN = 0x60000000, LENGTH = 16M
+  RAM (rwx)  : ORIGIN = 0x01000000, LENGTH = 2M
+"""
 
 
-def board_folder(target: str, folder: pathlib.Path) -> pathlib.Path:
-    """Copies a board's folder and moves the regions of its linker script; returns the copy."""
-    copy = folder / f"{target}-external"
-    shutil.copytree(FIRMWARE / "boards" / target, copy)
-    model, ram = MEMORIES[target]
+def cortex_m55(folder: pathlib.Path) -> pathlib.Path:
+    """Copies mps3-an547 and moves two regions of its linker script; returns the copy."""
+    copy = folder / "mps3-an547-external"
+    shutil.copytree(FIRMWARE / "boards/mps3-an547", copy)
     script = copy / "memory.ld"
-    text = re.sub(r"REGION_ALIAS.*\n|^ *(MODEL|RAM) .*\n", "", script.read_text(), flags=re.M)
-    regions = f"  MODEL (r)  : ORIGIN = {model}\n  RAM (rwx)  : ORIGIN = {ram}\n"
-    script.write_text(text.replace("MEMORY\n{\n", "MEMORY\n{\n" + regions))
+    text = re.sub(r"^ *(MODEL|RAM) .*\n", "", script.read_text(), flags=re.M)
+    script.write_text(text.replace("MEMORY\n{\n", f"MEMORY\n{{\n{_REGIONS}"))
     return copy
