@@ -76,18 +76,23 @@ class Board:
             )
         return int(self._make(self.command("text_bytes")))
 
-    def eval_command(self, csv: pathlib.Path, logits: pathlib.Path, rows: int) -> list[str]:
+    def eval_command(
+        self, csv: pathlib.Path, logits: pathlib.Path, rows: int, **variables: object
+    ) -> list[str]:
         """Returns the command that runs every row of a CSV file; the arguments of `evaluate`."""
         seconds = _START_SECONDS + _ROW_SECONDS * rows
-        return self.command("eval", CSV=csv, LOGITS=logits, TIMEOUT=seconds)
+        return self.command("eval", CSV=csv, LOGITS=logits, TIMEOUT=seconds, **variables)
 
-    def evaluate(self, csv: pathlib.Path, logits: pathlib.Path, rows: int) -> dict:
+    def evaluate(
+        self, csv: pathlib.Path, logits: pathlib.Path, rows: int, **variables: object
+    ) -> dict:
         """Runs every row of a CSV file.
 
         Args:
             csv: Labelled rows that fit the board, see `fitting_rows`.
             logits: Where the board writes the int8 logits; `read_logits` reads them.
             rows: Number of them, for the time after which the board counts as hung.
+            **variables: More of the Makefile's, such as LABELS.
 
         Returns:
             The board's own figures: `count`; `accuracy` and `macro_f1`, or `pearson` and
@@ -96,7 +101,20 @@ class Board:
         Raises:
             BoardError: The firmware cannot be built or run, or cannot read the file.
         """
-        return self._json(self.eval_command(csv, logits, rows))
+        return self._json(self.eval_command(csv, logits, rows, **variables))
+
+    def type(self, lines: Sequence[str], **variables: object) -> str:
+        """Types lines at the prompt; returns what the board prints.
+
+        Args:
+            lines: Without their ends.
+            **variables: More of the Makefile's, such as LABELS.
+
+        Raises:
+            BoardError: The firmware cannot be built or run.
+        """
+        command = self.command("prompt", CONSOLE="semihosting", **variables)
+        return self._make(command, "".join(f"{line}\n" for line in [*lines, ":quit"]))
 
     def sizes(self) -> dict:
         """Returns the firmware's sizes: `flash_bytes`, `ram_bytes`, `compiler` and more.
@@ -146,7 +164,7 @@ class Board:
             raise BoardError(f"`{shlex.join(command)}` prints no line of JSON")
         return lines
 
-    def _make(self, command: list[str]) -> str:
+    def _make(self, command: list[str], typed: str = "") -> str:
         # Paths of the command are relative to this folder; an outer make's options are not ours.
         environment = os.environ | {"PWD": os.getcwd(), "PYTHON": sys.executable}
         for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
@@ -155,6 +173,7 @@ class Board:
             done = subprocess.run(
                 command,
                 env=environment,
+                input=typed,
                 capture_output=True,
                 text=True,
                 errors="replace",

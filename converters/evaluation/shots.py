@@ -1,19 +1,23 @@
 """What an encoder learns from few sentences a label: accuracy, and what it turns away.
 
 An encoder is taught `count` sentences of each label, drawn from training rows, and answers the
-validation rows, in the device's integers (`converters.kernels.labels`). Of other talk it is asked
-by leaving labels out: taught all labels but one, it should be unsure of the texts of that one.
+validation rows, in the device's integers (`converters.kernels.labels`) or on the device. Of other
+talk it is asked by leaving labels out: taught all labels but one, it should be unsure of the texts
+of that one.
 """
 
 import dataclasses
+import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from converters.evaluation import labelled_rows
+from converters.evaluation import board, labelled_rows
 from converters.evaluation.model import Model
 from converters.kernels import labels as labels_lib
 from embbert_tf import errors
+from embbert_tf.data import examples as examples_lib
 from embbert_tf.data.files import PathLike
 
 KEPT = 0.9  # of the texts of taught labels
@@ -69,35 +73,85 @@ def draw(labels: Sequence[str], count: int, seed: int) -> list[int]:
     return chosen
 
 
-def taught(rows: np.ndarray, labels: Sequence[str], threshold: int = 0) -> labels_lib.Labels:
-    """Returns the labels that an encoder has after these sentences.
+def _numbers(labels: Sequence[str]) -> dict[str, str]:
+    """Returns what a device calls each label: names of a data set may be longer than its own."""
+    return {label: str(number) for number, label in enumerate(dict.fromkeys(labels))}
+
+
+def taught(rows: np.ndarray, labels: Sequence[str]) -> labels_lib.Labels:
+    """Returns the labels that an encoder has after these sentences, called by their numbers.
 
     Args:
         rows: int64 (count, width), of each sentence.
         labels: Of each, its label.
-        threshold: Cosine in 1/10000 below which an answer is unsure.
 
     Raises:
         LabelError: A label cannot be learnt.
     """
-    table = labels_lib.Labels(rows.shape[1], threshold=threshold)
-    # Names may be longer than a device's: what is measured does not hang on them.
-    numbers = {label: str(number) for number, label in enumerate(dict.fromkeys(labels))}
+    table, numbers = labels_lib.Labels(rows.shape[1]), _numbers(labels)
     for row, label in zip(rows, labels, strict=True):
         table.learn(numbers[label], row)
     return table
 
 
-def measure(sentences: Texts, valid: Texts, threshold: int) -> Result:
-    """Teaches every label its sentences and asks for the validation texts.
+def on_board(
+    device: board.Board,
+    zero_point: int,
+    sentences: Sequence[examples_lib.Example],
+    valid: Sequence[examples_lib.Example],
+    folder: pathlib.Path,
+) -> tuple[labels_lib.Labels, Texts]:
+    """Teaches an emulated board the sentences at its prompt, and lets it answer a file of texts.
 
     Args:
+        device: With a converted encoder.
+        zero_point: Of the encoder's output.
         sentences: What is taught.
+        valid: What is asked; of the same labels.
+        folder: For the board's files.
+
+    Returns:
+        The labels as the board saved them, and the rows that it computed of the texts.
+
+    Raises:
+        BoardError: The firmware cannot be built or run, refuses a sentence, or answers otherwise
+            than its own labels and rows say.
+    """
+    numbers = _numbers([e.label for e in sentences])
+    table_file, csv, logits = (folder / name for name in ("labels", "asked.csv", "logits"))
+    table_file.unlink(missing_ok=True)
+    variables = {"LABELS": table_file, "MAX_LABELS": len(numbers)}
+    lines = [f":learn {numbers[e.label]} {' '.join(e.text.split())}" for e in sentences]
+    said = device.type([*lines, ":save"], **variables)
+    learnt = re.findall(r"^> \d+: \d+ sentences?\r?$", said, re.M)
+    if len(learnt) != len(sentences) or not table_file.is_file():
+        raise board.BoardError(f"{device.target} has not learnt every sentence:\n{said}")
+    table = labels_lib.Labels.from_bytes(table_file.read_bytes())
+    named = [dataclasses.replace(e, label=numbers[e.label]) for e in valid]
+    examples_lib.write_csv(csv, named)
+    figures = device.evaluate(csv, logits, len(valid), **variables)
+    rows = board.read_logits(logits, len(valid), table.width).astype(np.int64) - zero_point
+    names = list(table.sums)
+    right = sum(
+        names[table.cosines(row).argmax()] == e.label for row, e in zip(rows, named, strict=True)
+    )
+    if figures["correct"] != right:
+        raise board.BoardError(
+            f"{device.target}: {figures['correct']} right answers, and {right} by its own rows"
+        )
+    return table, Texts(rows, np.array([e.label for e in valid]))
+
+
+def measure(table: labels_lib.Labels, names: Sequence[str], valid: Texts, threshold: int) -> Result:
+    """Asks for the validation texts.
+
+    Args:
+        table: Of the labels that were taught.
+        names: What the data set calls them, in their order.
         valid: What is asked; texts of labels that are not taught are left out.
         threshold: The model's own, a cosine in 1/10000.
     """
-    names = list(dict.fromkeys(sentences.labels))
-    table = taught(sentences.rows, list(sentences.labels))
+    names = list(names)
     asked = np.isin(valid.labels, names)
     cosines = np.stack([table.cosines(row) for row in valid.rows[asked]])
     truth = np.array([names.index(label) for label in valid.labels[asked]])

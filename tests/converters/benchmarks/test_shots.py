@@ -30,6 +30,17 @@ def test_two_sentences_a_label_are_enough_to_tell_three_apart(data):
     assert all(0 <= float(cell) <= 100 for cell in cells[3:])
 
 
+@pytest.mark.parametrize("target", ["host", pytest.param("mps2-an386", marks=pytest.mark.slow)])
+def test_a_board_learns_them_and_answers_itself(data, target):
+    done = run_command(
+        "converters.benchmarks.shots", f"--data={data}", "--counts=2", "--draws=1",
+        f"--target={target}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    cells = [cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|")]
+    assert cells[:2] == [f"{data.name}, 3", "2"] and float(cells[2].split()[0]) >= 60
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -41,3 +52,9 @@ def test_two_sentences_a_label_are_enough_to_tell_three_apart(data):
 def test_what_cannot_be_measured_is_refused_in_one_line(data, more, message):
     done = run_command("converters.benchmarks.shots", f"--data={data}", *more)
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_target_that_there_is_none_of_is_named_before_any_work(data):
+    done = run_command("converters.benchmarks.shots", f"--data={data}", "--target=nowhere")
+    assert done.returncode == 1 and "TARGET=nowhere: no such target" in done.stderr
+    assert done.stdout == ""
