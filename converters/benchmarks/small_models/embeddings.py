@@ -62,7 +62,11 @@ class MeanEmbeddings:
         tf.keras.utils.set_random_seed(seed)
         known = features.vocabulary(texts)
         labels = tuple(sorted(set(answers)))
-        rows = [examples_lib.Example(t, None, a) for t, a in zip(texts, answers, strict=True)]
+        rows = [
+            examples_lib.Example(text, None, answer)
+            for text, answer in zip(texts, answers, strict=True)
+            if len(features.indices(text, known))  # nothing has no mean
+        ]
         parts = examples_lib.split(rows, _HELD_OUT, seed)
         x, held_x = (_padded([e.text for e in part], known) for part in parts)
         y, held_y = (np.array([labels.index(e.label) for e in part]) for part in parts)

@@ -64,7 +64,8 @@ def test_mean_embeddings_learn(eager, monkeypatch):
     monkeypatch.setattr(embeddings, "_PATIENCE", 30)
     monkeypatch.setattr(embeddings, "_RATE", 0.1)
     monkeypatch.setattr(embeddings, "_EPOCHS", 12)
-    model = embeddings.MeanEmbeddings.train(TEXTS * 4, ANSWERS * 4)
+    texts, answers = TEXTS * 4 + ["!?"], ANSWERS * 4 + ["light"]
+    model = embeddings.MeanEmbeddings.train(texts, answers)
     assert model.predict(TEXTS) == ANSWERS
     assert model.quantize().predict(TEXTS) == ANSWERS
 
