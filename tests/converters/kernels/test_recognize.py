@@ -1,11 +1,14 @@
 """The int8 model read back from a portable file: nothing lost, and nothing else accepted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from converters.kernels import fused_graph, recognize, reference
 from converters.tflite import graph as graph_lib
 from converters.tflite import quantize, reader, writer
+from embbert_tf.model.config import PRESETS
 from embbert_tf.quantization import folding
 from tests.support import portable_models as pm
 
@@ -184,11 +187,22 @@ def test_int16_answers_as_the_kernels_do():
     assert off[pm.INT16] < 0.7 * off[frozenset()]
 
 
-@pytest.mark.parametrize("config", [pm.PADDED, pm.SMALL])
-def test_tflm_answers_as_the_kernels_of_a_padded_model(config):
-    """As near for a hidden size of 20, which is no multiple of 16, as for one of 32."""
+@pytest.mark.parametrize(
+    "config",
+    [pm.SMALL, pm.PADDED]
+    + [
+        pytest.param(
+            dataclasses.replace(PRESETS[preset], vocab_size=300, max_length=40),
+            marks=pytest.mark.slow,
+        )
+        for preset in ("nano", "tiny", "medium", "big")
+    ],
+    ids=["small", "padded", "nano", "tiny", "medium", "big"],
+)
+def test_tflm_answers_as_the_kernels(config):
+    """As near for a hidden size of 20, which is no multiple of 16, and for the widest."""
     tflite = pm.to_bytes(pm.build(pm.random_folded(config), 40))
-    sequences = pm.random_sequences(config, 40, count=24, seed=5)
+    sequences = pm.random_sequences(config, 40, count=8, seed=5)
     kernels = reference.Reference(recognize.extract(tflite))
     wanted = np.array([kernels.infer(ids) for ids in sequences]).astype(float)
     assert np.std(wanted) > 20
