@@ -121,6 +121,18 @@ def firmware_sizes(preset: str) -> dict[str, int]:
     }
 
 
+def check_application(model: TinyModel, texts: list[str], folder, **board) -> None:
+    """Every logit of the application equals the reference's."""
+    rows, logits = folder / "rows.csv", folder / "logits.bin"
+    with open(rows, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *((t, model.labels[0]) for t in texts)])
+    result = make("eval", **board, IMAGE=model.path, CSV=rows, LOGITS=logits)
+    assert result.returncode == 0, result.stdout + result.stderr
+    ids = [model.ids(text)[: board.get("MAX_TOKENS")] for text in texts]
+    want = np.stack([model.reference.infer(row) for row in ids])
+    np.testing.assert_array_equal(np.fromfile(logits, np.int8).reshape(want.shape), want)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "target"),
@@ -130,18 +142,20 @@ def firmware_sizes(preset: str) -> dict[str, int]:
 def test_the_application_answers_as_the_reference(preset, target, tmp_path):
     """All layers and all positions; the image lies in the board's external memory."""
     model = TinyModel(tmp_path, **firmware_sizes(preset))
-    rows = tmp_path / "rows.csv"
-    texts = SENTENCES[:4]
-    with open(rows, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *((t, model.labels[0]) for t in texts)])
     board = {"TARGET": target}
     if target == "mps3-an547":
         board = {"BOARD_DIR": external_memory.cortex_m55(tmp_path)}
-    logits = tmp_path / "logits.bin"
-    result = make("eval", **board, IMAGE=model.path, CSV=rows, LOGITS=logits)
-    assert result.returncode == 0, result.stdout + result.stderr
-    want = np.stack([model.logits(text) for text in texts])
-    np.testing.assert_array_equal(np.fromfile(logits, np.int8).reshape(want.shape), want)
+    check_application(model, SENTENCES[:4], tmp_path, **board)
+
+
+def test_the_application_takes_1024_tokens(tmp_path):
+    model = TinyModel(tmp_path, max_length=1024)
+    words = made_words()
+    texts = [" ".join(words[:count]) for count in (10, 120, 900)]
+    lengths = [len(model.ids(text)) for text in texts]
+    assert lengths[0] < 128
+    assert 512 < lengths[1] < lengths[2] == 1024
+    check_application(model, texts, tmp_path, TARGET="host")
 
 
 @pytest.mark.slow
@@ -156,17 +170,9 @@ def test_nano_fits_256_kb_of_flash_and_16_kb_of_ram(tmp_path):
     assert report["flash_bytes"] <= 256 * 1024
     assert report["ram_bytes"] <= 16 * 1024
     assert report["stack_bytes"] <= 1024  # of 2048
-    rows = tmp_path / "rows.csv"
     texts = [*SENTENCES, " ".join(made_words()[:60])]
-    with open(rows, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *((t, model.labels[0]) for t in texts)])
-    logits = tmp_path / "logits.bin"
-    result = make("eval", **board, CSV=rows, LOGITS=logits)
-    assert result.returncode == 0, result.stdout + result.stderr
-    ids = [model.ids(text)[:64] for text in texts]
-    assert max(map(len, ids)) == 64
-    want = np.stack([model.reference.infer(row) for row in ids])
-    np.testing.assert_array_equal(np.fromfile(logits, np.int8).reshape(want.shape), want)
+    assert len(model.ids(texts[-1])) > 64
+    check_application(model, texts, tmp_path, TARGET="microbit", MAX_TOKENS=64)
     # All its 256 tokens are too many, and the message has the number that is not.
     result = make("program", TARGET="microbit", IMAGE=model.path)
     assert result.returncode != 0
