@@ -82,6 +82,29 @@ def test_a_session_teaches_saves_restarts_and_answers(tmp_path, target):
     assert f"> {encoder.said('seven')} (" in text
 
 
+@pytest.mark.parametrize("target", ["host", "mps2-an386"])
+def test_a_save_that_fails_leaves_what_was_saved_before(tmp_path, target):
+    encoder = Encoder(tmp_path)
+    program = built(encoder, target)
+    table, folder = tmp_path / "my.labels", tmp_path / "folder"
+    lines = [":learn music a song", ":save", ":learn timer seven", f":save {folder}"]
+    folder.mkdir()
+    status, said = session(target, program, lines, f"labels={table}")
+    before = table.read_bytes()
+    assert status == 0 and f"embbert: {folder}: cannot be written" in "\n".join(said)
+    assert not (tmp_path / "folder.new").exists()
+    (tmp_path / "my.labels.new").mkdir()  # in the way of what is written beside it
+    lines = [":learn timer seven", ":save", f":save {'x' * 512}"]
+    status, said = session(target, program, lines, f"labels={table}")
+    text = "\n".join(said)
+    assert f"embbert: {table}: cannot be written" in text and "the path is too long" in text
+    assert table.read_bytes() == before
+    (tmp_path / "my.labels.new").rmdir()
+    status, said = session(target, program, lines[:2], f"labels={table}")
+    assert len(table.read_bytes()) > len(before)
+    assert sorted(path.name for path in tmp_path.glob("*.labels*")) == ["my.labels"]
+
+
 def test_what_cannot_be_learnt_or_loaded_is_said(tmp_path):
     encoder = Encoder(tmp_path)
     program = built(encoder, "host")

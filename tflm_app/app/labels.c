@@ -119,11 +119,22 @@ static void save(app_t* app, char* path) {
     print_text("Write it as :save file\n");
     return;
   }
-  const int32_t file = platform_open_write(path);
+  // Beside it first: what was saved before stays until all of this is written.
+  static const char kSuffix[] = ".new";
+  static char beside[sizeof(labels_path) + sizeof(kSuffix)];
+  const size_t length = strlen(path);
+  if (length >= sizeof(labels_path)) {
+    app_fail("save", "the path is too long");
+    return;
+  }
+  memcpy(beside, path, length);
+  memcpy(beside + length, kSuffix, sizeof(kSuffix));
+  const int32_t file = platform_open_write(beside);
   const size_t bytes = embbert_engine_labels_bytes(&app->engine);
   bool written = file >= 0 && platform_write_file(file, app->labels, bytes) == 0;
   if (file >= 0) written = platform_close(file) == 0 && written;
-  if (!written) {
+  if (!written || platform_rename(beside, path) != 0) {
+    if (file >= 0) platform_remove(beside);
     app_fail(path, "cannot be written");
     return;
   }

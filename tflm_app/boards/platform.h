@@ -40,6 +40,9 @@ int32_t platform_read(int32_t handle, void* buffer, size_t capacity);
 // Writes all `count` bytes and returns 0.
 int32_t platform_write_file(int32_t handle, const void* bytes, size_t count);
 int32_t platform_close(int32_t handle);
+// Gives a file another name, in place of a file that has it. Returns 0.
+int32_t platform_rename(const char* from, const char* to);
+int32_t platform_remove(const char* path);
 
 // How many bytes the user's line has lost because nobody read them in time; 0 on the host.
 uint32_t platform_lost_bytes(void);

@@ -83,6 +83,12 @@ int32_t platform_write_file(int32_t handle, const void* bytes, size_t count) {
 
 int32_t platform_close(int32_t handle) { return semihosting_close(handle) == 0 ? 0 : -1; }
 
+int32_t platform_rename(const char* from, const char* to) {
+  return semihosting_rename(from, to) == 0 ? 0 : -1;
+}
+
+int32_t platform_remove(const char* path) { return semihosting_remove(path) == 0 ? 0 : -1; }
+
 // Before main(). Semihosting is looked for now: when there is none, the look faults, and a fault's
 // handler could not.
 void platform_start(void) {

@@ -6,6 +6,8 @@ enum {
   kSysClose = 0x02,
   kSysWrite = 0x05,
   kSysRead = 0x06,
+  kSysRemove = 0x0E,
+  kSysRename = 0x0F,
   kSysErrno = 0x13,
   kSysGetCommandLine = 0x15,
   kSysExit = 0x18,
@@ -32,10 +34,14 @@ bool semihosting_present(void) {
   return state == kPresent;
 }
 
-int32_t semihosting_open(const char* path, int32_t mode) {
+static size_t length_of(const char* path) {
   size_t length = 0;
   while (path[length] != '\0') length++;
-  const uintptr_t block[3] = {(uintptr_t)path, (uintptr_t)mode, length};
+  return length;
+}
+
+int32_t semihosting_open(const char* path, int32_t mode) {
+  const uintptr_t block[3] = {(uintptr_t)path, (uintptr_t)mode, length_of(path)};
   return call(kSysOpen, block);
 }
 
@@ -54,6 +60,16 @@ int32_t semihosting_read(int32_t handle, void* buffer, size_t count) {
 int32_t semihosting_write(int32_t handle, const void* bytes, size_t count) {
   const uintptr_t block[3] = {(uintptr_t)handle, (uintptr_t)bytes, count};
   return call(kSysWrite, block) == 0 ? 0 : -1;
+}
+
+int32_t semihosting_rename(const char* from, const char* to) {
+  const uintptr_t block[4] = {(uintptr_t)from, length_of(from), (uintptr_t)to, length_of(to)};
+  return call(kSysRename, block);
+}
+
+int32_t semihosting_remove(const char* path) {
+  const uintptr_t block[2] = {(uintptr_t)path, length_of(path)};
+  return call(kSysRemove, block);
 }
 
 int32_t semihosting_command_line(char* buffer, size_t capacity) {

@@ -28,6 +28,10 @@ int32_t semihosting_read(int32_t handle, void* buffer, size_t count);
 // Returns 0 when all `count` bytes were written, or -1.
 int32_t semihosting_write(int32_t handle, const void* bytes, size_t count);
 
+// Gives a file another name, in place of a file that has it; returns 0, or another number.
+int32_t semihosting_rename(const char* from, const char* to);
+int32_t semihosting_remove(const char* path);
+
 // Copies the command line, zero terminated. Returns its length or -1 when it does not fit.
 int32_t semihosting_command_line(char* buffer, size_t capacity);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -89,6 +90,10 @@ int32_t platform_write_file(int32_t handle, const void* bytes, size_t count) {
 }
 
 int32_t platform_close(int32_t handle) { return close(handle); }
+
+int32_t platform_rename(const char* from, const char* to) { return rename(from, to); }
+
+int32_t platform_remove(const char* path) { return unlink(path); }
 
 uint32_t platform_lost_bytes(void) { return 0; }
 
