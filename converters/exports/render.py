@@ -81,6 +81,8 @@ def values(
         "score": task == 1,
         "pair": pair == 1,
         "labels": labels,
+        "encoder": shape.encoder,
+        "logits": shape.labels,
         "max_tokens": max_tokens,
         "shortened": max_tokens < shape.max_length,
         "line_bytes": max(_LINE_BYTES_A_TOKEN * max_tokens, _LEAST_LINE_BYTES),

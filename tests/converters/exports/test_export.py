@@ -10,6 +10,7 @@ import pytest
 import converters
 from converters.exports import ecosystems, folder, options, render
 from embbert_tf import errors
+from tests.support.encoder import Encoder
 from tests.support.exports import (
     ARM,
     KINDS,
@@ -101,6 +102,21 @@ def test_every_kind_of_task_compiles_without_warnings_and_answers(kinds, library
     export(kinds[name].model.image, tmp_path / "out", name=name)
     printed = run_example(tmp_path / "out", name, library, kinds[name].inputs)
     assert printed.splitlines() == kinds[name].outputs
+
+
+@pytest.mark.parametrize("ecosystem", ["c", "arduino"])
+def test_an_encoder_is_taught_by_the_example(library, ecosystem, tmp_path):
+    encoder = Encoder(tmp_path)
+    exported = export(encoder.image, tmp_path / "out", name="talk", ecosystem=ecosystem)
+    encoder.labels.learn("light", encoder.row("turn on the kitchen light"))
+    encoder.labels.learn("music", encoder.row("play a song of the beatles"))
+    header = next((tmp_path / "out").rglob("talk_model.h")).read_text()
+    assert "TALK_LABELS_BYTES(labels) EMBBERT_LABELS_BYTES(33, labels)" in header
+    assert "your program teaches it some" in (tmp_path / "out/README.md").read_text()
+    if ecosystem == "c":
+        asked = ["lamp", "a song please", "turn on the kitchen light"]
+        printed = run_example(exported.path, "talk", library, "\n".join(asked) + "\n")
+        assert printed.splitlines() == [encoder.said(text) for text in asked]
 
 
 def test_exports_of_several_names_link_in_one_program(kinds, tmp_path):
