@@ -273,8 +273,7 @@ def block_params(block: Int8Block, where: str = "block") -> BlockParams:
 
 def _norm_fields(block: Int8Block, where: str) -> dict[str, Any]:
     """RMSNorm: x to xhat."""
-    xhat, x_scale = float(block.xhat_scale), float(block.x_scale)
-    channels = block.d - block.padding
+    xhat, x_scale, channels = float(block.xhat_scale), float(block.x_scale), block.d - block.padding
     multiplier, exponent = mantissa(math.sqrt(channels) / xhat)
     check(0 < exponent <= 24, f"{where}: xhat_scale is {xhat:g}")
     epsilon = round(channels * RMS_EPSILON / x_scale**2)
