@@ -79,7 +79,7 @@ int main(void) {
       platform_exit(0);
     case 'e':  // exit with status 7
       platform_exit(7);
-    case 'f':  // fault
+    case 'f':                                // fault
       *(volatile uint32_t*)0xE8000001u = 1;  // nothing is there on any board
       platform_exit(0);
     case 'o':  // overflow the stack far into nothing

@@ -1,9 +1,9 @@
 // TIMER0 of the nRF51, 32 bits at the processor's 16 MHz: its cycles, or instructions under QEMU.
 //
-// boards/emulate.sh starts QEMU with -icount shift=7: one instruction is 128 ns, more than two ticks
-// of 62.5 ns, so that counts of instructions come out exact. Whether that is so is measured at
-// start, with loops of known length. Registers: "nRF51 Series Reference Manual", TIMER. A measured
-// span must be shorter than 2^32 ticks, 268 s.
+// boards/emulate.sh starts QEMU with -icount shift=7: one instruction is 128 ns, more than two
+// ticks of 62.5 ns, so that counts of instructions come out exact. Whether that is so is measured
+// at start, with loops of known length. Registers: "nRF51 Series Reference Manual", TIMER. A
+// measured span must be shorter than 2^32 ticks, 268 s.
 
 #include "counter.h"
 
