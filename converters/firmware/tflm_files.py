@@ -120,13 +120,16 @@ def resolver_header(graph: graph_lib.Graph, origin: str) -> str:
     return "\n".join(lines)
 
 
-def shape_header(model: int8_model.Int8Model, graph: graph_lib.Graph, origin: str) -> str:
+def shape_header(
+    model: int8_model.Int8Model, graph: graph_lib.Graph, origin: str, encoder: bool = False
+) -> str:
     """The C header with the sizes that the app's static memory is made from.
 
     Args:
         model: The int8 model.
         graph: The graph that runs.
         origin: What it was made from, for the header's first line.
+        encoder: Whether its labels are learnt on the device.
     """
     return "\n".join(
         [
@@ -139,6 +142,7 @@ def shape_header(model: int8_model.Int8Model, graph: graph_lib.Graph, origin: st
             f"#define MODEL_HIDDEN {model.d}",
             f"#define MODEL_EXPANSION {model.blocks[0].e}",
             f"#define MODEL_OPERATORS {len(operators(graph))}",
+            f"#define MODEL_IS_ENCODER {int(encoder)}",
             "#endif  // EMBBERT_MODEL_SHAPE_H_",
             "",
         ]
@@ -213,7 +217,9 @@ def generate(
     contents = {
         "model_image.bin": whole,
         "model_image.c": c_files.c_source(whole).encode(),
-        "model_shape.h": shape_header(int8, read, origin).encode(),
+        "model_shape.h": shape_header(
+            int8, read, origin, model_image.shape(image).encoder
+        ).encode(),
         "model_resolver.h": resolver_header(read, origin).encode(),
         "graph.tflite": tflite,
     }

@@ -88,6 +88,17 @@ def test_files_of_the_app(labels, tmp_path):
         assert f"#define MODEL_LABELS {labels}\n" in text
         kinds = len(tflm_files.operators(reader.read(expected)))
         assert f"#define MODEL_OPERATORS {kinds}\n" in text
+        assert "#define MODEL_IS_ENCODER 0\n" in text
+
+
+def test_an_encoder_has_room_for_labels(tmp_path):
+    done = run_command(
+        "converters.generate_tflm", "--model_folder=zoo/encoder", "--graph=fused",
+        f"--output_folder={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "model_shape.h").read_text()
+    assert "#define MODEL_IS_ENCODER 1\n" in text and "#define MODEL_LABELS 128\n" in text
 
 
 @pytest.mark.parametrize(
