@@ -154,7 +154,7 @@ def _read_embed(op: Op) -> params_lib.EmbedParams:
             codes = packing.unpack_table(weights["token"], scalars["reduced"], bits)
             weights["token"] = (codes * factor).astype(np.int8)
         if weight_bits == 4:
-            weights["weight"] = packing.unpack_rows(weights["weight"])
+            weights["weight"] = packing.unpack_rows(weights["weight"], scalars["hidden"])
     else:
         scalars, rest = _options(op, params_lib.EMBED_MAGIC, names)
     return params_lib.EmbedParams(**scalars, multipliers=np.frombuffer(rest, "<i4"), **weights)
@@ -173,7 +173,7 @@ def _read_block(op: Op) -> params_lib.BlockParams:
     if coded:
         factors = np.frombuffer(rest, np.int8, 3 * hidden, end).reshape(3, hidden)
         for name, own in zip(("wq", "wv", "wz"), factors, strict=True):
-            weights[name] = packing.Coded(packing.unpack_rows(weights[name]), own).weights()
+            weights[name] = packing.Coded(packing.unpack_rows(weights[name], hidden), own).weights()
     return params_lib.BlockParams(
         **scalars,
         conv_multipliers=np.frombuffer(rest, "<i4", inner),
@@ -188,7 +188,7 @@ def _read_head(op: Op) -> params_lib.HeadParams:
     scalars, rest = _options(op, magic, _scalar_names(params_lib.HeadParams))
     weights = _weights(op, HEAD_INPUTS, 1)
     if coded:
-        weights["weight"] = packing.unpack_rows(weights["weight"])
+        weights["weight"] = packing.unpack_rows(weights["weight"], scalars["labels"])
     return params_lib.HeadParams(**scalars, multipliers=np.frombuffer(rest, "<i4"), **weights)
 
 

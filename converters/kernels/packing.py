@@ -12,10 +12,6 @@ import numpy as np
 
 MOST_CODE = 7
 MOST_FACTOR = 18
-# Elements whose codes share 4 bytes, and those of which a row has a multiple, or stays int8: one
-# vector of codes of `embbert_mve.c`.
-GROUP = 8
-VECTOR = 32
 # Of a token table: two's complement, as many bits as its codes need.
 TOKEN_BITS = (2, 3, 4)
 
@@ -41,10 +37,7 @@ def coded(weights: np.ndarray) -> Coded | None:
     """Returns the codes of an int8 matrix (rows, count), or None where a row has no such codes.
 
     A row's factor is the greatest common divisor of its weights: at most 18, with codes -7..7.
-    Nor are there any where count is no multiple of 32.
     """
-    if weights.shape[1] % VECTOR:
-        return None
     wide = weights.astype(np.int32)
     factors = np.gcd.reduce(wide, axis=1)
     # A row of one value has a divisor as large as that; a smaller one serves as well.
@@ -58,12 +51,8 @@ def coded(weights: np.ndarray) -> Coded | None:
 
 
 def plain_codes(weights: np.ndarray) -> np.ndarray | None:
-    """Returns an int8 matrix that is its own codes, or None.
-
-    None if a weight lies beyond -7..7, or the columns are no multiple of 32.
-    """
-    beyond = np.abs(weights.astype(np.int32)).max(initial=0) > MOST_CODE
-    return None if beyond or weights.shape[1] % VECTOR else weights
+    """Returns an int8 matrix that is its own codes, or None where a weight lies beyond -7..7."""
+    return None if np.abs(weights.astype(np.int32)).max(initial=0) > MOST_CODE else weights
 
 
 def coded_table(table: np.ndarray) -> tuple[np.ndarray, int, int] | None:
@@ -80,22 +69,21 @@ def coded_table(table: np.ndarray) -> tuple[np.ndarray, int, int] | None:
 
 
 def pack_rows(codes: np.ndarray) -> np.ndarray:
-    """Packs codes (rows, count), count a multiple of 32, into (rows, count / 2) int8.
+    """Packs codes (rows, count) by pairs of rows into (rows / 2, rounded up, count) int8.
 
-    Byte k of each 4 holds element k of 8 in its low nibble, element k + 4 in its high one.
+    A byte is 16 times the second row's code plus the first's; an odd last row is beside zeros.
     """
-    rows, count = codes.shape
-    groups = (codes.reshape(rows, count // GROUP, 2, GROUP // 2) & 15).astype(np.uint8)
-    packed = groups[:, :, 0] | groups[:, :, 1] << 4
-    return packed.reshape(rows, count // 2).view(np.int8)
+    wide = codes.astype(np.int32)
+    if len(codes) % 2:
+        wide = np.pad(wide, ((0, 1), (0, 0)))
+    return (16 * wide[1::2] + wide[::2]).astype(np.int8)
 
 
-def unpack_rows(packed: np.ndarray) -> np.ndarray:
+def unpack_rows(packed: np.ndarray, rows: int) -> np.ndarray:
     """Returns the codes (rows, count) of `pack_rows`."""
-    rows, half = packed.shape
-    groups = packed.reshape(rows, half * 2 // GROUP, GROUP // 2)
-    codes = np.stack([_signed(groups & 15, 4), groups >> 4], axis=2)
-    return codes.reshape(rows, 2 * half)
+    first = _signed(packed & 15, 4)
+    second = (packed - first) >> 4
+    return np.stack([first, second], axis=1).reshape(-1, packed.shape[1])[:rows]
 
 
 def pack_table(codes: np.ndarray, bits: int) -> np.ndarray:

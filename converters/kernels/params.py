@@ -35,9 +35,9 @@ EMBED_MAGIC = 0x31424D45  # "EMB1": kernel and version
 BLOCK_MAGIC = 0x314B4C42  # "BLK1"
 HEAD_MAGIC = 0x31444548  # "HED1"
 # With weights of few bits, by `converters/kernels/packing.py`.
-CODED_EMBED_MAGIC = 0x32424D45  # "EMB2"
-CODED_BLOCK_MAGIC = 0x324B4C42  # "BLK2"
-CODED_HEAD_MAGIC = 0x32444548  # "HED2"
+CODED_EMBED_MAGIC = 0x33424D45  # "EMB3"
+CODED_BLOCK_MAGIC = 0x334B4C42  # "BLK3"
+CODED_HEAD_MAGIC = 0x33444548  # "HED3"
 
 RMS_EPSILON = float(np.finfo(np.float32).eps)
 

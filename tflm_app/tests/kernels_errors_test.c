@@ -34,7 +34,7 @@ static uint8_t scratch[4096] __attribute__((aligned(8)));
 static void test_options(void) {
   embbert_embed_t embed;
   EXPECT(EMBBERT_OK, embbert_embed_init(&embed, embed_options, sizeof(embed_options)));
-  static const int32_t bad_embed[8] = {0, 9, 0, 513, 6, 24, 31, 128};
+  static const int32_t bad_embed[8] = {0, 9, 0, EMBBERT_MAX_LENGTH + 1, 6, 24, 31, 128};
   for (int i = 0; i < 8; i++) {
     int32_t copy[8 + kHidden];
     memcpy(copy, embed_options, sizeof(copy));
@@ -77,7 +77,7 @@ static void test_options(void) {
 static void test_coded_options(void) {
   embbert_embed_t embed;
   int32_t coded_embed[11 + kHidden] = {
-      0x32424D45, 11 + kHidden, kVocabulary, kLength, kReduced, kHidden, 0, 0, 4, 16, 4};
+      0x33424D45, 11 + kHidden, kVocabulary, kLength, kReduced, kHidden, 0, 0, 4, 16, 4};
   EXPECT(EMBBERT_OK, embbert_embed_init(&embed, coded_embed, sizeof(coded_embed)));
   EXPECT(4, embed.token_bits);
   EXPECT(16, embed.token_factor);
@@ -92,7 +92,7 @@ static void test_coded_options(void) {
   embbert_block_t block;
   int32_t coded_block[21 + kHidden + 64 + 3 * kHidden / 4];
   memcpy(coded_block, block_options, sizeof(block_options));
-  coded_block[0] = 0x324B4C42;
+  coded_block[0] = 0x334B4C42;
   coded_block[1] = (int32_t)(sizeof(coded_block) / 4);
   int8_t* const factors = (int8_t*)(coded_block + 21 + kHidden + 64);
   memset(factors, 18, 3 * kHidden);
@@ -109,6 +109,8 @@ static void test_coded_options(void) {
   for (size_t size = 0; size < sizeof(coded_block); size++) {
     EXPECT(EMBBERT_ERROR_OPTIONS, embbert_block_init(&block, coded_block, size));
   }
+  coded_block[0] = 0x324B4C42;  // version 2 kept codes in another order
+  EXPECT(EMBBERT_ERROR_OPTIONS, embbert_block_init(&block, coded_block, sizeof(coded_block)));
   EXPECT(EMBBERT_OK, embbert_block_init(&block, block_options, sizeof(block_options)));
   EXPECT(8, block.weight_bits);
   EXPECT(1, block.wq_factors == NULL);
@@ -116,7 +118,7 @@ static void test_coded_options(void) {
   embbert_head_t head;
   int32_t coded_head[6 + kLabels];
   memcpy(coded_head, head_options, sizeof(coded_head));
-  coded_head[0] = 0x32444548;
+  coded_head[0] = 0x33444548;
   EXPECT(EMBBERT_OK, embbert_head_init(&head, coded_head, sizeof(coded_head)));
   EXPECT(4, head.weight_bits);
 }
@@ -161,8 +163,8 @@ static void test_arguments(void) {
          embbert_block(&blocks[0], buffer_a, 3, 3, buffer_b, scratch, need - 1, NULL));
   EXPECT(EMBBERT_ERROR_LENGTH,
          embbert_block(&blocks[0], buffer_a, 3, 2, buffer_b, scratch, need, NULL));
-  EXPECT(EMBBERT_ERROR_LENGTH,
-         embbert_block(&blocks[0], buffer_a, 513, 1, buffer_b, scratch, size, NULL));
+  EXPECT(EMBBERT_ERROR_LENGTH, embbert_block(&blocks[0], buffer_a, EMBBERT_MAX_LENGTH + 1, 1,
+                                             buffer_b, scratch, size, NULL));
   EXPECT(EMBBERT_ERROR_ARGUMENT,
          embbert_block(&blocks[0], buffer_a, 3, 3, buffer_b, scratch + 4, size - 4, NULL));
   for (size_t i = 0; i < sizeof(buffer_a); i++) EXPECT(77, buffer_a[i]);

@@ -154,7 +154,7 @@ TfLiteStatus EmbedPrepare(TfLiteContext* context, TfLiteNode* node) {
       Constant<int8_t>(context, node, kEmbedPosition, embed.max_length * embed.reduced);
   embed.weight =
       Constant<int8_t>(context, node, kEmbedWeight,
-                       EMBBERT_WEIGHT_BYTES(embed.hidden * 2 * embed.reduced, embed.weight_bits));
+                       EMBBERT_WEIGHT_BYTES(embed.hidden, 2 * embed.reduced, embed.weight_bits));
   embed.bias = Constant<int32_t>(context, node, kEmbedBias, 2 * embed.hidden);
   TF_LITE_ENSURE(context, embed.token != nullptr && embed.position != nullptr &&
                               embed.weight != nullptr && embed.bias != nullptr);
@@ -239,14 +239,14 @@ TfLiteStatus BlockPrepare(TfLiteContext* context, TfLiteNode* node) {
   TF_LITE_ENSURE(context, rows == length || rows == 1);
   TF_LITE_ENSURE_STATUS(CheckActivation(context, node, kOutput, true, kTfLiteInt8, rows * d));
 
-  const int32_t square = EMBBERT_WEIGHT_BYTES(d * d, block.weight_bits);
+  const int32_t square = EMBBERT_WEIGHT_BYTES(d, d, block.weight_bits);
   block.wq = Constant<int8_t>(context, node, kBlockWq, square);
   block.bq = Constant<int32_t>(context, node, kBlockBq, d);
   block.wv = Constant<int8_t>(context, node, kBlockWv, square);
   block.conv = Constant<int8_t>(context, node, kBlockConv, block.taps * inner);
   block.conv_bias = Constant<int32_t>(context, node, kBlockConvBias, inner);
   block.wz =
-      Constant<int8_t>(context, node, kBlockWz, EMBBERT_WEIGHT_BYTES(d * inner, block.weight_bits));
+      Constant<int8_t>(context, node, kBlockWz, EMBBERT_WEIGHT_BYTES(d, inner, block.weight_bits));
   block.bz = Constant<int32_t>(context, node, kBlockBz, d);
   TF_LITE_ENSURE(context, block.wq != nullptr && block.bq != nullptr && block.wv != nullptr &&
                               block.conv != nullptr && block.conv_bias != nullptr &&
@@ -288,7 +288,7 @@ TfLiteStatus HeadPrepare(TfLiteContext* context, TfLiteNode* node) {
   TF_LITE_ENSURE_STATUS(CheckActivation(context, node, kHeadX, false, kTfLiteInt8, head.hidden));
   TF_LITE_ENSURE_STATUS(CheckActivation(context, node, kOutput, true, kTfLiteInt8, head.labels));
   head.weight = Constant<int8_t>(context, node, kHeadWeight,
-                                 EMBBERT_WEIGHT_BYTES(head.labels * head.hidden, head.weight_bits));
+                                 EMBBERT_WEIGHT_BYTES(head.labels, head.hidden, head.weight_bits));
   head.bias = Constant<int32_t>(context, node, kHeadBias, head.labels);
   TF_LITE_ENSURE(context, head.weight != nullptr && head.bias != nullptr);
   return kTfLiteOk;

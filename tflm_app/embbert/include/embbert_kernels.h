@@ -11,9 +11,9 @@
 //   R      reduced embedding size, a multiple of 4, 4..32
 //   Matrices are row-major, innermost dimension last, with no padding between rows.
 //   int8 matrices and int32 vectors, options blobs included, are 4-byte aligned.
-//   A matrix of 4 bits has rows of half as many bytes: in every 4 of them the codes of 8 elements,
-//   of element k in the low nibble of byte k, of k + 4 in its high one, two's complement, -7..7.
-//   A weight is its code times its row's factor; see converters/kernels/packing.py.
+//   A matrix of 4 bits has two rows in one of bytes: a byte is 16 times the second row's code plus
+//   the first's, -7..7; an odd last row is first beside zeros. A weight is its code times its row's
+//   factor; see converters/kernels/packing.py.
 //   Buffers (n, D) and scratch are 8-byte aligned and do not overlap one another or the weights.
 //   Nothing is read or written outside the stated extents, not even to be ignored.
 //   No function keeps state: any number of models may share buffers, one call at a time.
@@ -118,8 +118,8 @@ typedef struct {
   embbert_head_t head;
 } embbert_model_t;
 
-// Bytes of a matrix of `count` elements, and of a row of the token table.
-#define EMBBERT_WEIGHT_BYTES(count, bits) ((count) * (bits) / 8)
+// Bytes of a matrix of `rows` rows of `count` elements, and of a row of the token table.
+#define EMBBERT_WEIGHT_BYTES(rows, count, bits) (((rows) * (bits) + 7) / 8 * (count))
 #define EMBBERT_TOKEN_ROW_BYTES(reduced, bits) (((reduced) * (bits) + 7) / 8)
 
 // Exactly one of the three files embbert_{portable,dsp,mve}.c compiles to anything.

@@ -43,7 +43,7 @@ static int open_embed(embbert_engine_t* engine) {
   embed->token = section_of(engine, kEmbbertSectionEmbedToken, 0, v * token_row);
   embed->position = section_of(engine, kEmbbertSectionEmbedPosition, 0, s * r);
   embed->weight =
-      section_of(engine, kEmbbertSectionEmbedWeight, 0, EMBBERT_WEIGHT_BYTES(d * 2 * r, bits));
+      section_of(engine, kEmbbertSectionEmbedWeight, 0, EMBBERT_WEIGHT_BYTES(d, 2 * r, bits));
   embed->bias = section_of(engine, kEmbbertSectionEmbedBias, 0, 2 * d * sizeof(int32_t));
   const bool complete = embed->token != NULL && embed->position != NULL && embed->weight != NULL &&
                         embed->bias != NULL;
@@ -61,7 +61,7 @@ static int open_block(embbert_engine_t* engine, embbert_block_t* block, uint32_t
   const size_t d = (size_t)block->hidden;
   const size_t inner = d * (size_t)block->expansion;
   const size_t bits = (size_t)block->weight_bits;
-  const size_t square = EMBBERT_WEIGHT_BYTES(d * d, bits);
+  const size_t square = EMBBERT_WEIGHT_BYTES(d, d, bits);
   block->wq = section_of(engine, kEmbbertSectionBlockWq, index, square);
   block->bq = section_of(engine, kEmbbertSectionBlockBq, index, d * sizeof(int32_t));
   block->wv = section_of(engine, kEmbbertSectionBlockWv, index, square);
@@ -69,7 +69,7 @@ static int open_block(embbert_engine_t* engine, embbert_block_t* block, uint32_t
   block->conv_bias =
       section_of(engine, kEmbbertSectionBlockConvBias, index, inner * sizeof(int32_t));
   block->wz =
-      section_of(engine, kEmbbertSectionBlockWz, index, EMBBERT_WEIGHT_BYTES(d * inner, bits));
+      section_of(engine, kEmbbertSectionBlockWz, index, EMBBERT_WEIGHT_BYTES(d, inner, bits));
   block->bz = section_of(engine, kEmbbertSectionBlockBz, index, d * sizeof(int32_t));
   const bool complete = block->wq != NULL && block->bq != NULL && block->wv != NULL &&
                         block->conv != NULL && block->conv_bias != NULL && block->wz != NULL &&
@@ -90,9 +90,9 @@ static int open_head(embbert_engine_t* engine) {
     return kEmbbertShapes;
   }
   const size_t labels = (size_t)head->labels;
-  const size_t weights = labels * (size_t)head->hidden;
+  const size_t bits = (size_t)head->weight_bits;
   head->weight = section_of(engine, kEmbbertSectionHeadWeight, 0,
-                            EMBBERT_WEIGHT_BYTES(weights, (size_t)head->weight_bits));
+                            EMBBERT_WEIGHT_BYTES(labels, (size_t)head->hidden, bits));
   head->bias = section_of(engine, kEmbbertSectionHeadBias, 0, labels * sizeof(int32_t));
   if (head->weight == NULL || head->bias == NULL) return kEmbbertSection;
   return biases_fit(head->bias, labels) ? kEmbbertOk : kEmbbertShapes;

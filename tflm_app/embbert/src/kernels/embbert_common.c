@@ -8,9 +8,9 @@
 #define BLOCK_MAGIC 0x314B4C42
 #define HEAD_MAGIC 0x31444548
 // With weights of few bits.
-#define CODED_EMBED_MAGIC 0x32424D45
-#define CODED_BLOCK_MAGIC 0x324B4C42
-#define CODED_HEAD_MAGIC 0x32444548
+#define CODED_EMBED_MAGIC 0x33424D45
+#define CODED_BLOCK_MAGIC 0x334B4C42
+#define CODED_HEAD_MAGIC 0x33444548
 
 #define EMBED_SCALARS 6
 #define CODED_EMBED_SCALARS 9
@@ -56,11 +56,6 @@ static int is_hidden(int32_t hidden) {
   return in_range(hidden, 16, EMBBERT_MAX_HIDDEN) && hidden % 16 == 0;
 }
 
-// What the implementation at hand can read in rows of `count` weights.
-static int is_bits(int32_t bits, int32_t count) {
-  return bits == 8 || (bits == 4 && count % 32 == 0 && EMBBERT_HAS_4_BITS);
-}
-
 static int is_shift(int32_t shift) { return in_range(shift, 0, 30); }
 
 embbert_status_t embbert_embed_init(embbert_embed_t* embed, const void* options, size_t size) {
@@ -85,13 +80,12 @@ embbert_status_t embbert_embed_init(embbert_embed_t* embed, const void* options,
       !in_range(embed->max_length, 1, EMBBERT_MAX_LENGTH) ||
       !in_range(embed->reduced, 4, EMBBERT_MAX_REDUCED) || embed->reduced % 4 != 0 ||
       !is_hidden(embed->hidden) || !is_shift(embed->shift) || !is_int8(embed->zero) ||
-      !is_bits(embed->weight_bits, 2 * embed->reduced) ||
+      (embed->weight_bits != 8 && embed->weight_bits != 4) ||
       size / 4 != 2 + scalars + (size_t)embed->hidden) {
     return EMBBERT_ERROR_OPTIONS;
   }
   if (embed->token_bits == 8) return embed->token_factor == 1 ? EMBBERT_OK : EMBBERT_ERROR_OPTIONS;
-  if (!EMBBERT_HAS_4_BITS || !in_range(embed->token_bits, 2, 4) ||
-      !in_range(embed->token_factor, 1, 127)) {
+  if (!in_range(embed->token_bits, 2, 4) || !in_range(embed->token_factor, 1, 127)) {
     return EMBBERT_ERROR_OPTIONS;
   }
   return EMBBERT_OK;
@@ -131,7 +125,7 @@ embbert_status_t embbert_block_init(embbert_block_t* block, const void* options,
       !in_range(block->norm_exponent, 1, 24) || !is_shift(block->q_shift) ||
       !is_int8(block->q_zero) || !is_shift(block->score_shift) || !is_shift(block->conv_shift) ||
       !is_int8(block->y_zero) || !is_shift(block->a_shift) || !is_shift(block->z_shift) ||
-      !is_int8(block->out_zero) || !is_bits(block->weight_bits, block->hidden)) {
+      !is_int8(block->out_zero)) {
     return EMBBERT_ERROR_OPTIONS;
   }
   const int32_t inner = block->expansion * block->hidden;
@@ -235,16 +229,20 @@ embbert_status_t embbert_head(const embbert_head_t* head, const int8_t* x, int8_
   }
   EMBBERT_PROFILE_START(mark);
   const int8_t* weight = head->weight;  // (L, D)
+  const int coded = head->weight_bits == 4;
   for (int32_t label = 0; label < head->labels; label++) {
+    const int second = coded && label % 2 == 1;
     int32_t acc = head->bias[label];
-    if (head->weight_bits == 4) {
-      acc += embbert_dot_codes(x, weight, head->hidden);
+    if (second) {
+      for (int32_t i = 0; i < head->hidden; i++) acc += x[i] * embbert_second_code(weight[i]);
+    } else if (coded) {
+      for (int32_t i = 0; i < head->hidden; i++) acc += x[i] * embbert_first_code(weight[i]);
     } else {
       for (int32_t i = 0; i < head->hidden; i++) acc += x[i] * weight[i];
     }
     logits[label] =
         (int8_t)embbert_requantize(acc, head->shift, head->multipliers[label], head->zero);
-    weight += EMBBERT_WEIGHT_BYTES(head->hidden, head->weight_bits);
+    if (second || !coded) weight += head->hidden;
   }
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_HEAD);
   return EMBBERT_OK;

@@ -304,27 +304,23 @@ static inline void expand_rows(const int8_t* row0, const int8_t* row1, int32_t c
       : "cc", "memory");
 }
 
-// Of 8 codes of 4 bits in a word, 16 times the first and the last four as int8.
+// Of 4 bytes of codes, 16 * second + first, 16 times the first ones.
 static inline uint32_t first_codes(uint32_t word) { return word << 4 & 0xF0F0F0F0u; }
-static inline uint32_t last_codes(uint32_t word) { return word & 0xF0F0F0F0u; }
 
-// 16 times two rows of `count` (a multiple of 8) codes to a panel, zipped.
-static inline void expand_codes(const int8_t* row0, const int8_t* row1, int32_t count,
-                                uint32_t* panel) {
+// Two rows of `count` (a multiple of 8) codes, a byte for both, to a panel, zipped: 16 times the
+// first row, and the bytes as they are.
+static inline void expand_codes(const int8_t* codes, int32_t count, uint32_t* panel) {
   uint32_t a0, a1, b0, b1, c0, c1;
   __asm__ volatile(
       "1:\n"
-      "ldr %[b0], [%[row0]], #4\n"
-      "ldr %[b1], [%[row1]], #4\n"
-      "and %[a0], %[mask], %[b0], lsl #4\n"
-      "and %[a1], %[mask], %[b1], lsl #4\n"
-      "and %[b0], %[mask], %[b0]\n"
-      "and %[b1], %[mask], %[b1]\n" ZIP_TWO_WORDS
-      "cmp %[row0], %[end]\n"
+      "ldrd %[a1], %[b1], [%[codes]], #8\n"
+      "and %[a0], %[mask], %[a1], lsl #4\n"
+      "and %[b0], %[mask], %[b1], lsl #4\n" ZIP_TWO_WORDS
+      "cmp %[codes], %[end]\n"
       "bne 1b"
-      : [row0] "+&r"(row0), [row1] "+&r"(row1), [panel] "+&r"(panel), [a0] "=&r"(a0),
-        [a1] "=&r"(a1), [b0] "=&r"(b0), [b1] "=&r"(b1), [c0] "=&r"(c0), [c1] "=&r"(c1)
-      : [end] "r"(row0 + count / 2), [mask] "r"(0xF0F0F0F0u)
+      : [codes] "+&r"(codes), [panel] "+&r"(panel), [a0] "=&r"(a0), [a1] "=&r"(a1), [b0] "=&r"(b0),
+        [b1] "=&r"(b1), [c0] "=&r"(c0), [c1] "=&r"(c1)
+      : [end] "r"(codes + count), [mask] "r"(0xF0F0F0F0u)
       : "cc", "memory");
 }
 
@@ -432,32 +428,28 @@ static inline void multiply_panel(const group_t* group, int32_t at, int32_t pair
   }
 }
 
-// The first row alone: row[i] += 16 * (first row of block . two rows of `count` codes).
-static void multiply_first_codes(const uint32_t* block, const int8_t* row0, const int8_t* row1,
-                                 int32_t count, int32_t row[kColumns]) {
+// The first row alone, of two rows of `count` (a multiple of 8) codes: what expand_codes and
+// multiply give.
+static void multiply_first_codes(const uint32_t* block, const int8_t* codes, int32_t count,
+                                 int32_t row[kColumns]) {
   int32_t s0 = row[0], s1 = row[1];
-  for (const int8_t* const end = row0 + count / 2; row0 != end; row0 += 4) {
-    const uint32_t word0 = load_word(row0);
-    const uint32_t word1 = load_word(row1);
-    s0 = smlad(block[0], bytes_0_2(first_codes(word0)), s0);
-    s1 = smlad(block[0], bytes_0_2(first_codes(word1)), s1);
-    s0 = smlad(block[kRows], bytes_1_3(first_codes(word0)), s0);
-    s1 = smlad(block[kRows], bytes_1_3(first_codes(word1)), s1);
-    s0 = smlad(block[2 * kRows], bytes_0_2(last_codes(word0)), s0);
-    s1 = smlad(block[2 * kRows], bytes_0_2(last_codes(word1)), s1);
-    s0 = smlad(block[3 * kRows], bytes_1_3(last_codes(word0)), s0);
-    s1 = smlad(block[3 * kRows], bytes_1_3(last_codes(word1)), s1);
-    row1 += 4;
-    block += 4 * kRows;
+  for (const int8_t* const end = codes + count; codes != end; codes += 4) {
+    const uint32_t word = load_word(codes);
+    const uint32_t first = first_codes(word);
+    s0 = smlad(block[0], bytes_0_2(first), s0);
+    s1 = smlad(block[0], bytes_0_2(word), s1);
+    s0 = smlad(block[kRows], bytes_1_3(first), s0);
+    s1 = smlad(block[kRows], bytes_1_3(word), s1);
+    block += 2 * kRows;
   }
   row[0] = s0, row[1] = s1;
 }
 
-// How rows of a matrix are stored: int8, or codes of 4 bits.
+// How rows of a matrix are stored: int8, or codes of 4 bits, a byte for two rows.
 typedef enum { kBytes, kCodes } storage_t;
 
-// results[block] += its rows . two rows of `count` elements, or 16 times that for codes. The
-// block's rows lie `at` words into its memory: 0 or qc_words.
+// results[block] += its rows . two rows of `count` elements; of codes see take_apart, and row1 is
+// not used. The block's rows lie `at` words into its memory: 0 or qc_words.
 static void multiply_rows(const group_t* group, int32_t at, storage_t storage, const int8_t* row0,
                           const int8_t* row1, int32_t count, results_t* results) {
   if (group->rows == 1) {  // not worth a panel
@@ -465,7 +457,7 @@ static void multiply_rows(const group_t* group, int32_t at, storage_t storage, c
     if (storage == kBytes) {
       multiply_first(block, row0, row1, count, results[0][0]);
     } else {
-      multiply_first_codes(block, row0, row1, count, results[0][0]);
+      multiply_first_codes(block, row0, count, results[0][0]);
     }
     return;
   }
@@ -474,7 +466,7 @@ static void multiply_rows(const group_t* group, int32_t at, storage_t storage, c
     if (storage == kBytes) {
       expand_rows(row0 + i, row1 + i, part, group->panel);
     } else {
-      expand_codes(row0 + i / 2, row1 + i / 2, part, group->panel);
+      expand_codes(row0 + i, part, group->panel);
     }
     multiply_panel(group, at, part / 2, results);
     at += block_words(group->chunk);
@@ -492,17 +484,29 @@ static void set_results(const group_t* group, int32_t column0, int32_t column1,
   }
 }
 
-// Two columns' part in the sums of a product with weights: sum = bias + factor * (result / 16) for
-// codes. For bytes, results begin with the bias and are the sums.
+// Two columns' part in the sums of a product with weights: sum = bias + factor * result for codes.
+// For bytes, results begin with the bias and are the sums.
 typedef struct {
   int32_t bias[kColumns];
   int32_t factor[kColumns];
 } scale_t;
 
-static inline int32_t sum_of(storage_t storage, const scale_t* scale, int32_t column,
-                             int32_t result) {
-  if (storage == kBytes) return result;
-  return scale->bias[column] + scale->factor[column] * (result >> 4);
+// The products by two rows of codes from those of expand_codes: 16 * first, 16 * second + first.
+static inline void take_apart(const int32_t result[kColumns], int32_t sums[kColumns]) {
+  sums[0] = result[0] >> 4;
+  sums[1] = (result[1] - sums[0]) >> 4;
+}
+
+// Two columns' sums.
+static inline void sums_of(storage_t storage, const scale_t* scale, const int32_t result[kColumns],
+                           int32_t sums[kColumns]) {
+  if (storage == kBytes) {
+    sums[0] = result[0];
+    sums[1] = result[1];
+    return;
+  }
+  take_apart(result, sums);
+  for (int i = 0; i < kColumns; i++) sums[i] = scale->bias[i] + scale->factor[i] * sums[i];
 }
 
 // results[block] = its rows . columns c and c + 1 of a matrix stored by output, (D, count), whose
@@ -513,16 +517,15 @@ static inline scale_t multiply_weights(const group_t* group, int32_t at, storage
                                        results_t* results) {
   scale_t scale = {{0}, {0}};
   if (bias != NULL) scale.bias[0] = bias[c], scale.bias[1] = bias[c + 1];
-  int32_t row_bytes = count;
+  const int8_t* row = weights + c * count;
   if (storage == kBytes) {
     set_results(group, scale.bias[0], scale.bias[1], results);
   } else {
     set_results(group, 0, 0, results);
     scale.factor[0] = factors[c], scale.factor[1] = factors[c + 1];
-    row_bytes = count / 2;
+    row = weights + c / 2 * count;
   }
-  const int8_t* const row = weights + c * row_bytes;
-  multiply_rows(group, at, storage, row, row + row_bytes, count, results);
+  multiply_rows(group, at, storage, row, row + count, count, results);
   return scale;
 }
 
@@ -533,7 +536,7 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
   uint32_t block[kMaxInputs / 2 * kRows];
   uint32_t* const blocks[1] = {block};
   const int32_t shift = embed->shift, zero = embed->zero;
-  const int32_t sixteenths = embed->weight_bits == 4 ? 4 : 0;  // of results, see expand_codes
+  const int coded = embed->weight_bits == 4;
   uint32_t panel[kMaxInputs / 2 * kColumns];
   for (int32_t t = 0; t < n; t += kRows) {
     const int32_t rows = n - t < kRows ? n - t : kRows;
@@ -552,18 +555,18 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
     const int8_t* weight = embed->weight;  // (D, 2R)
     for (int32_t c = 0; c < d; c += kColumns) {
       results_t results = {{0}};
-      if (embed->weight_bits == 4) {
-        expand_codes(weight, weight + r, 2 * r, panel);
-        weight += kColumns * r;
+      if (coded) {
+        expand_codes(weight, 2 * r, panel);
       } else {
         expand_rows(weight, weight + 2 * r, 2 * r, panel);
-        weight += 2 * kColumns * r;
       }
+      weight += EMBBERT_WEIGHT_BYTES(kColumns, 2 * r, embed->weight_bits);
       multiply(blocks, panel, r, &results, blocks + 1, 0);
       for (int32_t i = 0; i < rows; i++) {
         int8_t* const to = out + (t + i) * d + c;
-        const int32_t acc0 = biases[i][c] + (results[i][0] >> sixteenths);
-        const int32_t acc1 = biases[i][c + 1] + (results[i][1] >> sixteenths);
+        if (coded) take_apart(results[i], results[i]);
+        const int32_t acc0 = biases[i][c] + results[i][0];
+        const int32_t acc1 = biases[i][c + 1] + results[i][1];
         to[0] = (int8_t)embbert_requantize(acc0, shift, embed->multipliers[c], zero);
         to[1] = (int8_t)embbert_requantize(acc1, shift, embed->multipliers[c + 1], zero);
       }
@@ -618,10 +621,11 @@ EMBBERT_FOR_A_STORAGE void query_with(storage_t storage, const embbert_block_t* 
       int16_t* const to = (int16_t*)(void*)group->qc[b] + zipped(c);
 #pragma GCC unroll 4
       for (int32_t r = 0; r < kRows; r++) {
-        const int32_t acc0 = sum_of(storage, &scale, 0, results[b][r][0]);
-        const int32_t acc1 = sum_of(storage, &scale, 1, results[b][r][1]);
-        to[2 * r] = (int16_t)(embbert_requantize(acc0, shift, multiplier, zero) - zero);
-        to[2 * r + 2 * kRows] = (int16_t)(embbert_requantize(acc1, shift, multiplier, zero) - zero);
+        int32_t acc[kColumns];
+        sums_of(storage, &scale, results[b][r], acc);
+        to[2 * r] = (int16_t)(embbert_requantize(acc[0], shift, multiplier, zero) - zero);
+        to[2 * r + 2 * kRows] =
+            (int16_t)(embbert_requantize(acc[1], shift, multiplier, zero) - zero);
       }
     }
   }
@@ -920,13 +924,14 @@ EMBBERT_FOR_A_STORAGE void project_with(storage_t storage, const embbert_block_t
     const int32_t(*a_row)[kColumns] = a[0];
     const int32_t(*z_row)[kColumns] = z[0];
     for (int32_t row = 0; row < group->rows; row++) {
+      int32_t a_acc[kColumns], z_acc[kColumns];
+      sums_of(storage, &a_scale, *a_row, a_acc);
+      sums_of(storage, &z_scale, *z_row, z_acc);
 #pragma GCC unroll 2
       for (int32_t i = 0; i < kColumns; i++) {
-        const int32_t a_acc = sum_of(storage, &a_scale, i, (*a_row)[i]);
-        const int32_t z_acc = sum_of(storage, &z_scale, i, (*z_row)[i]);
         int32_t sum =
-            embbert_multiply_high_add(embbert_shift_left(a_acc, a_shift), a_multiplier, zero);
-        sum = embbert_multiply_high_add(embbert_shift_left(z_acc, z_shift), z_multiplier, sum);
+            embbert_multiply_high_add(embbert_shift_left(a_acc[i], a_shift), a_multiplier, zero);
+        sum = embbert_multiply_high_add(embbert_shift_left(z_acc[i], z_shift), z_multiplier, sum);
         to[i] = (int8_t)embbert_saturate8_of_256ths(sum);
       }
       to += d;

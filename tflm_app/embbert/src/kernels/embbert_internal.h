@@ -35,15 +35,6 @@ extern const uint16_t embbert_rsqrt_table[EMBBERT_RSQRT_ENTRIES];
   } while (0)
 #endif
 
-// Whether the implementation reads weights of 4 bits and, by embbert_token_row, tables of few.
-#if defined(EMBBERT_USE_PORTABLE)
-#define EMBBERT_HAS_4_BITS 1
-#elif defined(EMBBERT_USE_DSP)
-#define EMBBERT_HAS_4_BITS 1
-#else
-#define EMBBERT_HAS_4_BITS 1
-#endif
-
 // Row `id` of the token table, (R) int8: the table's own, or `row` (EMBBERT_MAX_REDUCED, 4-byte
 // aligned) filled from a table of fewer bits.
 const int8_t* embbert_token_row(const embbert_embed_t* embed, int32_t id, int8_t* row);
@@ -61,24 +52,12 @@ static inline int embbert_hook_stops(const embbert_hook_t* hook) {
   return hook != NULL && hook->call(hook->context) != 0;
 }
 
-// The codes of 8 elements that share 4 bytes: of element i, 0..3, and of element i + 4.
-static inline int32_t embbert_low_code(int8_t byte) {
-  return (int32_t)((uint32_t)(int32_t)byte << 28) >> 28;
+// The codes of a byte, 16 * second + first, each -7..7.
+static inline int32_t embbert_first_code(int32_t byte) {
+  return (int32_t)((uint32_t)byte << 28) >> 28;
 }
 
-static inline int32_t embbert_high_code(int8_t byte) { return byte >> 4; }
-
-// x (count) int8 . a row of codes, count a multiple of 8.
-static inline int32_t embbert_dot_codes(const int8_t* x, const int8_t* codes, int32_t count) {
-  int32_t acc = 0;
-  for (int32_t i = 0; i < count; i += 8) {
-    for (int32_t k = 0; k < 4; k++) {
-      acc += x[i + k] * embbert_low_code(*codes) + x[i + k + 4] * embbert_high_code(*codes);
-      codes++;
-    }
-  }
-  return acc;
-}
+static inline int32_t embbert_second_code(int32_t byte) { return (byte + 8) >> 4; }
 
 static inline int32_t embbert_larger(int32_t a, int32_t b) { return a > b ? a : b; }
 

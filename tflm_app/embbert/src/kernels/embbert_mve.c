@@ -18,14 +18,12 @@
 const char embbert_implementation[] = "mve";
 
 enum {
-  kRows = 4,         // rows and
-  kColumns = 4,      // columns of results at a time, in two tiles
-  kPiece = 16,       // bytes of a row at a time
-  kUnroll = 4,       // steps of a dot product's loop, and
-  kCodesUnroll = 3,  // of one with weights of 4 bits
-  kCodes = 32,       // weights of 4 bits in a vector
-  kOutputs = 8,      // of the convolution at a time
-  kTaps = 16,        // the convolution's taps are padded to a multiple of this
+  kRows = 4,     // rows and
+  kColumns = 4,  // columns of results at a time, in two tiles
+  kPiece = 16,   // bytes of a row at a time
+  kUnroll = 4,   // steps of a dot product's loop
+  kOutputs = 8,  // of the convolution at a time
+  kTaps = 16,    // the convolution's taps are padded to a multiple of this
   kMaxInputs = 2 * EMBBERT_MAX_REDUCED,
 };
 
@@ -46,19 +44,18 @@ typedef struct {
   int32_t* sums;     // (n) what the scores of each key begin with
   int8_t* columns;   // the convolution's taps and window of one channel
   int32_t padded_n;  // n, rounded up to a multiple of 8
-  int coded;         // whether weights have 4 bits: x, s and c are in the order of codes
 } group_t;
 
 // How often a dot product of so many steps, one at least, runs its loop behind the first step, and
-// how many of the loop's `unroll` steps it leaves out the first time.
+// how many of the loop's kUnroll steps it leaves out the first time.
 typedef struct {
   int32_t loops;
   int32_t skipped;
 } steps_t;
 
-static inline steps_t steps_of(int32_t steps, int32_t unroll) {
-  const int32_t loops = (steps - 1 + unroll - 1) / unroll;
-  return (steps_t){loops, loops * unroll - (steps - 1) + (loops == 0 ? unroll : 0)};
+static inline steps_t steps_of(int32_t steps) {
+  const int32_t loops = (steps - 1 + kUnroll - 1) / kUnroll;
+  return (steps_t){loops, loops * kUnroll - (steps - 1) + (loops == 0 ? kUnroll : 0)};
 }
 
 // Four rows' next pieces, in a0 and a1 by turns, meet two columns, for r0, r2, ... lr. `mla` adds
@@ -93,53 +90,17 @@ static inline steps_t steps_of(int32_t steps, int32_t unroll) {
       "bne 1b\n"                                                              \
       "5:\n" RESULTS
 
-// The same with kCodesUnroll, whose steps are longer.
-#define DOT_CODES(first, step)                                             \
-  "vmov.i8 %q[mask], #0xf0\n" first                                        \
-  "tbh [pc, %[skipped], lsl #1]\n"                                         \
-  "0: .hword (1f - 0b) / 2, (2f - 0b) / 2, (3f - 0b) / 2, (4f - 0b) / 2\n" \
-  "1:\n" step "2:\n" step "3:\n" step                                      \
-  "subs %[loops], #1\n"                                                    \
-  "bne.w 1b\n"                                                             \
-  "4:\n" RESULTS
-
 #define INT8_STEP(mla) \
   STEP("vldrb.8 %q[b0], [%[at0]], #16\n", "vldrb.8 %q[b1], [%[at1]], #16\n", mla ".s8")
 #define INT16_STEP(mla) \
   STEP("vldrb.s16 %q[b0], [%[at0]], #8\n", "vldrb.s16 %q[b1], [%[at1]], #8\n", mla ".s16")
 
-// 32 codes of each column, 16 times as large: the low nibbles, then the high ones.
-#define LOW_CODES                   \
-  "vldrb.8 %q[b0], [%[at0]], #16\n" \
-  "vldrb.8 %q[b1], [%[at1]], #16\n" \
-  "vshl.i8 %q[l0], %q[b0], #4\n"    \
-  "vshl.i8 %q[l1], %q[b1], #4\n"
-#define HIGH_CODES                  \
-  "vand %q[b0], %q[b0], %q[mask]\n" \
-  "vand %q[b1], %q[b1], %q[mask]\n"
-#define CODES_STEP(mla)                                       \
-  LOW_CODES                                                   \
-  ROWS(mla ".s8", "%q[l0]", "", "%q[l1]", "%q[a0]", "%q[a1]") \
-  HIGH_CODES                                                  \
-  ROWS("vmladava.s8", "%q[b0]", "", "%q[b1]", "%q[a0]", "%q[a1]")
-
-// The same widened to int16: of either nibbles the even bytes', then the odd bytes'.
-#define ROWS_INT16(mla, b0, b1) ROWS(mla ".s16", b0, "", b1, "%q[a0]", "%q[a0]")
+// Codes of two columns, a byte for both: itself, which is 16 times the second column's code plus
+// the first's, and the second's alone, which is a sixteenth of it, rounded.
+#define CODES_STEP(mla) \
+  STEP("vldrb.8 %q[b0], [%[at]], #16\n", "vrshr.s8 %q[b1], %q[b0], #4\n", mla ".s8")
 #define CODES_INT16_STEP(mla) \
-  LOW_CODES                   \
-  "vmovlb.s8 %q[e0], %q[l0]\n"             \
-  "vmovlb.s8 %q[e1], %q[l1]\n"             \
-  ROWS_INT16(mla, "%q[e0]", "%q[e1]")      \
-  "vmovlt.s8 %q[l0], %q[l0]\n"             \
-  "vmovlt.s8 %q[l1], %q[l1]\n"             \
-  ROWS_INT16("vmladava", "%q[l0]", "%q[l1]") \
-  HIGH_CODES                               \
-  "vmovlb.s8 %q[e0], %q[b0]\n"             \
-  "vmovlb.s8 %q[e1], %q[b1]\n"             \
-  ROWS_INT16("vmladava", "%q[e0]", "%q[e1]") \
-  "vmovlt.s8 %q[b0], %q[b0]\n"             \
-  "vmovlt.s8 %q[b1], %q[b1]\n"             \
-  ROWS_INT16("vmladava", "%q[b0]", "%q[b1]")
+  STEP("vldrb.s16 %q[b0], [%[at]], #8\n", "vrshr.s16 %q[b1], %q[b0], #4\n", mla ".s16")
 
 #define TAIL_STEP                           \
   STEP(                                     \
@@ -197,47 +158,45 @@ INLINE tile_t dot_int16(const int16_t* rows, const int8_t** at0, const int8_t** 
   return to;
 }
 
-// Four int8 rows in scratch, in the order of codes, against two rows of them, 32 a step: 16 times
-// the sums.
-INLINE tile_t dot_codes(const int8_t* rows, const int8_t** at0, const int8_t** at1, steps_t steps) {
-  register const int8_t* rows_in __asm__("r1") = rows;
-  register const int8_t* at0_in __asm__("r3") = *at0;
-  register const int8_t* at1_in __asm__("r5") = *at1;
-  register int32_t loops __asm__("r9") = steps.loops;
-  register int32_t skipped __asm__("r11") = steps.skipped;
-  tile_t to;
-  int8x16_t a0, a1, l0, l1, mask;
-  __asm__ volatile(DOT_CODES(CODES_STEP("vmladav"), CODES_STEP("vmladava"))
-                   : [b0] "=&w"(to.column0), [b1] "=&w"(to.column1), [a0] "=&w"(a0), [a1] "=&w"(a1),
-                     [l0] "=&w"(l0), [l1] "=&w"(l1), [mask] "=&w"(mask), [rows] "+r"(rows_in),
-                     [at0] "+r"(at0_in), [at1] "+r"(at1_in), [loops] "+r"(loops)
-                   : [skipped] "r"(skipped)
-                   : "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory");
-  *at0 = at0_in;
-  *at1 = at1_in;
-  return to;
+// A product of rows by two rows of codes from that by their bytes and that by the second.
+static inline tile_t apart(tile_t sums) {
+  sums.column0 = vsubq_s32(sums.column0, vshlq_n_s32(sums.column1, 4));
+  return sums;
 }
 
-// The same of int16 rows.
-INLINE tile_t dot_codes_int16(const int16_t* rows, const int8_t** at0, const int8_t** at1,
-                              steps_t steps) {
-  register const int16_t* rows_in __asm__("r1") = rows;
-  register const int8_t* at0_in __asm__("r3") = *at0;
-  register const int8_t* at1_in __asm__("r5") = *at1;
+// Four int8 rows in scratch against the two rows of codes at `at`, which moves behind them, 16
+// values of each a step.
+INLINE tile_t dot_codes(const int8_t* rows, const int8_t** at, steps_t steps) {
+  register const int8_t* rows_in __asm__("r1") = rows;
+  register const int8_t* at_in __asm__("r3") = *at;
   register int32_t loops __asm__("r9") = steps.loops;
   register int32_t skipped __asm__("r11") = steps.skipped;
   tile_t to;
-  int16x8_t a0, l0, l1, e0, e1, mask;
-  __asm__ volatile(
-      DOT_CODES(CODES_INT16_STEP("vmladav"), CODES_INT16_STEP("vmladava"))
-      : [b0] "=&w"(to.column0), [b1] "=&w"(to.column1), [a0] "=&w"(a0), [l0] "=&w"(l0),
-        [l1] "=&w"(l1), [e0] "=&w"(e0), [e1] "=&w"(e1), [mask] "=&w"(mask), [rows] "+r"(rows_in),
-        [at0] "+r"(at0_in), [at1] "+r"(at1_in), [loops] "+r"(loops)
-      : [skipped] "r"(skipped)
-      : "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory");
-  *at0 = at0_in;
-  *at1 = at1_in;
-  return to;
+  int8x16_t a0, a1;
+  __asm__ volatile(DOT(CODES_STEP("vmladav"), CODES_STEP("vmladava"))
+                   : [b0] "=&w"(to.column0), [b1] "=&w"(to.column1), [a0] "=&w"(a0), [a1] "=&w"(a1),
+                     [rows] "+r"(rows_in), [at] "+r"(at_in), [loops] "+r"(loops)
+                   : [skipped] "r"(skipped)
+                   : "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory");
+  *at = at_in;
+  return apart(to);
+}
+
+// The same of int16 rows, 8 values a step.
+INLINE tile_t dot_codes_int16(const int16_t* rows, const int8_t** at, steps_t steps) {
+  register const int16_t* rows_in __asm__("r1") = rows;
+  register const int8_t* at_in __asm__("r3") = *at;
+  register int32_t loops __asm__("r9") = steps.loops;
+  register int32_t skipped __asm__("r11") = steps.skipped;
+  tile_t to;
+  int16x8_t a0, a1;
+  __asm__ volatile(DOT(CODES_INT16_STEP("vmladav"), CODES_INT16_STEP("vmladava"))
+                   : [b0] "=&w"(to.column0), [b1] "=&w"(to.column1), [a0] "=&w"(a0), [a1] "=&w"(a1),
+                     [rows] "+r"(rows_in), [at] "+r"(at_in), [loops] "+r"(loops)
+                   : [skipped] "r"(skipped)
+                   : "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory");
+  *at = at_in;
+  return apart(to);
 }
 
 // Four int16 rows in scratch against two int8 columns of a matrix, 8 of its rows a step: `even` and
@@ -329,40 +288,24 @@ static inline void store(int8_t* to, uint32x4_t offsets, int16x8_t even, int16x8
   vstrwq_scatter_offset_p_s32((int32_t*)(void*)to, offsets, bytes_of(even, odd, zero), stored);
 }
 
-// Where row 0's element `i` of x or s lies in pieces by turns. In the order of codes, of 8 elements
-// the first four are in one piece and the others in the next.
-static inline int32_t in_piece(int32_t i, int coded) {
-  const int32_t piece = coded ? i / kCodes * 2 + i / 4 % 2 : i / kPiece;
-  return piece * kRows * kPiece + (coded ? i % kCodes / 8 * 4 + i % 4 : i % kPiece);
-}
-
-// A row to scratch, from its first piece on.
-static inline void scatter_row(const int8_t* from, int32_t size, int coded, int8_t* piece) {
-  for (int32_t i = 0; i < size; i += coded ? kCodes : kPiece) {
-    if (coded) {
-      const int32x4x2_t two = vld2q_s32((const int32_t*)(const void*)(from + i));
-      vst1q_s8(piece, vreinterpretq_s8_s32(two.val[0]));
-      piece += kRows * kPiece;
-      vst1q_s8(piece, vreinterpretq_s8_s32(two.val[1]));
-    } else {
-      vst1q_s8(piece, vld1q_s8(from + i));
-    }
-    piece += kRows * kPiece;
-  }
-}
+// Where row 0's element `i` of x or s lies in pieces by turns.
+static inline int32_t in_piece(int32_t i) { return i / kPiece * kRows * kPiece + i % kPiece; }
 
 // Rows to scratch, in pieces by turns. Rows beyond the last repeat it.
-static void interleave(const int8_t* from, int32_t rows, int32_t size, int coded, int8_t* to) {
+static void interleave(const int8_t* from, int32_t rows, int32_t size, int8_t* to) {
   for (int32_t row = 0; row < kRows; row++) {
-    scatter_row(from, size, coded, to + row * kPiece);
+    int8_t* piece = to + row * kPiece;
+    for (int32_t i = 0; i < size; i += kPiece) {
+      vst1q_s8(piece, vld1q_s8(from + i));
+      piece += kRows * kPiece;
+    }
     if (row + 1 < rows) from += size;
   }
 }
 
-// The products of rows by two rows of codes from 16 times them.
+// The products of rows by two rows of weights from those by their codes.
 static inline tile_t times(tile_t sums, int32_t factor0, int32_t factor1) {
-  return (tile_t){vmulq_n_s32(vshrq_n_s32(sums.column0, 4), factor0),
-                  vmulq_n_s32(vshrq_n_s32(sums.column1, 4), factor1)};
+  return (tile_t){vmulq_n_s32(sums.column0, factor0), vmulq_n_s32(sums.column1, factor1)};
 }
 
 // Adds each row's bias, that of the first segment or that of the second, `d` words on.
@@ -371,10 +314,9 @@ static inline int32x4_t add_second(int32x4_t acc, int32x4_t is_second, const int
   return vmlaq_n_s32(vaddq_n_s32(acc, bias[0]), is_second, bias[d] - bias[0]);
 }
 
-// Rows t.. of token beside position, `rows` of them, to scratch: as int16 (2R/8, 4, 8) or, for
-// weights of 4 bits, as int8 (2R/16, 4, 16) in the order of codes.
+// Rows t.. of token beside position, `rows` of them, to scratch as int16 (2R/8, 4, 8).
 static void gather_inputs(const embbert_embed_t* embed, const uint16_t* ids, int32_t t,
-                          int32_t rows, int coded, int16_t* to) {
+                          int32_t rows, int16_t* to) {
   const int32_t r = embed->reduced;
   for (int32_t i = 0; i < kRows; i++) {
     const int32_t row = t + (i < rows ? i : rows - 1);  // rows beyond the last repeat it
@@ -382,10 +324,6 @@ static void gather_inputs(const embbert_embed_t* embed, const uint16_t* ids, int
     _Alignas(4) int8_t bytes[kMaxInputs];
     memcpy(bytes, embbert_token_row(embed, ids[row], token), (size_t)r);
     memcpy(bytes + r, embed->position + row * r, (size_t)r);
-    if (coded) {
-      scatter_row(bytes, 2 * r, coded, (int8_t*)to + i * kPiece);
-      continue;
-    }
     for (int32_t k = 0; k < 2 * r; k += 8) {
       vst1q_s16(to + (k / 8 * kRows + i) * 8, vldrbq_s16(bytes + k));
     }
@@ -397,38 +335,40 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
   const int32_t d = embed->hidden;
   const int32_t inputs = 2 * embed->reduced;
   const int coded = embed->weight_bits == 4;
-  const int32_t row_bytes = EMBBERT_WEIGHT_BYTES(inputs, embed->weight_bits);
   const int32_t shift = embed->shift, zero = embed->zero;
-  const steps_t steps =
-      coded ? steps_of(inputs / kCodes, kCodesUnroll) : steps_of(inputs / 8, kUnroll);
+  const steps_t steps = steps_of(inputs / 8);
   const uint32x4_t offsets = rows_apart(d);
   for (int32_t t = 0; t < n; t += kRows) {
     const int32_t rows = n - t < kRows ? n - t : kRows;
     int16_t input[kRows * kMaxInputs];
-    gather_inputs(embed, ids, t, rows, coded, input);
+    gather_inputs(embed, ids, t, rows, input);
     int32_t second[kRows] = {0};  // whether a row is of the second segment
     for (int32_t i = 0; i < rows; i++) second[i] = segments != NULL && segments[t + i] == 2;
     const int32x4_t is_second = vld1q_s32(second);
     const mve_pred16_t stored = vctp32q((uint32_t)rows);
     const int32_t* multipliers = embed->multipliers;
     const int32_t* bias = embed->bias;  // (2, D)
-    const int8_t* at0 = embed->weight;  // (D, 2R)
+    const int8_t* at = embed->weight;   // (D, 2R)
     int8_t* to = out + t * d;
     for (int32_t c = 0; c < d; c += kColumns) {
-      const int8_t* at1 = at0 + 2 * row_bytes;
-      int16x8_t pairs[2];
+      tile_t tiles[2];  // columns 0 and 1, 2 and 3
       for (int32_t i = 0; i < 2; i++) {
-        const tile_t acc = coded ? times(dot_codes((const int8_t*)input, &at0, &at1, steps), 1, 1)
-                                 : dot_int16(input, &at0, &at1, steps);
-        pairs[i] = pairs_of(scale(add_second(acc.column0, is_second, bias + i, d), shift,
-                                  vdupq_n_s32(multipliers[i])),
-                            scale(add_second(acc.column1, is_second, bias + 2 + i, d), shift,
-                                  vdupq_n_s32(multipliers[2 + i])));
+        if (coded) {
+          tiles[i] = dot_codes_int16(input, &at, steps);
+        } else {
+          const int8_t* next = at + inputs;
+          tiles[i] = dot_int16(input, &at, &next, steps);
+          at = next;
+        }
+        tiles[i].column0 = scale(add_second(tiles[i].column0, is_second, bias, d), shift,
+                                 vdupq_n_s32(multipliers[0]));
+        tiles[i].column1 = scale(add_second(tiles[i].column1, is_second, bias + 1, d), shift,
+                                 vdupq_n_s32(multipliers[1]));
+        bias += 2;
+        multipliers += 2;
       }
-      store(to, offsets, pairs[0], pairs[1], zero, stored);
-      at0 = at1;
-      bias += kColumns;
-      multipliers += kColumns;
+      store(to, offsets, pairs_of(tiles[0].column0, tiles[1].column0),
+            pairs_of(tiles[0].column1, tiles[1].column1), zero, stored);
       to += kColumns;
     }
   }
@@ -464,25 +404,24 @@ static void normalize(const embbert_block_t* block, int8_t* x, int32_t n, int32_
   }
 }
 
-// A tile of q: columns with the biases 0 and 2 of `bias`, and the factors 0 and 2, if coded.
-INLINE int16x8_t query_pairs(const embbert_block_t* block, const int8_t* x, const int8_t** at0,
-                             const int8_t** at1, steps_t steps, const int32_t* bias,
-                             const int8_t* factors, int32x4_t multiplier, int coded) {
-  tile_t acc = coded ? dot_codes(x, at0, at1, steps) : dot_int8(x, at0, at1, steps);
-  if (coded) acc = times(acc, factors[0], factors[2]);
-  return pairs_of(scale(vaddq_n_s32(acc.column0, bias[0]), block->q_shift, multiplier),
-                  scale(vaddq_n_s32(acc.column1, bias[2]), block->q_shift, multiplier));
+// Columns `first` and `second` of q, before its zero point: with their biases and, of codes, their
+// factors (NULL else).
+INLINE tile_t query_tile(const embbert_block_t* block, tile_t acc, const int32_t* bias,
+                         const int8_t* factors, int32_t first, int32_t second,
+                         int32x4_t multiplier) {
+  if (factors != NULL) acc = times(acc, factors[first], factors[second]);
+  acc.column0 = scale(vaddq_n_s32(acc.column0, bias[first]), block->q_shift, multiplier);
+  acc.column1 = scale(vaddq_n_s32(acc.column1, bias[second]), block->q_shift, multiplier);
+  return acc;
 }
 
 // group->x to q. `coded` is group->coded.
 INLINE void query_of(const embbert_block_t* block, const group_t* group, int coded) {
   const int32_t d = block->hidden;
   const int32_t zero = block->q_zero;
-  const steps_t steps = coded ? steps_of(d / kCodes, kCodesUnroll) : steps_of(d / 16, kUnroll);
-  const int32_t row_bytes = coded ? d / 2 : d;
-  const int8_t* at0 = block->wq;  // (D, D)
-  // Unused without codes; an int8 row stands for them, so that no NULL is counted on from.
-  const int8_t* factors = coded ? block->wq_factors : block->wq;
+  const steps_t steps = steps_of(d / 16);
+  const int8_t* at = block->wq;  // (D, D)
+  const int8_t* factors = block->wq_factors;
   const int32_t* bq = block->bq;
   const uint32x4_t offsets = rows_apart(kPiece);
   const int32x4_t multiplier = vdupq_n_s32(block->q_multiplier);
@@ -490,14 +429,26 @@ INLINE void query_of(const embbert_block_t* block, const group_t* group, int cod
   int8_t* piece = group->q;
   for (int32_t i = 0; i < d; i += kPiece) {
     for (int32_t c = 0; c < kPiece; c += kColumns) {
-      const int8_t* at1 = at0 + 2 * row_bytes;
-      const int16x8_t q02 =
-          query_pairs(block, x, &at0, &at1, steps, bq, factors, multiplier, coded);
-      const int16x8_t q13 =
-          query_pairs(block, x, &at0, &at1, steps, bq + 1, factors + 1, multiplier, coded);
-      vstrwq_scatter_offset_s32((int32_t*)(void*)(piece + c), offsets, bytes_of(q02, q13, zero));
-      at0 = at1;
-      if (coded) factors += kColumns;
+      int16x8_t even, odd;
+      if (coded) {
+        const tile_t low =
+            query_tile(block, dot_codes(x, &at, steps), bq, factors, 0, 1, multiplier);
+        const tile_t high =
+            query_tile(block, dot_codes(x, &at, steps), bq, factors, 2, 3, multiplier);
+        even = pairs_of(low.column0, high.column0);
+        odd = pairs_of(low.column1, high.column1);
+        factors += kColumns;
+      } else {
+        const int8_t* next = at + 2 * d;
+        const tile_t first =
+            query_tile(block, dot_int8(x, &at, &next, steps), bq, NULL, 0, 2, multiplier);
+        even = pairs_of(first.column0, first.column1);
+        const tile_t second =
+            query_tile(block, dot_int8(x, &at, &next, steps), bq, NULL, 1, 3, multiplier);
+        odd = pairs_of(second.column0, second.column1);
+        at = next;
+      }
+      vstrwq_scatter_offset_s32((int32_t*)(void*)(piece + c), offsets, bytes_of(even, odd, zero));
       bq += kColumns;
     }
     piece += kRows * kPiece;
@@ -505,7 +456,7 @@ INLINE void query_of(const embbert_block_t* block, const group_t* group, int cod
 }
 
 static void query(const embbert_block_t* block, const group_t* group) {
-  if (group->coded) {
+  if (block->weight_bits == 4) {
     query_of(block, group, 1);
   } else {
     query_of(block, group, 0);
@@ -523,7 +474,7 @@ static void score(const embbert_block_t* block, const group_t* group, const int8
   const int32_t d = block->hidden;
   const int32_t shift = block->score_shift;
   const int32x4_t multiplier = vdupq_n_s32(block->score_multiplier);
-  const steps_t steps = steps_of(d / 16, kUnroll);
+  const steps_t steps = steps_of(d / 16);
   const uint32x4_t offsets = rows_apart(kPiece);
   const int32_t pieces = group->padded_n / 8;
   const int8_t* const q = group->q;
@@ -597,17 +548,15 @@ static uint32_t exponentials(int16_t* row, int32_t padded_n, int32_t count) {
 static void context(const group_t* group, const int32_t* shifts, const int32_t* multipliers,
                     const int8_t* xhat, int32_t n, int32_t d) {
   const uint16x8_t even = multiples_of(d);
-  // The columns of a piece: all eight, or, in the order of codes, two of every eight.
-  const int32_t step = group->coded ? 8 : 2;
-  const uint16x8_t odd = vaddq_n_u16(even, group->coded ? 2 : 1);
-  const steps_t steps = steps_of(group->padded_n / 8, kUnroll);
+  const uint16x8_t odd = vaddq_n_u16(even, 1);
+  const steps_t steps = steps_of(group->padded_n / 8);
   const int32_t first = first_key(group, 0);
   const int8_t* const tail = xhat + first * d;
   const uint32x4_t offsets = rows_apart(kPiece);
   int16_t* piece = group->c;
   for (int32_t i = 0; i < d / 8; i++) {
-    int32_t column = group->coded ? i / 4 * kCodes + i / 2 % 2 * 4 + i % 2 : 8 * i;
     for (int32_t c = 0; c < 8; c += 2) {
+      const int32_t column = 8 * i + c;
       const tile_t acc = dot_columns(group->weights, tail + column, n - first, xhat + column, even,
                                      odd, 8 * d, steps);
       const int32x4_t shift = vld1q_s32(shifts), multiplier = vld1q_s32(multipliers);
@@ -615,7 +564,6 @@ static void context(const group_t* group, const int32_t* shifts, const int32_t* 
       const int32x4_t c1 = vrmulhq_s32(vshlq_s32(acc.column1, shift), multiplier);
       vstrwq_scatter_offset_s32((int32_t*)(void*)(piece + c), offsets,
                                 vreinterpretq_s32_s16(pairs_of(c0, c1)));
-      column += step;
     }
     piece += kRows * 8;
   }
@@ -685,7 +633,7 @@ INLINE tile_t slide(const int8_t* window, const int8_t* taps, int32_t steps) {
 // SiLU(causal depthwise convolution of xhat (n, D)) of `rows` rows, t and following: to
 // `to` (rows, E*D), or to four rows of scratch in pieces by turns.
 static void convolve(const embbert_block_t* block, int8_t* columns, const int8_t* xhat, int32_t t,
-                     int32_t rows, int8_t* to, int in_pieces, int coded) {
+                     int32_t rows, int8_t* to, int in_pieces) {
   const int32_t d = block->hidden;
   const int32_t e = block->expansion;
   const int32_t shift = block->conv_shift, zero = block->y_zero;
@@ -719,7 +667,7 @@ static void convolve(const embbert_block_t* block, int8_t* columns, const int8_t
       channel_taps += block->taps;
       const int32_t bias = *biases++;
       const int32x4_t multiplier = vdupq_n_s32(*multipliers++);
-      int8_t* row = to + (in_pieces ? in_piece(channel, coded) : channel);
+      int8_t* row = to + (in_pieces ? in_piece(channel) : channel);
       for (int32_t i = 0;;) {
         const tile_t acc = slide(window + i, w, taps / kTaps);
         const int32x4_t even = scale(vaddq_n_s32(acc.column0, bias), shift, multiplier);
@@ -735,8 +683,7 @@ static void convolve(const embbert_block_t* block, int8_t* columns, const int8_t
 }
 
 // The same of row 0 alone, which its own tap alone meets, to scratch.
-static void convolve_first(const embbert_block_t* block, const int8_t* xhat, int coded,
-                           int8_t* to) {
+static void convolve_first(const embbert_block_t* block, const int8_t* xhat, int8_t* to) {
   const int32_t e = block->expansion;
   const int32_t inner = e * block->hidden;
   const int32_t shift = block->conv_shift, zero = block->y_zero;
@@ -744,55 +691,72 @@ static void convolve_first(const embbert_block_t* block, const int8_t* xhat, int
   const int8_t* const silu = block->silu + 128;
   for (int32_t channel = 0; channel < inner; channel++) {
     const int32_t acc = block->conv_bias[channel] + xhat[channel / e] * *tap;
-    to[in_piece(channel, coded)] =
+    to[in_piece(channel)] =
         silu[embbert_requantize(acc, shift, block->conv_multipliers[channel], zero)];
     tap += block->taps;
   }
 }
 
-// c.Wv + s.Wz + bz: rows of out. `coded` is group->coded.
+// Two columns of a + z in 256ths of a step, from their sums of products and what z's begin with.
+INLINE tile_t project_tile(const embbert_block_t* block, tile_t a, tile_t z, int32_t bias0,
+                           int32_t bias1) {
+  const int32x4_t a_multiplier = vdupq_n_s32(block->a_multiplier);
+  const int32x4_t z_multiplier = vdupq_n_s32(block->z_multiplier);
+  return (tile_t){vaddq_s32(scale(a.column0, block->a_shift, a_multiplier),
+                            scale(vaddq_n_s32(z.column0, bias0), block->z_shift, z_multiplier)),
+                  vaddq_s32(scale(a.column1, block->a_shift, a_multiplier),
+                            scale(vaddq_n_s32(z.column1, bias1), block->z_shift, z_multiplier))};
+}
+
+// c.Wv + s.Wz + bz: rows of out. `coded`: whether weights have 4 bits.
 INLINE void project_of(const embbert_block_t* block, const group_t* group, int8_t* out, int coded) {
   const int32_t d = block->hidden;
   const int32_t inner = block->expansion * d;
-  const steps_t steps = coded ? steps_of(d / kCodes, kCodesUnroll) : steps_of(d / 8, kUnroll);
-  const steps_t inner_steps =
-      coded ? steps_of(inner / kCodes, kCodesUnroll) : steps_of(inner / 16, kUnroll);
+  const steps_t steps = steps_of(d / 8), inner_steps = steps_of(inner / 16);
   const uint32x4_t offsets = rows_apart(d);
   const mve_pred16_t stored = vctp32q((uint32_t)group->rows);
-  const int32_t a_shift = block->a_shift, z_shift = block->z_shift, zero = block->out_zero;
-  const int32_t a_multiplier = block->a_multiplier, z_multiplier = block->z_multiplier;
-  const int8_t *wv0 = block->wv, *wv_factors = block->wv_factors;  // (D, D)
-  const int8_t *wz0 = block->wz, *wz_factors = block->wz_factors;  // (D, E*D)
+  const int32_t zero = block->out_zero;
+  const int8_t *wv = block->wv, *wv_factors = block->wv_factors;  // (D, D)
+  const int8_t *wz = block->wz, *wz_factors = block->wz_factors;  // (D, E*D)
   const int32_t* bz = block->bz;
   const int16_t* const c = group->c;
   const int8_t* const s = group->s;
   for (int32_t column = 0; column < d; column += kColumns) {
-    const int8_t* wv2 = wv0 + (coded ? d : 2 * d);
-    const int8_t* wz2 = wz0 + (coded ? inner : 2 * inner);
-    int16x8_t pairs[2];
-    for (int32_t i = 0; i < 2; i++) {
-      tile_t a = coded ? dot_codes_int16(c, &wv0, &wv2, steps) : dot_int16(c, &wv0, &wv2, steps);
-      if (coded) a = times(a, wv_factors[column + i], wv_factors[column + 2 + i]);
-      a.column0 = scale(a.column0, a_shift, vdupq_n_s32(a_multiplier));
-      a.column1 = scale(a.column1, a_shift, vdupq_n_s32(a_multiplier));
-      tile_t z =
-          coded ? dot_codes(s, &wz0, &wz2, inner_steps) : dot_int8(s, &wz0, &wz2, inner_steps);
-      if (coded) z = times(z, wz_factors[column + i], wz_factors[column + 2 + i]);
-      const int32x4_t multiplier = vdupq_n_s32(z_multiplier);
-      pairs[i] = rounded_pairs_of(
-          vaddq_s32(a.column0, scale(vaddq_n_s32(z.column0, bz[i]), z_shift, multiplier)),
-          vaddq_s32(a.column1, scale(vaddq_n_s32(z.column1, bz[2 + i]), z_shift, multiplier)));
+    int16x8_t even, odd;
+    if (coded) {
+      tile_t tiles[2];  // columns 0 and 1, 2 and 3
+      for (int32_t i = 0; i < 2; i++) {
+        const tile_t a = times(dot_codes_int16(c, &wv, steps), wv_factors[0], wv_factors[1]);
+        const tile_t z = times(dot_codes(s, &wz, inner_steps), wz_factors[0], wz_factors[1]);
+        tiles[i] = project_tile(block, a, z, bz[0], bz[1]);
+        wv_factors += 2;
+        wz_factors += 2;
+        bz += 2;
+      }
+      even = rounded_pairs_of(tiles[0].column0, tiles[1].column0);
+      odd = rounded_pairs_of(tiles[0].column1, tiles[1].column1);
+    } else {
+      const int8_t *wv2 = wv + 2 * d, *wz2 = wz + 2 * inner;
+      int16x8_t pairs[2];  // columns 0 and 2, 1 and 3
+      for (int32_t i = 0; i < 2; i++) {
+        const tile_t a = dot_int16(c, &wv, &wv2, steps);
+        const tile_t z = dot_int8(s, &wz, &wz2, inner_steps);
+        const tile_t tile = project_tile(block, a, z, bz[i], bz[2 + i]);
+        pairs[i] = rounded_pairs_of(tile.column0, tile.column1);
+      }
+      even = pairs[0];
+      odd = pairs[1];
+      wv = wv2;
+      wz = wz2;
+      bz += kColumns;
     }
-    store(out, offsets, pairs[0], pairs[1], zero, stored);
-    wv0 = wv2;
-    wz0 = wz2;
-    bz += kColumns;
+    store(out, offsets, even, odd, zero, stored);
     out += kColumns;
   }
 }
 
 static void project(const embbert_block_t* block, const group_t* group, int8_t* out) {
-  if (group->coded) {
+  if (block->weight_bits == 4) {
     project_of(block, group, out, 1);
   } else {
     project_of(block, group, out, 0);
@@ -817,7 +781,6 @@ static group_t lay_out(const embbert_block_t* block, int32_t n, void* scratch) {
   next += EMBBERT_SCRATCH_SUMS((uint32_t)n);
   group.columns = (int8_t*)next;
   group.padded_n = (int32_t)EMBBERT_ROUND_UP((uint32_t)n, 8u);
-  group.coded = block->weight_bits == 4;
   return group;
 }
 
@@ -833,12 +796,12 @@ embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int
   EMBBERT_PROFILE_START(mark);
   normalize(block, x, n, group.sums);
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_NORM);
-  if (whole) convolve(block, group.columns, x, 0, rows, out, 0, 0);
+  if (whole) convolve(block, group.columns, x, 0, rows, out, 0);
   EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONV);
   for (int32_t t = 0; t < rows; t += kRows) {
     if (embbert_hook_stops(hook)) return EMBBERT_ERROR_ABORTED;
     group.rows = rows - t < kRows ? rows - t : kRows;
-    interleave(x + t * d, group.rows, d, group.coded, group.x);
+    interleave(x + t * d, group.rows, d, group.x);
     query(block, &group);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_QUERY);
     score(block, &group, x, n);
@@ -854,11 +817,11 @@ embbert_status_t embbert_block_rows(const embbert_block_t* block, int8_t* x, int
     context(&group, shifts, multipliers, x, n, d);
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONTEXT);
     if (whole) {
-      interleave(out + t * d, group.rows, d, group.coded, group.s);
+      interleave(out + t * d, group.rows, d, group.s);
     } else if (rows == 1) {
-      convolve_first(block, x, group.coded, group.s);
+      convolve_first(block, x, group.s);
     } else {
-      convolve(block, group.columns, x, t, group.rows, group.s, 1, group.coded);
+      convolve(block, group.columns, x, t, group.rows, group.s, 1);
     }
     EMBBERT_PROFILE_STOP(mark, EMBBERT_STEP_CONV);
     project(block, &group, out + t * d);

@@ -58,43 +58,33 @@ static sums_t multiply_bytes(const int16_t* a0, const int16_t* a1, const int8_t*
   return (sums_t){{{s00, s01}, {s10, s11}}};
 }
 
-// Code of element `index`, a constant, of the 8 in a word.
-static inline int32_t code_of(uint32_t word, int32_t index) {
-  return (int32_t)(word << (28 - 8 * (index & 3) - (index & 4))) >> 28;
-}
-
-// Two rows (count) . two rows of codes; count is a multiple of 8.
-static sums_t multiply_codes(const int16_t* a0, const int16_t* a1, const int8_t* b0,
-                             const int8_t* b1, int32_t count) {
-  int32_t s00 = 0, s01 = 0, s10 = 0, s11 = 0;
+// Two rows (count) . two rows of codes, a byte for both; count is a multiple of 8.
+static sums_t multiply_codes(const int16_t* a0, const int16_t* a1, const int8_t* codes,
+                             int32_t count) {
+  int32_t first0 = 0, both0 = 0, first1 = 0, both1 = 0;
   for (const int16_t* const end = a0 + count; a0 != end; a0 += 8) {
-    uint32_t word0, word1;
-    memcpy(&word0, b0, sizeof(word0));
-    memcpy(&word1, b1, sizeof(word1));
 #pragma GCC unroll 8
     for (int32_t i = 0; i < 8; i++) {
-      const int32_t code0 = code_of(word0, i), code1 = code_of(word1, i);
-      s00 += a0[i] * code0;
-      s01 += a0[i] * code1;
-      s10 += a1[i] * code0;
-      s11 += a1[i] * code1;
+      const int32_t both = codes[i], first = embbert_first_code(both);
+      first0 += a0[i] * first;
+      both0 += a0[i] * both;
+      first1 += a1[i] * first;
+      both1 += a1[i] * both;
     }
     a1 += 8;
-    b0 += 4;
-    b1 += 4;
+    codes += 8;
   }
-  return (sums_t){{{s00, s01}, {s10, s11}}};
+  return (sums_t){{{first0, (both0 - first0) >> 4}, {first1, (both1 - first1) >> 4}}};
 }
 
-// Two rows (count) . rows c and c + 1 of a matrix of int8, or with factors of codes.
+// Two rows (count) . rows c and c + 1 of a matrix of int8, or with factors of codes; c is even.
 static sums_t multiply_weights(int16_t* const rows[2], const int8_t* weights, const int8_t* factors,
                                int32_t c, int32_t count) {
   if (factors == NULL) {
     const int8_t* const b = weights + c * count;
     return multiply_bytes(rows[0], rows[1], b, b + count, count);
   }
-  const int8_t* const b = weights + c * (count / 2);
-  sums_t sums = multiply_codes(rows[0], rows[1], b, b + count / 2, count);
+  sums_t sums = multiply_codes(rows[0], rows[1], weights + c / 2 * count, count);
   for (int r = 0; r < 2; r++) {
     sums.at[r][0] *= factors[c];
     sums.at[r][1] *= factors[c + 1];
@@ -110,7 +100,7 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
                         int32_t n, int8_t* out) {
   const int32_t r = embed->reduced;
   const int32_t d = embed->hidden;
-  const int32_t row_bytes = EMBBERT_WEIGHT_BYTES(2 * r, embed->weight_bits);
+  const int coded = embed->weight_bits == 4;
   for (int32_t t = 0; t < n; t += 2) {
     int16_t inputs[2][2 * EMBBERT_MAX_REDUCED];  // (2R): token, position
     const int32_t* biases[2];
@@ -124,11 +114,10 @@ void embbert_embed_rows(const embbert_embed_t* embed, const uint16_t* ids, const
     }
     const int8_t* weight = embed->weight;  // (D, 2R)
     for (int32_t c = 0; c < d; c += 2) {
-      const int8_t* const next = weight + row_bytes;
-      const sums_t sums = embed->weight_bits == 4
-                              ? multiply_codes(inputs[0], inputs[1], weight, next, 2 * r)
-                              : multiply_bytes(inputs[0], inputs[1], weight, next, 2 * r);
-      weight = next + row_bytes;
+      const sums_t sums = coded
+                              ? multiply_codes(inputs[0], inputs[1], weight, 2 * r)
+                              : multiply_bytes(inputs[0], inputs[1], weight, weight + 2 * r, 2 * r);
+      weight += EMBBERT_WEIGHT_BYTES(2, 2 * r, embed->weight_bits);
       for (int32_t i = 0; i < rows; i++) {
         for (int32_t k = 0; k < 2; k++) {
           out[(t + i) * d + c + k] =
