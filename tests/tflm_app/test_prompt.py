@@ -62,6 +62,7 @@ def converse(session, model):
     assert "kernels         dsp" in information
     assert "This model takes one text" in session.say(":pair a ||| b")
     assert "Not a command" in session.say(":nonsense")
+    assert "only an encoder learns labels" in session.say(":learn lamp turn the lamp on")
     bench = session.say(":bench")
     assert '"n": 32, "instructions": ' in bench
     # Nothing of all this changed the answer.

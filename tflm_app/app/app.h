@@ -21,13 +21,15 @@
 
 struct command;
 
-typedef struct {
+typedef struct app {
   embbert_engine_t engine;
   const struct command* commands;  // ends with one without a name
   const char* build;               // what the program was made from
   class_counts_t* class_counts;    // (labels of the model, or that it may learn), for eval
   void* labels;                    // memory for an encoder's labels
   size_t labels_bytes;
+  // app_label_line of an encoder; NULL of other models, whose programs are linked without it.
+  bool (*label_line)(struct app* app, char* line, size_t length);
   _Alignas(8) char text[TEXT_BYTES];
 } app_t;
 

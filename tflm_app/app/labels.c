@@ -13,9 +13,6 @@ static int fail(const char* message) { return app_fail(labels_path, message); }
 
 int app_begin_labels(app_t* app, const char* path) {
   embbert_engine_t* const engine = &app->engine;
-  if (engine->config.task != kEmbbertEncoder) {
-    return path[0] == '\0' ? 0 : app_fail(path, embbert_engine_message(kEmbbertNoEncoder));
-  }
   if (!app_keep_path(path, labels_path, sizeof(labels_path))) {
     return app_fail("labels", "the path is too long");
   }
@@ -156,11 +153,7 @@ bool app_label_line(app_t* app, char* line, size_t length) {
     if (strlen(kLines[i].name) != end || memcmp(kLines[i].name, line, end) != 0) continue;
     char* text = line;
     cut_word(&text);
-    if (app->engine.config.task == kEmbbertEncoder) {
-      kLines[i].answer(app, text);
-    } else {
-      print_text("This model has labels of its own; an encoder learns others.\n");
-    }
+    kLines[i].answer(app, text);
     return true;
   }
   return false;

@@ -73,6 +73,16 @@ static int open_engine(void) {
   return app_fail("model image", embbert_engine_message(status));
 }
 
+// The file with labels, "" for none.
+static int begin_labels(const char* path) {
+#if MODEL_IS_ENCODER
+  app.label_line = app_label_line;
+  return app_begin_labels(&app, path);
+#else
+  return path[0] == '\0' ? 0 : app_fail(path, embbert_engine_message(kEmbbertNoEncoder));
+#endif
+}
+
 // Reads the command; without one, people may type.
 static int dispatch(void) {
   const int32_t length = platform_command(app.text, sizeof(app.text));
@@ -82,9 +92,9 @@ static int dispatch(void) {
   char* words = app.text;
   const char* name = app_next_word(&words);
   if (strncmp(name, "labels=", 7) == 0) {
-    if (app_begin_labels(&app, name + 7) != 0) return 1;
+    if (begin_labels(name + 7) != 0) return 1;
     name = app_next_word(&words);
-  } else if (app_begin_labels(&app, "") != 0) {
+  } else if (begin_labels("") != 0) {
     return 1;
   }
   if (name[0] == '\0') name = "prompt";
