@@ -119,7 +119,7 @@ class Labels:
         """Returns the table as the device saves it."""
         body = b""
         for label, total in self.sums.items():
-            entry = label.encode().ljust(NAME_BYTES, b"\0")
+            entry = label.encode(errors="surrogateescape").ljust(NAME_BYTES, b"\0")
             entry += struct.pack("<2H", self.sentences[label], 0) + total.astype("<i2").tobytes()
             body += entry + bytes(-len(entry) % 4)
         fields = (_MAGIC, _VERSION, HEADER_BYTES + len(body))
@@ -150,8 +150,12 @@ class Labels:
             raise damaged
         labels = cls(width, model, threshold)
         for start in range(HEADER_BYTES, size, entry_bytes):
-            label = table[start : start + NAME_BYTES].split(b"\0")[0].decode()
-            (labels.sentences[label],) = struct.unpack_from("<H", table, start + NAME_BYTES)
+            name, end, _ = table[start : start + NAME_BYTES].partition(b"\0")
+            (sentences,) = struct.unpack_from("<H", table, start + NAME_BYTES)
+            if not name or not end or not 0 < sentences <= MOST_SENTENCES:
+                raise damaged
+            label = name.decode(errors="surrogateescape")  # the device asks no UTF-8
+            labels.sentences[label] = sentences
             total = np.frombuffer(table, "<i2", width, start + NAME_BYTES + 4)
             labels.sums[label] = total.astype(np.int64)
         return labels

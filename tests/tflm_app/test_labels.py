@@ -1,12 +1,14 @@
 """Labels that an encoder learns on the device: a typed session, its table, and the NumPy twin."""
 
+import struct
 import subprocess
+import zlib
 
 import pytest
 
 from converters.kernels import labels as labels_lib
 from tests.support.encoder import Encoder
-from tests.support.firmware_model import FIRMWARE, built
+from tests.support.firmware_model import FIRMWARE, built, make
 
 TAUGHT = [
     ("kitchen_light", "turn the lamp on"),
@@ -115,3 +117,52 @@ def test_what_cannot_be_learnt_or_loaded_is_said(tmp_path):
     assert read.to_bytes() == whole
     with pytest.raises(labels_lib.LabelError, match="damaged"):
         labels_lib.Labels.from_bytes(bytes(broken))
+
+
+def sealed(table, at, content, longer=b""):
+    """Returns the table with these bytes there and those at its end; size and checksum hold."""
+    table = bytearray(table + longer)
+    struct.pack_into("<I", table, 8, len(table))
+    table[at : at + len(content)] = content
+    crc = zlib.crc32(table[16:], zlib.crc32(table[:12]))
+    struct.pack_into("<I", table, 12, crc)
+    return bytes(table)
+
+
+def test_a_table_made_to_harm_is_refused_though_its_checksum_holds(tmp_path):
+    encoder = Encoder(tmp_path)
+    result = make("program", TARGET="host", IMAGE=encoder.path, SANITIZE=1)
+    assert result.returncode == 0, result.stdout + result.stderr
+    program = result.stdout.splitlines()[-1]
+    encoder.labels.learn("music", encoder.row("play a song"))
+    whole, name = encoder.labels.to_bytes(), labels_lib.HEADER_BYTES
+    assert sealed(whole, 0, b"EBLT") == whole
+    word = struct.Struct("<I").pack
+    for case, table in {
+        "magic": sealed(whole, 0, b"EBMI"),
+        "version": sealed(whole, 4, word(2)),
+        "size beyond the file": sealed(whole, 8, word(len(whole) + 4)),
+        "size below the header": sealed(whole, 8, word(16)),
+        "labels that are not there": sealed(whole, 24, word(2)),
+        "more labels than 32 bits of bytes hold": sealed(whole, 24, word(0xFFFFFFFF)),
+        "no label": sealed(whole, 24, word(0)),
+        "a header's last word": sealed(whole, 28, word(1)),
+        "an empty name": sealed(whole, name, bytes(24)),
+        "a name without an end": sealed(whole, name, b"x" * 24),
+        "no sentence": sealed(whole, name + 24, bytes(2)),
+        "256 sentences": sealed(whole, name + 24, b"\0\1"),
+        "half a label more": sealed(whole, 0, b"EBLT", bytes(8)),
+    }.items():
+        (tmp_path / "bad").write_bytes(table)
+        status, said = session("host", program, [], f"labels={tmp_path / 'bad'}")
+        assert status == 1 and "damaged" in said[0], (case, said)
+        with pytest.raises(labels_lib.LabelError, match="damaged"):
+            labels_lib.Labels.from_bytes(table)
+    most = sealed(whole, name + 28, b"\xff\x7f" * encoder.labels.width)  # every sum at its bound
+    (tmp_path / "most").write_bytes(most)
+    lines = ["a song", ":learn music a song", *ASKED]
+    status, said = session("host", program, lines, f"labels={tmp_path / 'most'}")
+    assert status == 0 and "1 label" in said[0], said
+    learnt = labels_lib.Labels.from_bytes(most, encoder.labels.threshold)
+    encoder.labels = learnt
+    assert f"> {encoder.said('a song')} (" in "\n".join(said)
