@@ -60,7 +60,7 @@ def find_runs(patterns: list[str]) -> list[pathlib.Path]:
     """Returns the run folders that the patterns match, sorted.
 
     Raises:
-        RunError: A pattern matches none, or something else.
+        RunError: A pattern matches none, or something else, or an encoder.
     """
     found = set()
     for pattern in patterns:
@@ -69,7 +69,11 @@ def find_runs(patterns: list[str]) -> list[pathlib.Path]:
             raise errors.RunError(f"--runs={pattern}: no such folder")
         found |= set(matches)
     for path in found:
-        run_folder.read_settings(path)
+        if run_folder.read_settings(path).get("task") == "encoder":
+            raise errors.RunError(
+                f"--runs: {path}: an encoder, which has no labels of its own; "
+                "`python -m converters.benchmarks.shots` teaches it some and measures it"
+            )
     return sorted(found)
 
 

@@ -5,13 +5,14 @@ import types
 import numpy as np
 import pytest
 
-from converters.benchmarks import plain_conversion
+from converters.benchmarks import accuracy, plain_conversion
 from converters.tflite import reader
+from embbert_tf import errors
 from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.storage import run_folder
 from tests.support import portable_models as pm
 from tests.support import untrained_run
-from tests.support.runs import run_command
+from tests.support.runs import ROOT, run_command
 
 LENGTH = 16
 
@@ -94,3 +95,9 @@ def test_the_arena_benchmark_looks_at_what_it_is_given_first(tmp_path, arguments
     done = run_command("converters.benchmarks.arena", *arguments)
     assert done.returncode == 1
     assert words in done.stdout + done.stderr
+
+
+def test_accuracy_names_the_command_that_measures_an_encoder():
+    with pytest.raises(errors.RunError, match=r"an encoder.*converters.benchmarks.shots"):
+        accuracy.find_runs([str(ROOT / "zoo/encoder")])
+    assert accuracy.find_runs([str(ROOT / "zoo/snips")]) == [ROOT / "zoo/snips"]
