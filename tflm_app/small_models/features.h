@@ -1,10 +1,11 @@
-// What a text is to the small models: those of its words, and of the pairs of words that stand beside
-// each other, that a vocabulary has. The models are measured beside EmbBERT, so that nobody takes a
-// transformer where less would do; converters/benchmarks/small_models has the same in Python.
+// What a text is to the small models: those of its words, and of the pairs of words that stand
+// beside each other, that a vocabulary has. The models are measured beside EmbBERT, so that nobody
+// takes a transformer where less would do; converters/benchmarks/small_models has the same in
+// Python.
 //
-// A word is a run of ASCII letters, digits and bytes of 128 and above (UTF-8); ASCII is lowered. Its
-// hash is FNV-1a's of 32 bits; a pair's goes on from the first word's with a blank and the second
-// word. The vocabulary is the sorted hashes.
+// A word is a run of ASCII letters, digits and bytes of 128 and above (UTF-8); ASCII is lowered.
+// Its hash is FNV-1a's of 32 bits; a pair's goes on from the first word's with a blank and the
+// second word. The vocabulary is the sorted hashes.
 
 #ifndef EMBBERT_TFLM_APP_SMALL_MODELS_FEATURES_H_
 #define EMBBERT_TFLM_APP_SMALL_MODELS_FEATURES_H_

@@ -1,4 +1,5 @@
-// A small text classifier: a generated file has its numbers, tfidf.c or embeddings.c its arithmetic.
+// A small text classifier: a generated file has its numbers, tfidf.c or embeddings.c its
+// arithmetic.
 
 #ifndef EMBBERT_TFLM_APP_SMALL_MODELS_SMALL_MODEL_H_
 #define EMBBERT_TFLM_APP_SMALL_MODELS_SMALL_MODEL_H_

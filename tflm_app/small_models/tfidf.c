@@ -1,5 +1,6 @@
 // TF-IDF of words and pairs of words, and a linear model: with f a text's features,
-//   score[c] = 256 * sum_f tf[f] * rows[f][c] + biases[c] * round_down(sqrt(sum_f (tf[f] * idf[f])^2))
+//   score[c] = 256 * sum_f tf[f] * rows[f][c] + biases[c] * length
+//   length = round_down(sqrt(sum_f (tf[f] * idf[f])^2))
 // where a row is the linear model's weights times the feature's idf. Both sides of its comparison
 // are the usual logits, times the text's length in the space of its features.
 
