@@ -134,7 +134,7 @@ def test_conversion_keeps_the_codes(quantized):
     model = recognize.extract(tflite)
     blobs = params.model_params(model)
     kinds = [part.options()[:4] for part in (blobs.embed, *blobs.blocks, blobs.head)]
-    assert kinds == [b"EMB2", b"BLK2", b"BLK2", b"HED2"]
+    assert kinds == [b"EMB3", b"BLK3", b"BLK3", b"HED3"]
     kernels = reference.Reference(model)
     ids = _ids(seed=2)
     integers = np.stack([kernels.infer(row[row > 0]) for row in ids]).astype(float)
