@@ -60,6 +60,7 @@ def test_tfidf_tells_the_sentences_apart(models):
     assert models[0].quantize().predict(TEXTS) == ANSWERS
 
 
+@pytest.mark.slow
 def test_mean_embeddings_learn(eager, monkeypatch):
     monkeypatch.setattr(embeddings, "_PATIENCE", 30)
     monkeypatch.setattr(embeddings, "_RATE", 0.1)

@@ -79,6 +79,7 @@ def test_the_command_packs_a_file(tmp_path, tflite):
     assert not (tmp_path / "again.tflite").exists()
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_a_row_for_each(tmp_path):
     done = run_command("converters.benchmarks.filters", "--model=zoo/snips_small")
     assert done.returncode == 0, done.stderr
