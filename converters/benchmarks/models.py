@@ -22,7 +22,7 @@ from converters.benchmarks.small_models import embeddings, tfidf
 from converters.evaluation import board, labelled_rows
 from converters.firmware import sources
 from converters.zoo import seed_results, task_recipe
-from embbert_tf import cli
+from embbert_tf import cli, errors
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data import tokenizer
 
@@ -159,6 +159,21 @@ def embbert_row(task: str, name: str) -> Row:
     )
 
 
+def check(task: str, data: pathlib.Path) -> None:
+    """Sees that the small models can do a task, before any work.
+
+    Raises:
+        EmbBertError: Its files are not there; it is a regression or reads pairs of texts.
+    """
+    recipe = task_recipe.read(task)
+    recipe.check_inputs(data)
+    first = next(examples_lib.read_examples(data / recipe.data.train), None)
+    if recipe.train.task != "classification" or (first and first.text_pair is not None):
+        raise errors.OptionError(
+            f"--tasks={task}: the small models tell labels of single texts; leave it out"
+        )
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """Defines this command's flags."""
     flags.DEFINE_string("data", None, "Folder of the data sets.", flag_values=values)
@@ -171,7 +186,7 @@ def main(values: flags.FlagValues) -> None:
     """Prints the table."""
     data = pathlib.Path(values.data)
     for task in values.tasks:
-        task_recipe.read(task).check_inputs(data)
+        check(task, data)
     print(HEADER, flush=True)
     for task in values.tasks:
         with tempfile.TemporaryDirectory() as folder:

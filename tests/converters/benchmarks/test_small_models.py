@@ -5,6 +5,7 @@ import pytest
 
 from converters.benchmarks import models as models_command
 from converters.benchmarks.small_models import board, embeddings, features, tfidf
+from converters.zoo import task_recipe
 from embbert_tf import errors
 from tests.support.runs import run_command
 
@@ -116,3 +117,14 @@ def test_data_that_is_not_there_is_named(tmp_path):
     done = run_command("converters.benchmarks.models", f"--data={tmp_path}", "--tasks=cola")
     assert done.returncode == 1 and "cola/train.csv" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("task", "rows"), [("rte", "text,text_pair,label\na,b,c\n"),
+                                           ("stsb", "text,text_pair,label\na,b,1\n")])  # fmt: skip
+def test_pairs_and_scores_are_refused(tmp_path, task, rows):
+    recipe = task_recipe.read(task)
+    for name in recipe.data.files():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(rows)
+    done = run_command("converters.benchmarks.models", f"--data={tmp_path}", f"--tasks={task}")
+    assert done.returncode == 1 and f"--tasks={task}: the small models" in done.stderr
