@@ -65,7 +65,7 @@ def test_rows_turn_to_their_embeddings_and_are_quantized(
 
 @pytest.mark.slow
 def test_a_training_that_was_killed_goes_on(embeddings, tiny_run, tmp_path, eager, monkeypatch):
-    whole = train(embeddings, tmp_path / "whole", tiny_run)
+    whole = train(embeddings, tmp_path / "whole", tiny_run, epochs=1)
     saved = encoder._fit
 
     def killed(*arguments):
@@ -74,9 +74,9 @@ def test_a_training_that_was_killed_goes_on(embeddings, tiny_run, tmp_path, eage
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(encoder, "_fit", killed)
-        train(embeddings, tmp_path / "run", tiny_run)
+        train(embeddings, tmp_path / "run", tiny_run, epochs=1)
     assert (tmp_path / "run" / encoder.CHECKPOINT).exists()
-    again = train(embeddings, tmp_path / "run", tiny_run)
+    again = train(embeddings, tmp_path / "run", tiny_run, epochs=1)
     for one, other in zip(whole.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
