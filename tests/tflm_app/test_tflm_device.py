@@ -163,7 +163,8 @@ def test_fused_operators_read_weights_of_4_bits():
     command = ["make", "-s", "-C", ROOT / "tflm_app", f"TARGET={TARGET}", f"MODEL={folder}"]
     plain = subprocess.run([*command, "run", text], capture_output=True, text=True, check=True)
     fused = make(folder, "fused", "run", text)
-    assert fused.stdout.splitlines()[0] == plain.stdout.splitlines()[0]
+    # The first build measures the arena and says so before the answer.
+    assert plain.stdout.splitlines()[0] in fused.stdout.splitlines()[:2]
     portable = (folder / "model.tflite").read_bytes()
     assert len(fused_graph.fuse(portable)) < 0.6 * len(portable)
 
