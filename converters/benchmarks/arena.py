@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import app, flags
 
-from converters.benchmarks import arena_models, arena_program
+from converters.benchmarks import arena_models, arena_program, libraries
 from converters.kernels import fused_graph
 from converters.tflite import reader
 from converters.tflm import arena_model, target
@@ -105,7 +105,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def check(pairs: list[Any], extra: list[Any], only: list[str], tflm_dir: str | None) -> None:
+def check(
+    pairs: list[libraries.Library], extra: list[Any], only: list[str], tflm_dir: str | None
+) -> None:
     """Looks at everything that is given before the long work.
 
     Raises:
@@ -133,16 +135,13 @@ def check(pairs: list[Any], extra: list[Any], only: list[str], tflm_dir: str | N
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags."""
     strings = {
-        "tflm_dir": "TFLM's headers.",
         "json": "Keep the rows in this file.",
         "models": "Folder of the models of arena_models; default: a temporary one.",
         "keep": "The ZIP to put them into.",
     }
     for name, meaning in strings.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_multi_string(
-        "library", [], "BOARD=libtensorflow-microlite.a; once for each.", flag_values=values
-    )
+    libraries.define_flags(values)
     flags.DEFINE_multi_string("file", [], "NAME=another .tflite.", flag_values=values)
     flags.DEFINE_multi_string(
         "only", [], "Name of a model to measure; default: all.", flag_values=values
@@ -151,12 +150,10 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Measures and prints the table; exit status 1 where one misses or does not run."""
-    pairs = [pair.partition("=")[::2] for pair in values.library]
+    pairs = libraries.given(values.library, values.tflm_dir)
     extra = [pair.partition("=")[::2] for pair in values.file]
-    if not all(second for _, second in [*pairs, *extra]):
-        raise app.UsageError("say --library=BOARD=FILE and --file=NAME=FILE")
-    if pairs and not values.tflm_dir:
-        raise app.UsageError("--library needs --tflm_dir, the headers that it was built from")
+    if not all(second for _, second in extra):
+        raise app.UsageError("say --file=NAME=FILE")
     if not pairs and not values.keep:
         raise app.UsageError("say --library=BOARD=FILE to measure, or --keep=FILE.zip")
     check(pairs, extra, values.only, values.tflm_dir)
@@ -193,14 +190,16 @@ def within(row: dict[str, Any]) -> bool:
 
 
 def _measure_all(
-    pairs: list[Any], models: dict[str, pathlib.Path], tflm_dir: pathlib.Path, work: pathlib.Path
+    pairs: list[libraries.Library],
+    models: dict[str, pathlib.Path],
+    tflm_dir: pathlib.Path,
+    work: pathlib.Path,
 ) -> tuple[list[dict[str, Any]], int]:
     """Returns a row for each model on each target, and how many could not be measured."""
     rows, failures = [], 0
     for number, (board, library) in enumerate(pairs):
-        path = pathlib.Path(library)
-        program = arena_program.build(board, path, tflm_dir, work / f"program{number}")
-        chip = target.make(arena_program.core_of(board), kernels_of(path))
+        program = arena_program.build(board, library, tflm_dir, work / f"program{number}")
+        chip = target.make(arena_program.core_of(board), kernels_of(library))
         for name, model in models.items():
             try:
                 rows.append(measure(program, chip, name, model))

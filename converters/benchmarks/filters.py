@@ -15,11 +15,10 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 import converters
-from converters.benchmarks import tflm
-from converters.evaluation.model import Model
+from converters.benchmarks import libraries, tflm
 from converters.portable import int4_filters
 from converters.tflm import arena_probe
 from embbert_tf import cli
@@ -29,21 +28,19 @@ _METRICS = ("accuracy", "pearson")
 
 
 def rows(
-    model: Model,
     folder: pathlib.Path,
     csv: files.PathLike | None,
-    boards: Sequence[tuple[str, pathlib.Path]],
-    tflm_dir: pathlib.Path | None,
+    pairs: Sequence[libraries.Library],
+    headers: pathlib.Path,
     limit: int = 0,
 ) -> list[dict[str, Any]]:
     """Measures the model as it is, and with packed filters.
 
     Args:
-        model: A converted model.
-        folder: Where it lies.
+        folder: Of the model.
         csv: Rows to measure on; None for none.
-        boards: Names of boards, each with its library.
-        tflm_dir: TFLM's headers; needed where there are boards.
+        pairs: Boards to measure on, each with TFLM's library for it.
+        headers: TFLM's; of no matter without boards.
         limit: Rows to draw; 0 takes all.
 
     Returns:
@@ -54,6 +51,7 @@ def rows(
         EmbBertError: The model has no filter to pack; the rows cannot be used; a board's program
             cannot be built or run.
     """
+    model = converters.load_model(folder)
     packed = int4_filters.pack(model.tflite)
     found = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -65,11 +63,8 @@ def rows(
             if csv is not None:
                 measured = dataclasses.replace(model, tflite=tflite).evaluate(csv, limit)
                 row["metric"] = next(measured[name] for name in _METRICS if name in measured)
-            assert tflm_dir is not None or not boards
             row["boards"] = [
-                tflm.measure(folder, str(path), board, library, tflm_dir)
-                for board, library in boards
-                if tflm_dir is not None
+                tflm.measure(folder, str(path), board, library, headers) for board, library in pairs
             ]
             found.append(row)
     return found
@@ -97,34 +92,21 @@ def define_flags(values: flags.FlagValues) -> None:
     strings = {
         "model": "Model folder.",
         "data": "CSV to measure on; without it accuracy is left out.",
-        "tflm_dir": "TFLM's headers, for --library.",
     }
     for name, meaning in strings.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
     flags.DEFINE_integer(
         "limit", 0, "Rows of --data to draw; 0 takes all.", lower_bound=0, flag_values=values
     )
-    flags.DEFINE_multi_string(
-        "library",
-        [],
-        "BOARD=libtensorflow-microlite.a; once for each library.",
-        flag_values=values,
-    )
+    libraries.define_flags(values)
     flags.mark_flag_as_required("model", values)
 
 
 def main(values: flags.FlagValues) -> None:
     """Prints the table."""
-    boards = []
-    for pair in values.library:
-        board, _, library = pair.partition("=")
-        if not library or values.tflm_dir is None:
-            raise app.UsageError(f"--library={pair}: say BOARD=FILE, and --tflm_dir")
-        boards.append((board, pathlib.Path(library)))
-    folder = pathlib.Path(values.model)
-    tflm_dir = pathlib.Path(values.tflm_dir) if values.tflm_dir else None
-    model = converters.load_model(folder)
-    print(table(folder.name, rows(model, folder, values.data, boards, tflm_dir, values.limit)))
+    pairs = libraries.given(values.library, values.tflm_dir)
+    folder, headers = pathlib.Path(values.model), pathlib.Path(values.tflm_dir or "")
+    print(table(folder.name, rows(folder, values.data, pairs, headers, values.limit)))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ are those of texts of 12, 64 and 256 tokens of EmbBERT's.
 """
 
 import dataclasses
-import json
 import pathlib
-import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +19,7 @@ from converters.benchmarks.small_models import board as small_board
 from converters.benchmarks.small_models import embeddings, tfidf
 from converters.evaluation import board, labelled_rows
 from converters.firmware import sources
+from converters.tflite import model_folder
 from converters.zoo import seed_results, task_recipe
 from embbert_tf import cli, errors
 from embbert_tf.data import examples as examples_lib
@@ -37,8 +36,8 @@ class Row:
     Attributes:
         task: Of zoo/recipes.
         model: Its name.
-        fp32: Accuracies of the seeds.
-        int8: Those on the device.
+        fp32: Accuracies of the seeds; None where there are none.
+        int8: Those on the device, likewise.
         flash: Bytes of the whole program.
         ram: Bytes that the model writes to, without stack and input.
         instructions: By number of EmbBERT's tokens.
@@ -46,15 +45,16 @@ class Row:
 
     task: str
     model: str
-    fp32: tuple[float, ...]
-    int8: tuple[float, ...]
+    fp32: list[float] | None
+    int8: list[float] | None
     flash: int
     ram: int
     instructions: dict[int, int]
 
     def markdown(self) -> str:
         """Returns the row of the table."""
-        cells = [self.task, self.model, _percent(self.fp32), _percent(self.int8)]
+        shares = [seed_results.cell(values) for values in (self.fp32, self.int8)]
+        cells = [self.task, self.model, *shares]
         cells += [f"{self.flash:,}", f"{self.ram:,}"]
         cells += [f"{self.instructions[n]:,}" if n in self.instructions else "" for n in _TOKENS]
         return "| " + " | ".join(cells) + " |"
@@ -63,15 +63,6 @@ class Row:
 HEADER = """\
 | task | model | fp32 | int8 | flash | RAM of the model | 12 tokens | 64 tokens | 256 tokens |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
-
-
-def _percent(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    middle = f"{100 * statistics.median(values):.2f}"
-    if len(values) == 1:
-        return middle
-    return f"{middle} [{100 * min(values):.2f}..{100 * max(values):.2f}]"
 
 
 def _accuracy(answers: Sequence[str], rows: Sequence[examples_lib.Example]) -> float:
@@ -128,8 +119,8 @@ def small_rows(task: str, data: pathlib.Path, name: str, folder: pathlib.Path) -
         yield Row(
             task,
             model_name,
-            tuple(_accuracy(model.predict(questions), asked) for model in models),
-            tuple(_accuracy(model.predict(questions), asked) for model in exact),
+            [_accuracy(model.predict(questions), asked) for model in models],
+            [_accuracy(model.predict(questions), asked) for model in exact],
             program.flash_bytes,
             program.ram_bytes,
             dict(zip(lengths, spent[len(asked) :], strict=True)),
@@ -143,16 +134,15 @@ def embbert_row(task: str, name: str) -> Row:
         EmbBertError: The zoo has none, or its firmware cannot be built or run.
     """
     folder = sources.model(f"zoo/{task}")
-    known = seed_results.read(sources.model("zoo") / "seeds.json").get(task)
-    runs = known["runs"] if known else []
+    known = seed_results.read(sources.model("zoo") / seed_results.FILE).get(task, {"runs": []})
     device = board.Board(name, folder)
-    settings = json.loads((folder / "model.json").read_text())
-    counts, _ = device.instructions([n for n in _TOKENS if n <= settings["max_length"]])
+    longest = model_folder.load(folder).max_length
+    counts, _ = device.instructions([n for n in _TOKENS if n <= longest])
     return Row(
         task,
         "EmbBERT",
-        tuple(run["fp32"]["accuracy"] for run in runs),
-        tuple(run["int8"]["accuracy"] for run in runs),
+        seed_results.values(known, "fp32", "accuracy"),
+        seed_results.values(known, "int8", "accuracy"),
         device.sizes()["flash_bytes"],
         device.model_memory(),
         counts,

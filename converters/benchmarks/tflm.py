@@ -16,8 +16,9 @@ import subprocess
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from converters.benchmarks import libraries
 from converters.firmware import size_arena, sources
 from embbert_tf import cli, errors
 from embbert_tf.data import files
@@ -129,33 +130,24 @@ def define_flags(values: flags.FlagValues) -> None:
     strings = {
         "model": "Model folder.",
         "plain": "Plain conversion of the same model, a .tflite.",
-        "tflm_dir": "TFLM's headers.",
         "json": "Write the rows to this file too.",
     }
     for name, meaning in strings.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_multi_string(
-        "library",
-        None,
-        "BOARD=libtensorflow-microlite.a; once for each library.",
-        flag_values=values,
-    )
+    libraries.define_flags(values)
     flags.mark_flags_as_required(["model", "tflm_dir", "library"], flag_values=values)
 
 
 def main(values: flags.FlagValues) -> None:
     """Prints the table; exit status 1 if a configuration could not be measured."""
-    libraries = [pair.partition("=")[::2] for pair in values.library]
-    for target, library in libraries:
-        if not library:
-            raise app.UsageError(f"--library={target}: say BOARD=FILE")
+    pairs = libraries.given(values.library, values.tflm_dir)
     rows, failures = [], 0
     graphs = [str(pathlib.Path(values.plain).resolve())] if values.plain else []
     model, headers = pathlib.Path(values.model), pathlib.Path(values.tflm_dir)
     for graph in [*graphs, "portable", "fused"]:
-        for target, library in libraries:
+        for target, library in pairs:
             try:
-                row = measure(model, graph, target, pathlib.Path(library), headers)
+                row = measure(model, graph, target, library, headers)
             except BenchmarkError as error:
                 print(f"tflm: {error}", file=sys.stderr)
                 failures += 1

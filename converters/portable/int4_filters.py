@@ -7,20 +7,21 @@ what that costs depends on the kernels: `python -m converters.benchmarks.filters
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
+from converters.kernels import packing
 from converters.tflite import graph as graph_lib
 from converters.tflite import reader, writer
 from embbert_tf import errors
 from embbert_tf.data import files
 
-_MOST = 7
 _STEPS = np.linspace(4.0, 20.0, 129)  # in int8 steps; 127 / 7 is 18.1
 
 
 class Int4FilterError(errors.EmbBertError):
-    """A graph without any filter that can be packed."""
+    """A graph without any filter that can be packed, or of more than one subgraph."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Packed:
     Attributes:
         tflite: The file.
         filters: How many filters have 4 bits now.
-        left: How many stay at 8, for they have a scale a channel.
+        left: How many stay at 8: they have a scale a channel, or share weights or bias.
     """
 
     tflite: bytes
@@ -48,47 +49,46 @@ def pack(tflite: bytes) -> Packed:
 
     Raises:
         FlatbufferError: It is no readable `.tflite`.
-        Int4FilterError: It has no such filter.
+        Int4FilterError: It has no such filter, or more than one subgraph.
     """
     graph = reader.read(tflite)
-    packed, left = set(), set()
-    for op in graph.ops:
-        if op.kind != "FULLY_CONNECTED":
-            continue
-        weights = op.inputs[1]
-        if weights is None or weights.data is None or weights.dtype != np.int8:
-            continue
-        if np.size(weights.scale) != 1:
-            left.add(id(weights))
-            continue
-        users = [user for user in graph.ops if weights in user.inputs]
-        if len(users) > 1:  # their biases would have to follow, too
-            left.add(id(weights))
-            continue
-        factor = _pack_tensor(weights)
-        if len(op.inputs) > 2 and op.inputs[2] is not None:
-            _rescale(op.inputs[2], factor)
-        packed.add(id(weights))
+    if graph.other_subgraphs:
+        raise Int4FilterError(f"{graph.other_subgraphs + 1} subgraphs, and one alone is packed")
+    ops = [op for op in graph.ops if op.kind == "FULLY_CONNECTED" and _is_int8(op.inputs[1])]
+    packed = 0
+    for op in ops:
+        own = [tensor for tensor in op.inputs[1:] if tensor is not None]
+        shared = any(tensor in other.inputs for other in graph.ops if other is not op
+                     for tensor in own)  # fmt: skip
+        if np.size(own[0].scale) == 1 and not shared:
+            factor = _pack_tensor(own[0])
+            for bias in own[1:]:
+                _rescale(bias, factor)
+            packed += 1
     if not packed:
         raise Int4FilterError("no FULLY_CONNECTED filter of int8 with one scale, nothing to pack")
-    return Packed(writer.write(graph), len(packed), len(left))
+    distinct = {id(op.inputs[1]) for op in ops}
+    return Packed(writer.write(graph), packed, len(distinct) - packed)
 
 
-def _pack_tensor(weights: graph_lib.Tensor) -> float:
+def _is_int8(weights: graph_lib.Tensor | None) -> bool:
+    return weights is not None and weights.data is not None and weights.dtype == np.int8
+
+
+def _pack_tensor(weights: Any) -> float:
     """Turns a filter into INT4, in place; returns what its scale was multiplied by."""
     values = np.asarray(weights.data, np.float64)
     missed = [np.square(_codes(values, step) * step - values).sum() for step in _STEPS]
     step = float(_STEPS[int(np.argmin(missed))])
-    codes = _codes(values, step).astype(np.int8).ravel()
-    codes = np.append(codes, np.zeros(codes.size % 2, np.int8)) & 15
-    weights.data = (codes[0::2] | codes[1::2] << 4).astype(np.uint8)
+    codes = _codes(values, step).astype(np.int8)
+    weights.data = packing.pack_table(codes.reshape(1, -1), 4)[0]
     weights.dtype, weights.type_name = None, "INT4"
     weights.scale = np.float32(np.asarray(weights.scale).ravel()[0] * step)
     return step
 
 
 def _codes(values: np.ndarray, step: float) -> np.ndarray:
-    return np.clip(np.round(values / step), -_MOST, _MOST)
+    return np.clip(np.round(values / step), -packing.MOST_CODE, packing.MOST_CODE)
 
 
 def _rescale(bias: graph_lib.Tensor, factor: float) -> None:

@@ -92,11 +92,9 @@ static bool answer_line(app_t* app, char* line, size_t length) {
     answer_pair(app, line, length);
   } else if (is_command(line, length, ":pair")) {
     answer_pair(app, "", 0);
-  } else if (app->label_line == NULL) {
-    print_text(
-        "Not a command; there are :help :info :bench :pair :quit; only an encoder learns labels\n");
-  } else if (!app->label_line(app, line, length)) {
-    print_text("Not a command; there are :help :info :bench :pair :quit\n");
+  } else if (app->label_line == NULL || !app->label_line(app, line, length)) {
+    print_text("Not a command; there are :help :info :bench :pair :quit");
+    print_text(app->label_line == NULL ? "; only an encoder learns labels\n" : "\n");
   }
   return true;
 }

@@ -107,9 +107,9 @@ def test_the_command_prints_a_row_a_model(tmp_path, monkeypatch, eager):
     monkeypatch.setattr(embeddings, "_EPOCHS", 2)
     rows = list(models_command.small_rows("snips", tmp_path, "mps2-an386", tmp_path))
     assert [row.model for row in rows] == ["TF-IDF, linear", "mean of embeddings, linear"]
-    assert rows[0].int8 == (1.0,) and 12 in rows[0].instructions
+    assert rows[0].int8 == [1.0] and 12 in rows[0].instructions
     cells = [cell.strip() for cell in rows[0].markdown().strip("|").split("|")]
-    assert cells[:4] == ["snips", "TF-IDF, linear", "100.00", "100.00"]
+    assert cells[:4] == ["snips", "TF-IDF, linear", *2 * ["100.00 [100.00..100.00]"]]
     assert len(cells) == models_command.HEADER.splitlines()[0].count("|") - 1
 
 

@@ -5,7 +5,7 @@ import pytest
 from tflite_micro.python.tflite_micro import runtime
 
 from converters.portable import int4_filters
-from converters.tflite import reader
+from converters.tflite import reader, writer
 from tests.support import portable_models
 from tests.support.runs import run_command
 
@@ -18,8 +18,6 @@ def unpacked(tensor_bytes, shape):
 
 @pytest.fixture(scope="module", name="tflite")
 def _tflite():
-    from converters.tflite import writer
-
     folded = portable_models.random_folded(portable_models.SMALL)
     return writer.write(portable_models.build(folded, 48).graph)
 
@@ -53,6 +51,31 @@ def test_filters_of_one_scale_are_packed_and_tflm_runs_them(tflite):
     ids[0, :6] = [2, 20, 40, 60, 80, 100]
     span = np.ptp(run(tflite, ids))
     assert np.abs(run(packed.tflite, ids) - run(tflite, ids)).max() <= max(8, span // 3)
+
+
+def test_a_bias_that_serves_two_filters_leaves_both_as_they_are(tflite):
+    graph = reader.read(tflite)
+    ops = [
+        op for op in graph.ops if op.kind == "FULLY_CONNECTED" and np.size(op.inputs[1].scale) == 1
+    ]
+    one = next(op for op in ops if op.inputs[2] is not None)
+    other = next(
+        op for op in ops
+        if op is not one and op.inputs[2] is not None and op.inputs[2].shape == one.inputs[2].shape
+    )  # fmt: skip
+    other.inputs[2] = one.inputs[2]
+    packed = int4_filters.pack(writer.write(graph))
+    assert packed.filters == int4_filters.pack(tflite).filters - 2
+    kept = [op.inputs[1].type_name for op in reader.read(packed.tflite).ops if len(op.inputs) > 1]
+    assert kept.count("INT4") == packed.filters
+
+
+def test_more_subgraphs_than_one_are_refused(tflite, monkeypatch):
+    graph = reader.read(tflite)
+    graph.other_subgraphs = 1
+    monkeypatch.setattr(reader, "read", lambda data: graph)
+    with pytest.raises(int4_filters.Int4FilterError, match="2 subgraphs"):
+        int4_filters.pack(tflite)
 
 
 def test_codes_are_the_nearest_of_the_step():
