@@ -272,12 +272,7 @@ def quantize(
         )
     if weight_bits not in (4, 8):
         raise errors.OptionError(f"weight_bits is 8 or 4, not {weight_bits!r}")
-    for weight in classifier.weights:
-        if not np.isfinite(weight.numpy()).all():
-            raise errors.OptionError(
-                f"the classifier's {weight.name} holds a value that is no finite number: its "
-                "training diverged; train it anew with a lower learning rate"
-            )
+    ranges_lib.check_finite(classifier)
     sequences = ranges_lib.sequences_of(representative_ids, classifier.config)
     quantized = QuantizedClassifier.from_config(
         {

@@ -7,7 +7,6 @@ import numpy as np
 
 from embbert_tf import errors
 from embbert_tf.model import special_tokens
-from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.quantization import folding
 
 # Values kept of each activation: enough for its shape, small enough for any model.
@@ -88,7 +87,7 @@ class RangeMeter:
         model: The folded float model.
     """
 
-    def __init__(self, model: folding.FoldedModel):
+    def __init__(self, model: Any):
         self._model = model
         self._collected: dict[str, _Collector] = {}
         self._least_peak: dict[str, float] = {}
@@ -138,13 +137,23 @@ class RangeMeter:
         return result
 
 
-def sequences_of(ids: Any, config: EmbBertConfig) -> list[list[int]]:
+def check_finite(classifier: Any) -> None:
+    """Raises OptionError if a weight of a Keras model holds a value that is no finite number."""
+    for weight in classifier.weights:
+        if not np.isfinite(weight.numpy()).all():
+            raise errors.OptionError(
+                f"the classifier's {weight.name} holds a value that is no finite number: its "
+                "training diverged; train it anew with a lower learning rate"
+            )
+
+
+def sequences_of(ids: Any, config: Any) -> list[list[int]]:
     """Checks a sample of token ids and takes the padding off.
 
     Args:
         ids: An integer array (texts, n) with `[PAD]` = 0 at the end, or texts of different lengths
             as a list of lists, of arrays, or a `tf.RaggedTensor`.
-        config: Sizes of the model that is to read them.
+        config: Sizes of the model that is to read them: its `max_length` and `vocab_size`.
 
     Returns:
         Lists of token ids, without padding.
@@ -167,7 +176,7 @@ def sequences_of(ids: Any, config: EmbBertConfig) -> list[list[int]]:
     ]
 
 
-def _sequence(where: str, row: Any, config: EmbBertConfig) -> list[int]:
+def _sequence(where: str, row: Any, config: Any) -> list[int]:
     try:
         array = np.asarray(row)
     except ValueError:  # Rows of rows that differ in length.

@@ -14,6 +14,7 @@ from typing import Any
 import tokenizers
 
 from embbert_tf import errors
+from embbert_tf.baselines.any_model import AnyConfig
 from embbert_tf.data import files
 from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.data.files import PathLike
@@ -65,8 +66,15 @@ def load_backbone(path: PathLike) -> Backbone:
     settings = run_folder.read_settings(path)
     if settings.get("task") != TASK:
         run = run_folder.load_run(path)
+        if not isinstance(run.config, EmbBertConfig):
+            raise errors.RunError(
+                f"{path}: a {run.config.kind}, which `python -m embbert_tf.train --init` alone "
+                "starts from"
+            )
         return Backbone(path, run.config, run.tokenizer, run.model.backbone)
     config = run_folder.read_config(path)
+    if not isinstance(config, EmbBertConfig):
+        raise errors.RunError(f"{path / run_folder.CONFIG}: a backbone is an EmbBERT")
     tokenizer = tokenizer_lib.load_tokenizer(path / run_folder.TOKENIZER)
     try:
         model = keras.models.load_model(path / BACKBONE, compile=False)
@@ -111,7 +119,7 @@ def save_backbone(
     )
 
 
-def check_tokenizer(path: PathLike, config: EmbBertConfig) -> None:
+def check_tokenizer(path: PathLike, config: AnyConfig) -> None:
     """Makes sure that a tokenizer yields no id beyond the model's token table.
 
     Raises:

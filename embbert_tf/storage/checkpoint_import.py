@@ -13,7 +13,14 @@ from embbert_tf.data import files
 from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.model import option
 from embbert_tf.model.config import EmbBertConfig
-from embbert_tf.storage import backbone_folder, checkpoint_names, checkpoint_reader, run_folder
+from embbert_tf.storage import (
+    backbone_folder,
+    baseline_import,
+    checkpoint_names,
+    checkpoint_reader,
+    checkpoint_source,
+    run_folder,
+)
 
 
 @option.documented
@@ -49,53 +56,6 @@ class ImportOptions:
             raise errors.OptionError("a regression has no labels; leave them out")
 
 
-class _Source:
-    """Hands out tensors by name, and keeps account of what was missing, misshapen and surplus."""
-
-    def __init__(self, state: Mapping[str, np.ndarray], prefix: str):
-        self._state = state
-        self._prefix = prefix
-        self._taken: set[str] = set()
-        self._problems: list[str] = []
-
-    def shape(self, name: str, rank: int) -> tuple[int, ...]:
-        """Returns a shape to infer a size from.
-
-        Raises:
-            CheckpointError: The tensor is missing or of another rank.
-        """
-        name = self._prefix + name
-        if name not in self._state:
-            raise errors.CheckpointError(f"missing {name}")
-        shape = self._state[name].shape
-        if len(shape) != rank:
-            raise errors.CheckpointError(
-                f"misshapen {name}: {list(shape)}, expected {rank} dimensions"
-            )
-        return shape
-
-    def take(self, name: str, shape: tuple[int, ...], prefix: str | None = None) -> np.ndarray:
-        """Returns a tensor, or zeros if it is missing or misshapen (`finish` then raises)."""
-        name = (self._prefix if prefix is None else prefix) + name
-        self._taken.add(name)
-        value = self._state.get(name)
-        if value is None:
-            self._problems.append(f"missing {name}")
-        elif value.shape != shape:
-            self._problems.append(f"misshapen {name}: {list(value.shape)}, expected {list(shape)}")
-        elif not np.isfinite(value).all():
-            self._problems.append(f"not finite {name}")
-        else:
-            return value
-        return np.zeros(shape, np.float32)
-
-    def finish(self) -> None:
-        """Raises CheckpointError, naming every tensor that was not as it should be."""
-        surplus = [f"surplus {name}" for name in self._state if name not in self._taken]
-        if self._problems or surplus:
-            raise errors.CheckpointError("; ".join(self._problems + surplus))
-
-
 def infer_config(state: Mapping[str, np.ndarray]) -> EmbBertConfig:
     """Reads the sizes of a model off its tensors.
 
@@ -105,7 +65,7 @@ def infer_config(state: Mapping[str, np.ndarray]) -> EmbBertConfig:
     Raises:
         CheckpointError: A tensor that tells a size is missing, or tells none that can be.
     """
-    source = _Source(state, _prefix(state))
+    source = checkpoint_source.Source(state, checkpoint_source.prefix(state))
     vocab_size, reduced_size = source.shape("embedder.token.weight", 2)
     hidden_size, _ = source.shape("embedder.tok_expander.weight", 2)
     max_length, _ = source.shape("embedder.position.weight", 2)
@@ -114,7 +74,9 @@ def infer_config(state: Mapping[str, np.ndarray]) -> EmbBertConfig:
     # The least number that is no layer's: above a gap there would be layers without end to build.
     num_layers = next(index for index in range(len(layers) + 1) if index not in layers)
     if not layers or num_layers < len(layers):
-        raise errors.CheckpointError(f"missing {_prefix(state)}norms.{num_layers}.weight")
+        raise errors.CheckpointError(
+            f"missing {checkpoint_source.prefix(state)}norms.{num_layers}.weight"
+        )
     if hidden_size == 0 or inner % hidden_size:
         raise errors.CheckpointError(
             f"misshapen attentions.0.conv1d.weight: {inner} channels are no multiple of "
@@ -134,10 +96,6 @@ def infer_config(state: Mapping[str, np.ndarray]) -> EmbBertConfig:
         raise errors.CheckpointError(f"a tensor has no values: {error}") from error
 
 
-def _prefix(state: Mapping[str, np.ndarray]) -> str:
-    return "model." if any(name.startswith("model.") for name in state) else ""
-
-
 def build_model(state: Mapping[str, np.ndarray]) -> Any:
     """Builds the Keras model of a PyTorch state dictionary.
 
@@ -151,17 +109,21 @@ def build_model(state: Mapping[str, np.ndarray]) -> Any:
             under `model.` where there is a `classifier.…` beside.
 
     Returns:
-        `EmbBertClassifier` if the state has a classifier, else `EmbBertBackbone`.
+        `EmbBertClassifier` if the state has a classifier, else `EmbBertBackbone`; of BERT, MAMBA
+        and the embedder alone `BaselineClassifier`.
 
     Raises:
         CheckpointError: Tensors are missing, surplus or misshapen; the message names them all.
     """
+    kind = baseline_import.kind_of(state)
+    if kind:
+        return baseline_import.build_model(state, kind)
     config = infer_config(state)
     # Keras takes seconds to load, and a damaged file should be refused before.
     from embbert_tf.model import backbone as backbone_lib
     from embbert_tf.model import classifier as classifier_lib
 
-    source = _Source(state, _prefix(state))
+    source = checkpoint_source.Source(state, checkpoint_source.prefix(state))
     model: Any
     if any(name.startswith("classifier.") for name in state):
         weight = state.get("classifier.weight")
@@ -181,7 +143,7 @@ def build_model(state: Mapping[str, np.ndarray]) -> Any:
     return model
 
 
-def _fill_embedder(embedder: Any, source: _Source, config: EmbBertConfig) -> None:
+def _fill_embedder(embedder: Any, source: checkpoint_source.Source, config: EmbBertConfig) -> None:
     v, s, d, r = config.vocab_size, config.max_length, config.hidden_size, config.reduced_size
     embedder.token.assign(source.take("embedder.token.weight", (v, r)))
     embedder.token_expander.assign(source.take("embedder.tok_expander.weight", (d, r)).T)
@@ -190,7 +152,9 @@ def _fill_embedder(embedder: Any, source: _Source, config: EmbBertConfig) -> Non
     embedder.segment.assign(source.take("embedder.sentence.weight", (3, d)))
 
 
-def _fill_block(block: Any, source: _Source, config: EmbBertConfig, index: int) -> None:
+def _fill_block(
+    block: Any, source: checkpoint_source.Source, config: EmbBertConfig, index: int
+) -> None:
     d, k, e = config.hidden_size, config.kernel_size, config.expansion
     a = f"attentions.{index}"
     block.norm.gain.assign(source.take(f"norms.{index}.weight", (d,)))

@@ -23,6 +23,8 @@ from typing import Any
 import tokenizers
 
 from embbert_tf import errors
+from embbert_tf.baselines import any_model
+from embbert_tf.baselines.any_model import AnyConfig
 from embbert_tf.data import files
 from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.data.files import PathLike
@@ -53,14 +55,15 @@ class Run:
         pair: True if the model was trained on pairs of texts.
         labels: Names in the order of the logits; empty for regression and encoder.
         tokenizer: Hugging Face tokenizer; use `embbert_tf.data.tokenizer.encode`.
-        model: fp32 `EmbBertClassifier`.
-        qat_model: `QuantizedClassifier`, or None before quantization-aware training.
+        model: fp32 `EmbBertClassifier`, or `BaselineClassifier` of another architecture.
+        qat_model: Likewise `QuantizedClassifier` or `QuantizedBaseline`, or None before
+            quantization-aware training.
         ranges: Activation name to (min, max), or None before quantization-aware training.
         metrics: Content of `metrics.json`.
     """
 
     path: pathlib.Path
-    config: EmbBertConfig
+    config: AnyConfig
     task: str
     pair: bool
     labels: list[str]
@@ -142,7 +145,7 @@ def _read_ranges(path: pathlib.Path) -> dict[str, tuple[float, float]] | None:
 
 def _load_models(
     path: pathlib.Path,
-    config: EmbBertConfig,
+    config: AnyConfig,
     num_labels: int,
     ranges: dict[str, tuple[float, float]] | None,
 ) -> tuple[Any, Any]:
@@ -150,7 +153,7 @@ def _load_models(
     # Keras takes seconds to load, and everything else in this module does without it.
     from tensorflow import keras
 
-    from embbert_tf.model import classifier  # noqa: F401
+    from embbert_tf.baselines import quantized_baseline  # noqa: F401
     from embbert_tf.quantization import quantized_classifier  # noqa: F401
 
     try:
@@ -180,7 +183,7 @@ def weight_shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 def _unpack(
     path: pathlib.Path,
-    config: EmbBertConfig,
+    config: AnyConfig,
     num_labels: int,
     ranges: dict[str, tuple[float, float]] | None,
 ) -> tuple[Any, Any]:
@@ -188,6 +191,10 @@ def _unpack(
     from embbert_tf.model import classifier
     from embbert_tf.quantization import quantized_classifier
 
+    if not isinstance(config, EmbBertConfig):
+        raise errors.RunError(
+            f"{path}: packed weights are those of an EmbBERT; copy the folder anew"
+        )
     if ranges is None:
         raise errors.RunError(f"{path}: {RANGES} is missing; copy the folder anew")
     model = classifier.EmbBertClassifier(config, num_labels)
@@ -218,7 +225,7 @@ def read_settings(path: PathLike) -> dict[str, Any]:
     return files.read_json(path / CONFIG)
 
 
-def read_config(path: PathLike) -> EmbBertConfig:
+def read_config(path: PathLike) -> AnyConfig:
     """Returns the sizes of a run's model, or of a backbone's.
 
     Raises:
@@ -226,7 +233,7 @@ def read_config(path: PathLike) -> EmbBertConfig:
     """
     settings = read_settings(path)
     try:
-        return EmbBertConfig.from_dict(settings["config"])
+        return any_model.config_of(settings["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise errors.RunError(
             f"{pathlib.Path(path) / CONFIG}: not a configuration ({error})"

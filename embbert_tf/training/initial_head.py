@@ -5,10 +5,12 @@ backbone a few dozen texts do not bring back.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tensorflow import keras
 
+from embbert_tf.baselines.classifier import BaselineClassifier
 from embbert_tf.data import batches
 
 _MOST_ROWS = 2048  # Means of so many are as good as of all.
@@ -23,7 +25,7 @@ def set_head(
     """Lets the head begin as a classifier by the nearest class mean of the `[CLS]` rows.
 
     Args:
-        model: `EmbBertClassifier` with a pre-trained backbone.
+        model: A classifier with a pre-trained backbone.
         sequences: Token ids of the training texts.
         targets: int (count,), their classes; each class has a text.
         seed: Of the draw, where there are more than a few texts a class.
@@ -44,8 +46,10 @@ def set_head(
     model.head.set_weights(nearest_mean(np.concatenate(rows), targets[chosen], labels))
 
 
-def first_rows(model: keras.Model) -> keras.Model:
-    """Returns the part of an `EmbBertClassifier` before its head: ids to rows, (count, D)."""
+def first_rows(model: Any) -> Any:
+    """Returns the part of a classifier before its head: ids to rows, (count, D)."""
+    if isinstance(model, BaselineClassifier):
+        return model.rows
     return keras.Model(model.inputs, model.head.input)
 
 

@@ -9,9 +9,11 @@ import os
 from typing import Any, TypeVar
 
 from embbert_tf import errors
+from embbert_tf.baselines.any_model import EMBBERT, NAMES
 from embbert_tf.model.config import PRESETS
 from embbert_tf.model.option import check, documented, option
 
+_DEFAULT_PRESET = "embbert"
 _KEEP = ("auto", "best", "last")
 _ROWS_THAT_CHOOSE = 100
 _LARGEST_SEED = 2**32 - 1  # NumPy's
@@ -36,9 +38,20 @@ class TrainOptions:
     """
 
     preset: str = option(
-        "embbert",
+        _DEFAULT_PRESET,
         "Size of a new model; one that starts from `init` has that one's.",
         choices=tuple(sorted(PRESETS)),
+    )
+    architecture: str = option(
+        EMBBERT,
+        "Kind of a new model: EmbBERT, or one that it is compared with, in its published size "
+        "(docs/baselines.md).",
+        choices=NAMES,
+    )
+    attend_to_padding: bool = option(
+        False,
+        "Whether a compared model counts padding as a part of the text, as the published ones "
+        "do: answers then depend on how far a text was padded, and it cannot be converted.",
     )
     task: str = option(
         "classification",
@@ -107,6 +120,15 @@ class TrainOptions:
             raise errors.OptionError(
                 "init brings the tokenizer that its weights belong to; leave tokenizer away"
             )
+        if self.architecture != EMBBERT and self.preset != _DEFAULT_PRESET:
+            raise errors.OptionError(
+                f"preset {self.preset} is a size of {EMBBERT}; a {self.architecture} has one size, "
+                "leave preset away"
+            )
+        if self.architecture != EMBBERT and self.init:
+            raise errors.OptionError("init brings its architecture; leave architecture away")
+        if self.attend_to_padding and self.architecture == EMBBERT:
+            raise errors.OptionError(f"attend_to_padding: {EMBBERT} has no such form")
         if self.vocab_size and (self.init or self.tokenizer):
             raise errors.OptionError(
                 "vocab_size is that of a new tokenizer, and "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from embbert_tf import errors
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import encoding, files, soft_labels
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data.examples import Example
@@ -305,11 +306,14 @@ def _quantized(teacher: Any, sequences: list[list[int]], options: QatOptions) ->
     """Returns a quantized model with the teacher's weights, and ranges that fit a sample."""
     from tensorflow import keras
 
+    from embbert_tf.baselines import quantized_baseline
     from embbert_tf.quantization import quantized_classifier
 
     keras.utils.set_random_seed(options.seed)
     sample = random.Random(options.seed).sample(sequences, min(options.samples, len(sequences)))
-    return quantized_classifier.quantize(teacher, sample, options.weight_bits)
+    compared = isinstance(teacher.config, BaselineConfig)
+    module = quantized_baseline if compared else quantized_classifier
+    return module.quantize(teacher, sample, options.weight_bits)
 
 
 def _teaching(

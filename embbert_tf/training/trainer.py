@@ -8,12 +8,14 @@ import numpy as np
 import tokenizers
 
 from embbert_tf import errors
+from embbert_tf.baselines import any_model
+from embbert_tf.baselines.any_model import AnyConfig
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import encoding, files
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data import tokenizer as tokenizer_lib
 from embbert_tf.data.examples import Example
 from embbert_tf.data.files import PathLike
-from embbert_tf.model.config import PRESETS, EmbBertConfig
 from embbert_tf.storage import backbone_folder, run_folder
 from embbert_tf.storage.run_folder import Run
 from embbert_tf.training import distillation, metrics, train_rows
@@ -33,7 +35,7 @@ def train(
     test: PathLike | None = None,
     options: TrainOptions | None = None,
 ) -> Run:
-    """Trains an EmbBERT classifier, or a regression, on a CSV file.
+    """Trains a classifier, or a regression, on a CSV file.
 
     Every input is read whole and checked before the first step and before anything is written. A
     training that was killed goes on after its last epoch when it is called again; one that has
@@ -106,7 +108,7 @@ def default_epochs(texts: int, batch_size: int, pretrained: bool = False) -> int
 class _Start:
     """Sizes of the model, and the tokenizer file that it takes over; None to train one."""
 
-    config: EmbBertConfig
+    config: AnyConfig
     tokenizer: pathlib.Path | None
 
 
@@ -125,7 +127,10 @@ def _start_of(options: TrainOptions) -> _Start:
             raise errors.RunError(f"{options.init}: no weights to start from; its training has to "
                                   "finish first")  # fmt: skip
         return _Start(dataclasses.replace(config, dropout=options.dropout), source)
-    config = dataclasses.replace(PRESETS[options.preset], dropout=options.dropout)
+    config = any_model.new_config(options.architecture, options.preset)
+    config = dataclasses.replace(config, dropout=options.dropout)
+    if isinstance(config, BaselineConfig):
+        config = dataclasses.replace(config, attend_to_padding=options.attend_to_padding)
     if options.tokenizer:
         size = tokenizer_lib.load_tokenizer(options.tokenizer).get_vocab_size()
         return _Start(dataclasses.replace(config, vocab_size=size), pathlib.Path(options.tokenizer))
@@ -148,18 +153,16 @@ def _initial_model(options: TrainOptions) -> Any:
 
 
 def _new_model(
-    config: EmbBertConfig, initial: Any, data: Rows, options: TrainOptions
+    config: AnyConfig, initial: Any, data: Rows, options: TrainOptions
 ) -> tuple[Any, ScoreScale]:
     """Returns the classifier before its first step, and the scale that it learns in."""
     from tensorflow import keras
-
-    from embbert_tf.model.classifier import EmbBertClassifier
 
     keras.utils.set_random_seed(options.seed)
     scale = ScoreScale()
     if not data.labels:
         scale = ScoreScale.of(data.targets["train"], "train")
-    model: Any = EmbBertClassifier(config, max(len(data.labels), 1), dropout=options.dropout)
+    model = any_model.new_classifier(config, max(len(data.labels), 1), options.dropout)
     if isinstance(initial, Run):
         model.backbone.set_weights(initial.model.backbone.get_weights())
         if _keeps_head(initial, data, options):
@@ -224,7 +227,7 @@ def check_same(path: PathLike, settings: dict[str, Any]) -> bool:
 
 def _write_folder(
     path: pathlib.Path, settings: dict[str, Any], start: _Start, data: Rows, options: TrainOptions
-) -> tuple[EmbBertConfig, tokenizers.Tokenizer]:
+) -> tuple[AnyConfig, tokenizers.Tokenizer]:
     """Writes what the run folder needs before the first step; `config.json` last.
 
     Returns:

@@ -1,0 +1,59 @@
+"""The tensors of a checkpoint, handed out one by one."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from embbert_tf import errors
+
+
+def prefix(state: Mapping[str, np.ndarray]) -> str:
+    """Returns what stands in front of a backbone's names beside a classifier."""
+    return "model." if any(name.startswith("model.") for name in state) else ""
+
+
+class Source:
+    """Hands out tensors by name, and keeps account of what was missing, misshapen and surplus."""
+
+    def __init__(self, state: Mapping[str, np.ndarray], prefix: str):
+        self._state = state
+        self._prefix = prefix
+        self._taken: set[str] = set()
+        self._problems: list[str] = []
+
+    def shape(self, name: str, rank: int) -> tuple[int, ...]:
+        """Returns a shape to infer a size from.
+
+        Raises:
+            CheckpointError: The tensor is missing or of another rank.
+        """
+        name = self._prefix + name
+        if name not in self._state:
+            raise errors.CheckpointError(f"missing {name}")
+        shape = self._state[name].shape
+        if len(shape) != rank:
+            raise errors.CheckpointError(
+                f"misshapen {name}: {list(shape)}, expected {rank} dimensions"
+            )
+        return shape
+
+    def take(self, name: str, shape: tuple[int, ...], prefix: str | None = None) -> np.ndarray:
+        """Returns a tensor, or zeros if it is missing or misshapen (`finish` then raises)."""
+        name = (self._prefix if prefix is None else prefix) + name
+        self._taken.add(name)
+        value = self._state.get(name)
+        if value is None:
+            self._problems.append(f"missing {name}")
+        elif value.shape != shape:
+            self._problems.append(f"misshapen {name}: {list(value.shape)}, expected {list(shape)}")
+        elif not np.isfinite(value).all():
+            self._problems.append(f"not finite {name}")
+        else:
+            return value
+        return np.zeros(shape, np.float32)
+
+    def finish(self) -> None:
+        """Raises CheckpointError, naming every tensor that was not as it should be."""
+        surplus = [f"surplus {name}" for name in self._state if name not in self._taken]
+        if self._problems or surplus:
+            raise errors.CheckpointError("; ".join(self._problems + surplus))

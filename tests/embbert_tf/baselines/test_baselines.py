@@ -1,0 +1,145 @@
+"""BERT, NanoBERT, MAMBA and the embedder: published sizes, formulas and names."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from embbert_tf import errors
+from embbert_tf.baselines.config import ARCHITECTURES, BaselineConfig
+
+SIZES = {  # Published, without a head.
+    "bert": 288_720,
+    "nano_bert": 269_898,
+    "mamba": 219_968,
+    "mamba_ne": 201_936,
+    "embedder": 291_776,
+    "embedder_conv": 297_216,
+}
+IDS = np.array([[2, 7, 9, 0, 0, 0], [2, 8, 4, 10, 11, 4], [2, 0, 0, 0, 0, 0]], np.int32)
+
+
+def small(name, **changes):
+    """A model of the kind with every size small."""
+    config = ARCHITECTURES[name]
+    sizes = {"vocab_size": 40, "max_length": 12, "hidden_size": 16, "dropout": 0.0}
+    sizes |= {"reduced_size": 4} if config.reduced_size else {}
+    if config.kind == "transformer":
+        sizes |= {"feed_forward": 24}
+    if config.kind == "mamba":
+        sizes |= {"inner_size": 20, "num_layers": 2}
+    return dataclasses.replace(config, **sizes, **changes)
+
+
+def classifier_of(config, labels=3):
+    from embbert_tf.baselines.classifier import BaselineClassifier
+
+    return BaselineClassifier(config, labels)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_published_sizes(name):
+    weights = classifier_of(ARCHITECTURES[name]).backbone.weights
+    assert sum(int(np.prod(weight.shape)) for weight in weights) == SIZES[name]
+    assert SIZES.keys() == ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_padding_changes_no_answer(name):
+    model = classifier_of(small(name))
+    together = model(IDS).numpy()
+    for row, ids in zip(together, IDS, strict=True):
+        alone = model(ids[: np.count_nonzero(ids)][None]).numpy()[0]
+        np.testing.assert_allclose(row, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "embedder"])
+def test_published_models_depend_on_padding(name):
+    model = classifier_of(small(name, attend_to_padding=True))
+    assert np.abs(model(IDS[:1]).numpy() - model(IDS[:1, :3]).numpy()).max() > 1e-3
+
+
+@pytest.mark.parametrize("attend", [False, True])
+@pytest.mark.parametrize("name", SIZES)
+def test_agrees_with_pytorch(name, attend):
+    torch = pytest.importorskip("torch", reason="PyTorch is a test-only dependency")
+    from embbert_tf.storage import checkpoint_import
+    from tests.support import published_baselines
+
+    torch.manual_seed(1)
+    config = small(name, attend_to_padding=attend)
+    published = published_baselines.Classifier(config, 3).eval()
+    state = {key: value.detach().numpy() for key, value in published.state_dict().items()}
+    imported = checkpoint_import.build_model(state)
+    # No tensor tells these two.
+    assert dataclasses.replace(imported.config, dropout=0.0, attend_to_padding=attend) == config
+    model = classifier_of(config)
+    model.set_weights(imported.get_weights())
+    with torch.no_grad():
+        expected = published(torch.tensor(IDS.astype(np.int64))).numpy()
+    np.testing.assert_allclose(model(IDS).numpy(), expected, atol=1e-5)
+
+
+def test_gradient_of_the_recurrence():
+    import tensorflow as tf
+
+    from embbert_tf.baselines import scan
+
+    rng = np.random.default_rng(0)
+    kept, added, weight = (tf.constant(rng.random((2, 5, 3)), tf.float32) for _ in range(3))
+
+    def unrolled(kept, added):
+        rows, state = [], tf.zeros_like(added[:, 0])
+        for t in range(5):
+            state = kept[:, t] * state + added[:, t]
+            rows.append(state)
+        return tf.stack(rows, axis=1)
+
+    results = []
+    for compute in (unrolled, scan.linear_recurrence):
+        with tf.GradientTape() as tape:
+            tape.watch([kept, added])
+            states = compute(kept, added)
+            total = tf.reduce_sum(states * weight)
+        results.append([states, *tape.gradient(total, [kept, added])])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"kind": "rnn"}, "kind is one of transformer, mamba, embedder"),
+        ({"num_heads": 0}, "num_heads of a transformer must be a whole number of at least 1"),
+        ({"num_heads": 3}, "hidden_size 80 is no multiple of 3 heads"),
+        ({"vocab_size": 2.5}, "vocab_size of a transformer must be a whole number"),
+        ({"dropout": 1.0}, "dropout must be in"),
+    ],
+)
+def test_config_refuses(changes, message):
+    fields = ARCHITECTURES["bert"].to_dict() | changes
+    with pytest.raises(errors.OptionError, match=message):
+        BaselineConfig.from_dict(fields)
+    with pytest.raises(errors.OptionError, match="unknown configuration fields: taste"):
+        BaselineConfig.from_dict({"kind": "mamba", "taste": 1})
+
+
+@pytest.mark.parametrize(
+    "name, drop, message",
+    [
+        ("bert", "model.bert_layers.layers.1.norm2.bias", "missing model.bert_layers.layers.1"),
+        ("mamba", "model.mamba_layers.layers.0.mixer.A_log", "missing model.mamba_layers"),
+        ("nano_bert", "model.embedder.tok_expander.weight", "misshapen|surplus"),
+        ("embedder_conv", "classifier.weight", "a whole classifier is imported"),
+    ],
+)
+def test_damaged_checkpoint(name, drop, message):
+    pytest.importorskip("torch", reason="PyTorch is a test-only dependency")
+    from embbert_tf.storage import checkpoint_import
+    from tests.support import published_baselines
+
+    published = published_baselines.Classifier(small(name), 3)
+    state = {key: value.detach().numpy() for key, value in published.state_dict().items()}
+    del state[drop]
+    with pytest.raises(errors.CheckpointError, match=message):
+        checkpoint_import.build_model(state)
