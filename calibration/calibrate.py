@@ -1,6 +1,7 @@
 """Measures the activation ranges of a folded model on a few representative texts."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from calibration import samples
 from calibration.recipes import Recipe
@@ -32,7 +33,7 @@ def choose_sequences(
 
 
 def calibrate(
-    folded: folding.FoldedModel,
+    folded: Any,
     recipe: Recipe,
     sequences: Iterable[Sequence[int]],
     learnt: Mapping[str, tuple[float, float]] | None = None,
@@ -51,7 +52,8 @@ def calibrate(
     ```
 
     Args:
-        folded: The float model whose weights will be quantized.
+        folded: The float model whose weights will be quantized: a `FoldedModel`, or a
+            `BaselineClassifier`.
         recipe: Says where ranges come from.
         sequences: Token ids of each text, without padding; at least one.
         learnt: Ranges that quantization-aware training learnt; needed by recipes that take them.
@@ -62,7 +64,7 @@ def calibrate(
     Raises:
         ValueError: There is no sequence, or `learnt` is missing though the recipe takes it.
     """
-    meter = ranges_lib.RangeMeter(folded)
+    meter = _meter(folded)
     for ids in sequences:
         meter.run(ids)
     if recipe.ranges != "qat":
@@ -81,3 +83,11 @@ def calibrate(
         if folding.kind(name) in wide:
             result[name] = (min(seen[name][0], low), max(seen[name][1], high))
     return result
+
+
+def _meter(model: Any) -> ranges_lib.RangeMeter:
+    if isinstance(model, folding.FoldedModel):
+        return ranges_lib.RangeMeter(model)
+    from embbert_tf.baselines import quantized_baseline
+
+    return quantized_baseline.BaselineMeter(model)

@@ -76,7 +76,7 @@ def export_firmware(
     if not isinstance(model, model_folder.ModelFolder):
         model = model_folder.load(sources.model(model))
     image = from_model_folder.image_of(model, options.name)
-    fused = tflm.fused(model, image) if options.runtime == TFLM else None
+    fused = tflm.fused(model, options.name) if options.runtime == TFLM else None
     return export_image(image, output, options, fused)
 
 

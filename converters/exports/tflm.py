@@ -3,7 +3,7 @@
 import dataclasses
 
 from converters.firmware import size_arena, tflm_files
-from converters.kernels import fixed_point, fused_graph, recognize
+from converters.kernels import fixed_point, fused_graph
 from converters.tflite import graph as graph_lib
 from converters.tflite import model_folder, reader
 from converters.tflm import arena_model, target
@@ -32,26 +32,26 @@ class FusedModel:
     arenas: dict[str, int]
 
 
-def fused(model: model_folder.ModelFolder, image: bytes) -> FusedModel:
+def fused(model: model_folder.ModelFolder, name: str | None) -> FusedModel:
     """Fuses a model's graph and predicts the arena that it takes.
 
     Args:
         model: The model.
-        image: Its image for the kernels.
+        name: What the firmware calls it; None for its folder's name.
 
     Raises:
         TflmError: The graph cannot be fused or does not suit the engine.
     """
-    int8 = recognize.extract(model.tflite)
+    sizes = tflm_files.sizes_of(model)
     try:
         tflite = fused_graph.fuse(model.tflite)
         graph = reader.read(tflite)
     except (graph_lib.FlatbufferError, fixed_point.KernelParamsError) as error:
         raise tflm_files.TflmError(f"the model's graph: {error}") from error
-    tflm_files.check(graph, int8.labels, int8.max_length)
+    tflm_files.check(graph, sizes.labels, sizes.max_length)
     arenas = {
         macro: arena_model.predict([graph], target.make(core, "reference")).bytes
         + size_arena.MARGIN
         for macro, core in _CORES.items()
     }
-    return FusedModel(tflm_files.tflm_image(image, int8, tflite), arenas)
+    return FusedModel(tflm_files.tflm_image(model, sizes, tflite, name), arenas)

@@ -1,7 +1,10 @@
 """From a converted model to its model image, and to the C that firmware is built from."""
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 from converters.firmware import c_files, model_image, tokenizer_tables, unicode_probe
 from converters.kernels import fixed_point, recognize
@@ -49,6 +52,32 @@ def image_of(model: model_folder.ModelFolder | files.PathLike, name: str | None 
     """Makes the model image of a model; the arguments and errors are those of `write_firmware`."""
     if not isinstance(model, model_folder.ModelFolder):
         model = model_folder.load(pathlib.Path(model))
+    with told(model):
+        return model_image.build(
+            dataclasses.replace(recognize.extract(model.tflite), pair=model.pair),
+            **_about(model, name),
+        )
+
+
+def common_sections(
+    model: model_folder.ModelFolder, outputs: model_image.Outputs, name: str | None = None
+) -> list[model_image.Section]:
+    """Returns all of a model's image but what computes it.
+
+    Args:
+        model: The model.
+        outputs: What its graph puts out.
+        name: As for `image_of`.
+
+    Raises:
+        FirmwareError: The firmware cannot hold the model.
+    """
+    with told(model):
+        return model_image.common_sections(outputs, **_about(model, name))
+
+
+def _about(model: model_folder.ModelFolder, name: str | None) -> dict[str, Any]:
+    """Returns the arguments of `model_image.build` that follow the model."""
     where = model.path / model_folder.TOKENIZER if model.path else model_folder.TOKENIZER
     tokenizer = (model.tokenizer_json or model.tokenizer.to_str(pretty=True)).encode()
     try:
@@ -57,15 +86,20 @@ def image_of(model: model_folder.ModelFolder | files.PathLike, name: str | None 
         raise FirmwareError(
             f"{_where(model)}: confidence_threshold in model.json is no number; convert again"
         ) from error
+    return {
+        "tokenizer_blob": tokenizer_tables.tables_of(tokenizer, str(where)),
+        "labels": model.labels or ["score"] if model.task == "regression" else model.labels,
+        "source": model_image.ImageSource.of(name or _display_name(model), model.tflite, tokenizer),
+        "task": model.task,
+        "threshold": threshold,
+    }
+
+
+@contextlib.contextmanager
+def told(model: model_folder.ModelFolder) -> Iterator[None]:
+    """Makes a FirmwareError, which says the model, of what goes wrong with it."""
     try:
-        return model_image.build(
-            dataclasses.replace(recognize.extract(model.tflite), pair=model.pair),
-            tokenizer_tables.tables_of(tokenizer, str(where)),
-            model.labels or ["score"] if model.task == "regression" else model.labels,
-            model_image.ImageSource.of(name or _display_name(model), model.tflite, tokenizer),
-            task=model.task,
-            threshold=threshold,
-        )
+        yield
     except recognize.NotEmbBertError as error:
         raise FirmwareError(
             f"{_where(model)}: {error}; convert it with converters/convert_tflite.py"

@@ -244,21 +244,10 @@ def build(
         ModelImageError: labels or threshold do not fit the model.
         KernelParamsError: the kernels cannot represent the model.
     """
-    _check(model, labels, task, threshold)
     params = params_lib.model_params(model)
-    strings = (
-        f"{GENERATOR} {VERSION}",
-        source.name,
-        source.model_sha256,
-        source.tokenizer_sha256,
+    sections = common_sections(
+        Outputs.of(model), tokenizer_blob, labels, source, task=task, threshold=threshold
     )
-    sections = [
-        Section(Kind.CONFIG, 0, _config(model, task, threshold)),
-        Section(Kind.SOURCE, 0, _strings(strings)),
-        Section(Kind.LABELS, 0, _strings(labels)),
-        Section(Kind.CONFIDENCE, 0, confidence_table(model.logits_scale).tobytes()),
-        Section(Kind.TOKENIZER, 0, tokenizer_blob),
-    ]
     sections += _part("EMBED", 0, params.embed)
     for index, block in enumerate(params.blocks):
         sections += _part("BLOCK", index, block)
@@ -266,7 +255,58 @@ def build(
     return pack(sections)
 
 
-def _check(model: Int8Model, labels: list[str], task: str, threshold: float) -> None:
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What an image says of a model whatever computes it.
+
+    Attributes:
+        labels: Logits, L.
+        pair: Whether it reads pairs of texts.
+        blocks: Layers.
+        logits_scale: Scale of the int8 logits.
+        logits_zero: Their zero point.
+    """
+
+    labels: int
+    pair: bool
+    blocks: int
+    logits_scale: float
+    logits_zero: int
+
+    @classmethod
+    def of(cls, model: Int8Model) -> "Outputs":
+        """Returns those of an EmbBERT."""
+        blocks = len(model.blocks)
+        return cls(model.labels, model.pair, blocks, model.logits_scale, model.logits_zero)
+
+
+def common_sections(
+    model: Outputs,
+    tokenizer_blob: bytes,
+    labels: list[str],
+    source: ImageSource,
+    *,
+    task: str,
+    threshold: float,
+) -> list[Section]:
+    """Returns all of an image but what computes the model; arguments and errors as of `build`."""
+    _check(model, labels, task, threshold)
+    strings = (
+        f"{GENERATOR} {VERSION}",
+        source.name,
+        source.model_sha256,
+        source.tokenizer_sha256,
+    )
+    return [
+        Section(Kind.CONFIG, 0, _config(model, task, threshold)),
+        Section(Kind.SOURCE, 0, _strings(strings)),
+        Section(Kind.LABELS, 0, _strings(labels)),
+        Section(Kind.CONFIDENCE, 0, confidence_table(model.logits_scale).tobytes()),
+        Section(Kind.TOKENIZER, 0, tokenizer_blob),
+    ]
+
+
+def _check(model: Outputs, labels: list[str], task: str, threshold: float) -> None:
     if task == "encoder":
         if labels or model.labels > _MOST_NUMBERS:
             raise ModelImageError(
@@ -283,14 +323,14 @@ def _check(model: Int8Model, labels: list[str], task: str, threshold: float) -> 
         raise ModelImageError(f"confidence threshold {threshold:g} is not within 0..1")
 
 
-def _config(model: Int8Model, task: str, threshold: float) -> bytes:
+def _config(model: Outputs, task: str, threshold: float) -> bytes:
     regression = task == "regression"
     multiplier, shift = score_scale(float(model.logits_scale)) if regression else (0, 0)
     return struct.pack(
         "<8i",
         run_folder.TASKS.index(task),
         int(model.pair),
-        len(model.blocks),
+        model.blocks,
         model.labels,
         round(threshold * CONFIDENCE_ONE),
         int(model.logits_zero),

@@ -1,5 +1,6 @@
 """Files of the firmware on TFLM: model image with the graph, resolver, sizes."""
 
+import dataclasses
 import hashlib
 import pathlib
 import struct
@@ -8,11 +9,12 @@ import numpy as np
 
 from converters.firmware import c_files, from_model_folder, model_image
 from converters.firmware.model_image import Kind, Section
-from converters.kernels import fixed_point, fused_graph, int8_model, recognize
+from converters.kernels import fixed_point, fused_graph, recognize
 from converters.tflite import graph as graph_lib
 from converters.tflite import model_folder, reader
 from converters.tflm import operators as operators_lib
 from embbert_tf import errors
+from embbert_tf.baselines import any_model
 from embbert_tf.data import files
 
 PORTABLE, FUSED = "portable", "fused"
@@ -120,13 +122,62 @@ def resolver_header(graph: graph_lib.Graph, origin: str) -> str:
     return "\n".join(lines)
 
 
-def shape_header(
-    model: int8_model.Int8Model, graph: graph_lib.Graph, origin: str, encoder: bool = False
-) -> str:
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Sizes of a model, for the app's static memory and what it prints.
+
+    Attributes:
+        vocab_size: V.
+        max_length: S.
+        reduced: R.
+        hidden: D.
+        blocks: N.
+        labels: L.
+        expansion: E.
+        taps: K; 0 where the model is no EmbBERT, whose work the benchmark knows.
+    """
+
+    vocab_size: int
+    max_length: int
+    reduced: int
+    hidden: int
+    blocks: int
+    labels: int
+    expansion: int = 1
+    taps: int = 0
+
+
+def sizes_of(model: model_folder.ModelFolder) -> Sizes:
+    """Returns the sizes of a model: of an EmbBERT's graph, or as `model.json` has them.
+
+    Raises:
+        FirmwareError: The graph is no EmbBERT's, nor said to be of a compared model.
+    """
+    config = model.settings.get("config", {})
+    if "kind" not in config:
+        with from_model_folder.told(model):
+            int8 = recognize.extract(model.tflite)
+        first = int8.blocks[0]
+        blocks, labels = len(int8.blocks), int8.labels
+        return Sizes(
+            int8.vocab_size, int8.max_length, int8.r, int8.d, blocks, labels, first.e, first.k
+        )
+    sizes = any_model.config_of(config)
+    return Sizes(
+        sizes.vocab_size,
+        model.max_length,
+        sizes.reduced_size or sizes.hidden_size,
+        sizes.hidden_size,
+        max(sizes.num_layers, 1),
+        max(len(model.labels), 1),
+    )
+
+
+def shape_header(sizes: Sizes, graph: graph_lib.Graph, origin: str, encoder: bool = False) -> str:
     """The C header with the sizes that the app's static memory is made from.
 
     Args:
-        model: The int8 model.
+        sizes: Of the model.
         graph: The graph that runs.
         origin: What it was made from, for the header's first line.
         encoder: Whether its labels are learnt on the device.
@@ -136,11 +187,11 @@ def shape_header(
             f"{_MADE_BY} for {origin}; do not edit.",
             "#ifndef EMBBERT_MODEL_SHAPE_H_",
             "#define EMBBERT_MODEL_SHAPE_H_",
-            f"#define MODEL_BLOCKS {len(model.blocks)}",
-            f"#define MODEL_LABELS {model.labels}",
-            f"#define MODEL_MAX_LENGTH {model.max_length}",
-            f"#define MODEL_HIDDEN {model.d}",
-            f"#define MODEL_EXPANSION {model.blocks[0].e}",
+            f"#define MODEL_BLOCKS {sizes.blocks}",
+            f"#define MODEL_LABELS {sizes.labels}",
+            f"#define MODEL_MAX_LENGTH {sizes.max_length}",
+            f"#define MODEL_HIDDEN {sizes.hidden}",
+            f"#define MODEL_EXPANSION {sizes.expansion}",
             f"#define MODEL_OPERATORS {len(operators(graph))}",
             f"#define MODEL_IS_ENCODER {int(encoder)}",
             "#endif  // EMBBERT_MODEL_SHAPE_H_",
@@ -149,40 +200,33 @@ def shape_header(
     )
 
 
-def tflm_image(image: bytes, model: int8_model.Int8Model, tflite: bytes) -> bytes:
-    """Puts a `.tflite` into a model image in place of the kernels' weights.
+def tflm_image(
+    model: model_folder.ModelFolder, sizes: Sizes, tflite: bytes, name: str | None = None
+) -> bytes:
+    """Makes the model image that tflm_app/tflm reads, with a `.tflite` in place of weights.
 
     Args:
-        image: The image that `from_model_folder.image_of` made.
-        model: The int8 model of the folder, for the sizes.
-        tflite: The graph to run; its output's scale and zero point replace those of the model.
+        model: The model.
+        sizes: Its sizes.
+        tflite: The graph to run; the answers have its output's scale and zero point.
+        name: As for `from_model_folder.image_of`.
 
-    Returns:
-        The image that tflm_app/tflm reads.
+    Raises:
+        FirmwareError: The firmware cannot hold the model.
     """
     logits = reader.read(tflite).outputs[0]
     assert logits.scale is not None  # `check` saw to that.
-    scale = float(logits.scale)
-    keep = {Kind.CONFIG, Kind.SOURCE, Kind.LABELS, Kind.CONFIDENCE, Kind.TOKENIZER}
-    sections = []
-    for part in model_image.unpack(image):
-        if part.kind not in keep:
-            continue
-        data = part.data
-        if part.kind == Kind.CONFIG:
-            config = list(struct.unpack("<8i", data))
-            config[5] = int(logits.zero_point)
-            if config[0] == 1:
-                config[6:] = model_image.score_scale(scale)
-            data = struct.pack("<8i", *config)
-        elif part.kind == Kind.CONFIDENCE:
-            data = model_image.confidence_table(scale).tobytes()
-        sections.append(Section(part.kind, part.index, data))
-    first = model.blocks[0]
-    shape = (model.vocab_size, model.max_length, model.r, model.d, first.e, first.k)
-    sections.append(Section(Kind.TFLM_SHAPE, 0, struct.pack("<6i", *shape)))
-    sections.append(Section(Kind.TFLITE, 0, tflite))
-    return model_image.pack(sections)
+    outputs = model_image.Outputs(
+        sizes.labels, model.pair, sizes.blocks, float(logits.scale), int(logits.zero_point)
+    )
+    shape = (sizes.vocab_size, sizes.max_length, sizes.reduced, sizes.hidden)
+    return model_image.pack(
+        [
+            *from_model_folder.common_sections(model, outputs, name),
+            Section(Kind.TFLM_SHAPE, 0, struct.pack("<6i", *shape, sizes.expansion, sizes.taps)),
+            Section(Kind.TFLITE, 0, tflite),
+        ]
+    )
 
 
 def generate(
@@ -207,19 +251,16 @@ def generate(
     """
     if not isinstance(model, model_folder.ModelFolder):
         model = model_folder.load(pathlib.Path(model))
-    image = from_model_folder.image_of(model)
-    int8 = recognize.extract(model.tflite)
+    sizes = sizes_of(model)
     tflite, read = _graph(model.tflite, graph)
-    check(read, int8.labels, int8.max_length)
+    check(read, sizes.labels, sizes.max_length)
     name = graph if graph in (PORTABLE, FUSED) else pathlib.Path(graph).name
     origin = f"{name} graph, SHA-256 {hashlib.sha256(tflite).hexdigest()}"
-    whole = tflm_image(image, int8, tflite)
+    whole = tflm_image(model, sizes, tflite)
     contents = {
         "model_image.bin": whole,
         "model_image.c": c_files.c_source(whole).encode(),
-        "model_shape.h": shape_header(
-            int8, read, origin, model_image.shape(image).encoder
-        ).encode(),
+        "model_shape.h": shape_header(sizes, read, origin, model.task == "encoder").encode(),
         "model_resolver.h": resolver_header(read, origin).encode(),
         "graph.tflite": tflite,
     }

@@ -9,16 +9,19 @@ from typing import Any
 from calibration import calibrate, recipes, samples
 from converters.evaluation import evaluation, labelled_rows, shots
 from converters.evaluation.model import Model
-from converters.portable import graph
+from converters.portable import baseline_graph, graph
 from converters.portable.options import ConvertOptions
 from converters.tflite import checks, writer
 from embbert_tf import errors
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import encoding
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data.files import PathLike
 from embbert_tf.quantization import folding
 from embbert_tf.quantization import ranges as ranges_lib
 from embbert_tf.storage import run_folder
+
+AnyGraph = graph.PortableGraph | baseline_graph.BaselineGraph
 
 _PACKAGES = ("embbert-tflm", "tensorflow", "tf_keras", "tokenizers", "tflite-micro")
 
@@ -69,6 +72,7 @@ def convert(
     if not isinstance(run, run_folder.Run):
         run = run_folder.load_run(run)
     chosen = _recipe(recipe, run.qat_model, run.path, options.npu)
+    _check_compared(run.config, chosen, options.npu)
     _check_length(options.max_length, run.config.max_length, run.pair)
     if validation is not None:
         labelled_rows.check_pairs(rows, run.pair, validation)
@@ -139,11 +143,12 @@ def convert_keras(
     """
     classifier, quantized = split_model(model)
     chosen = _recipe(recipe, quantized, model.name, npu)
+    _check_compared(classifier.config, chosen, npu)
     options = ConvertOptions(max_length=max_length, memory_plan=memory_plan, npu=npu)
     if max_length < 1:
         raise errors.OptionError(f"max_length must be at least 1, not {max_length}")
     _check_length(max_length, classifier.config.max_length, pair)
-    folded = folding.fold(quantized if chosen.qat_weights else classifier)
+    folded = _float_model(quantized if chosen.qat_weights else classifier)
     ranges: Any = quantized.ranges() if quantized is not None else None
     if representative_ids is not None:
         texts = ranges_lib.sequences_of(representative_ids, classifier.config)
@@ -157,21 +162,23 @@ def convert_keras(
 
 
 def split_model(model: Any) -> tuple[Any, Any]:
-    """Returns (EmbBertClassifier, QuantizedClassifier or None) of either kind of Keras model.
+    """Returns (fp32 classifier, quantized one or None) of either kind of Keras model.
 
     Raises:
         OptionError: It is another kind of model.
     """
+    from embbert_tf.baselines.classifier import BaselineClassifier
+    from embbert_tf.baselines.quantized_baseline import QuantizedBaseline
     from embbert_tf.model.classifier import EmbBertClassifier
     from embbert_tf.quantization.quantized_classifier import QuantizedClassifier
 
-    if isinstance(model, QuantizedClassifier):
+    if isinstance(model, QuantizedClassifier | QuantizedBaseline):
         return model.classifier, model
-    if isinstance(model, EmbBertClassifier):
+    if isinstance(model, EmbBertClassifier | BaselineClassifier):
         return model, None
     raise errors.OptionError(
-        f"a {type(model).__name__} cannot be converted; EmbBertClassifier and QuantizedClassifier "
-        "can"
+        f"a {type(model).__name__} cannot be converted; EmbBertClassifier, QuantizedClassifier and "
+        "the compared models of embbert_tf.baselines can"
     )
 
 
@@ -201,7 +208,7 @@ def _build(
     examples: list[examples_lib.Example],
     recipe: recipes.Recipe,
     options: ConvertOptions,
-) -> tuple[graph.PortableGraph, int]:
+) -> tuple[AnyGraph, int]:
     """Calibrates a run and returns its graph and the length of the graph."""
     limit = run.config.max_length
     rows = samples.Rows(examples, encoding.encode_all(run.tokenizer, examples, run.pair, limit))
@@ -217,19 +224,43 @@ def _build(
     chosen, max_length = calibrate.choose_sequences(
         rows, limit, options.max_length, options.count, options.seed
     )
-    folded = folding.fold(run.qat_model if recipe.qat_weights else run.model)
+    folded = _float_model(run.qat_model if recipe.qat_weights else run.model)
     ranges = calibrate.calibrate(folded, recipe, chosen, run.ranges)
     return _graph(folded, ranges, max_length, run.pair, recipe, options), max_length
 
 
+def _check_compared(config: Any, recipe: recipes.Recipe, npu: str) -> None:
+    """Raises OptionError where a compared model is asked for what EmbBERT alone has."""
+    if not isinstance(config, BaselineConfig):
+        return
+    from embbert_tf.baselines import quantized_baseline
+
+    quantized_baseline.check_convertible(config)
+    if recipe.int16 or npu:
+        raise errors.OptionError(
+            f"a {config.kind} is converted to int8 alone and for no NPU: take the recipe qat, mse "
+            "or minmax, and leave npu away"
+        )
+
+
+def _float_model(model: Any) -> Any:
+    """Returns the float weights of a Keras model: folded, or of a compared model the classifier."""
+    if isinstance(model.config, BaselineConfig):
+        return getattr(model, "classifier", model)
+    return folding.fold(model)
+
+
 def _graph(
-    folded: folding.FoldedModel,
+    folded: Any,
     ranges: calibrate.Ranges,
     max_length: int,
     pair: bool,
     recipe: recipes.Recipe,
     options: ConvertOptions,
-) -> graph.PortableGraph:
+) -> AnyGraph:
+    if not isinstance(folded, folding.FoldedModel):
+        offline = options.memory_plan == "offline"
+        return baseline_graph.BaselineGraph(folded, ranges, max_length, pair, offline)
     return graph.PortableGraph(
         folded,
         ranges,
@@ -242,7 +273,7 @@ def _graph(
     )
 
 
-def _tflite(built: graph.PortableGraph) -> bytes:
+def _tflite(built: AnyGraph) -> bytes:
     checks.check_full_int8(built.graph)
     checks.check_builtin(built.graph)
     return writer.write(built.graph)
@@ -286,7 +317,7 @@ def _inputs(run: run_folder.Run, max_length: int) -> list[dict]:
 def _settings(
     run: run_folder.Run,
     recipe: recipes.Recipe,
-    built: graph.PortableGraph,
+    built: AnyGraph,
     tflite: bytes,
     max_length: int,
     options: ConvertOptions,
@@ -310,7 +341,7 @@ def _settings(
         "recipe": recipe.to_dict(),
         "memory_plan": options.memory_plan,
         "npu": options.npu,
-        "schedule": built.schedule.describe(),
+        "schedule": built.describe_schedule(),
         "weights": built.describe_weights(),
         "confidence_threshold": 0.0,
         "sha256": hashlib.sha256(tflite).hexdigest(),

@@ -110,6 +110,10 @@ class PortableGraph:
                 self.graph, plan
             )
 
+    def describe_schedule(self) -> str:
+        """Returns how the graph is cut, as a line for people."""
+        return self.schedule.describe()
+
     def describe_weights(self) -> str:
         """Returns what was measured of the weights, and chosen, as a line for people."""
         return self._weights.describe()

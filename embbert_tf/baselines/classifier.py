@@ -73,7 +73,7 @@ class BaselineClassifier(keras.Model):
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Computes the logits."""
-        return self.logits(self.ops(ids, training), training)
+        return self.logits(self.ops(ids, training), training)[:, 0]
 
     def ops(self, ids: tf.Tensor, training: bool | None = None) -> TensorOps:
         """Returns what computes the model in float on token ids (batch, n)."""
@@ -84,15 +84,20 @@ class BaselineClassifier(keras.Model):
         x, affine = self.backbone.run(self.ops(ids, training), last=True)
         return (x if affine is None else x * affine[0] + affine[1])[:, 0]
 
-    def logits(self, ops: TensorOps, training: bool | None = None) -> tf.Tensor:
-        """Returns the activation `logits`, (batch, L), as `ops` computes it."""
+    def logits(self, ops: Any, training: bool | None = None) -> Any:
+        """Returns the activation `logits` of one row, (batch, 1, L), as `ops` computes it.
+
+        Args:
+            ops: `TensorOps`, or what has its methods.
+            training: As in Keras.
+        """
         x, affine = self.backbone.run(ops, last=True)
         kernel, bias = ops.read(self.head.kernel), ops.read(self.head.bias)
         if affine is not None:
             gain, shift = affine
             kernel, bias = gain[:, None] * kernel, bias + (shift[None] @ kernel)[0]
         x = self.drop(x, training=training) if training else x
-        return ops.dense("logits", x, kernel, bias)[:, 0]
+        return ops.dense("logits", x, kernel, bias)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

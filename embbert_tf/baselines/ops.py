@@ -114,7 +114,7 @@ class TensorOps:
         self, name: str, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, relu: bool = False
     ) -> tf.Tensor:
         """Returns `x · kernel + bias`, (batch, n, out), with `relu` nothing below 0."""
-        y = linear(x, self.weight(name, kernel))
+        y = linear(x, self.weight(name, kernel, channels=False))
         y = y if bias is None else y + bias
         return self.activation(name, tf.nn.relu(y) if relu else y)
 

@@ -174,7 +174,7 @@ class QuantizedBaseline(keras.Model):
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Computes the logits, fake-quantized."""
-        return self.classifier.logits(_FakeQuantOps(ids, training, self))
+        return self.classifier.logits(_FakeQuantOps(ids, training, self))[:, 0]
 
     def start_from(
         self, classifier: BaselineClassifier, sequences: Iterable[Sequence[int]]
@@ -261,7 +261,7 @@ def quantize(
 
 
 def check_convertible(config: BaselineConfig) -> None:
-    """Raises OptionError where padding counts, as on a device every text is padded to one length."""
+    """Raises OptionError where padding counts: on a device each text is padded to one length."""
     if config.attend_to_padding:
         raise errors.OptionError(
             "the model counts padding as a part of the text, so that its answers would depend on "

@@ -31,8 +31,9 @@ SCORE_DEPTH = 10.0
 # The dense matrices of a `FoldedBlock`.
 DENSE = ("wq", "wv", "wz")
 
-# Of int8 with zero point 0; all others are asymmetric. Keys are those of `embbert_tf.baselines`.
-SYMMETRIC = ("xhat", "v", "k")
+# Of int8 with zero point 0; all others are asymmetric. The last two are
+# of `embbert_tf.baselines`.
+SYMMETRIC = ("xhat", "v", "k", "square")
 
 
 @dataclasses.dataclass(frozen=True)

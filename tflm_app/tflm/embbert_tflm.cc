@@ -116,7 +116,7 @@ int embbert_backend_shape(embbert_engine_t* engine) {
       embbert_image_section(&engine->image, kEmbbertSectionTflmShape, 0, &size));
   if (shape == nullptr || size != sizeof(*shape)) return kEmbbertSection;
   if (shape->vocab_size < 1 || shape->max_length < 2 || shape->max_length > EMBBERT_MAX_LENGTH ||
-      shape->reduced < 1 || shape->hidden < 1 || shape->expansion < 1 || shape->taps < 1) {
+      shape->reduced < 1 || shape->hidden < 1 || shape->expansion < 1 || shape->taps < 0) {
     return kEmbbertShapes;
   }
 #ifdef EMBBERT_TFLM_ONE_MODEL
@@ -186,7 +186,8 @@ int embbert_backend_open(embbert_engine_t* engine, void* memory, size_t memory_s
     blocks[i].taps = shape->taps;
   }
   engine->model.blocks = blocks;
-  engine->model.num_blocks = engine->config.blocks;
+  // None where the graph is no EmbBERT's.
+  engine->model.num_blocks = shape->taps > 0 ? engine->config.blocks : 0;
 
   if (RegisterDebugLogCallback != nullptr) RegisterDebugLogCallback(on_log);
   const tflite::Model* model = tflite::GetModel(tflite_file);
