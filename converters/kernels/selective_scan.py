@@ -170,8 +170,8 @@ def scan_params(
         check(0 < q.scale < math.inf, f"{where}: the scale of {name} is {q.scale:g}")
     real = np.logaddexp(0, (np.arange(-128.0, 128) - steps.zero_point) * steps.scale)
     check(bool(np.all((real > 0) & (real < 2**20))), f"{where}: step sizes up to {real.max():g}")
+    check(bool(np.all(log_decay < 700)), f"{where}: a decay is not finite")
     rates = np.exp(np.asarray(log_decay, np.float64)) * math.log2(math.e)
-    check(bool(np.all(np.isfinite(rates))), f"{where}: a decay is not finite")
     delta_bits, rate_bits = _bits(real), _bits(rates)
     fraction = min(30, 30 - delta_bits - rate_bits)
     check(

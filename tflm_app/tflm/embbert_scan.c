@@ -123,6 +123,12 @@ static inline pair_t load_next(const pair_t** from) {
   return pair;
 }
 
+static inline uint32_t rotate_right(uint32_t value, uint32_t bits) {
+  uint32_t rotated;
+  __asm__("ror %0, %1, %2" : "=r"(rotated) : "r"(value), "r"(bits));
+  return rotated;
+}
+
 // min(octaves, 31).
 static inline uint32_t saturate_octaves(uint32_t octaves) {
   uint32_t low;
@@ -135,6 +141,10 @@ static inline uint32_t saturate_octaves(uint32_t octaves) {
 static inline pair_t load_entry(const pair_t* from) { return *from; }
 
 static inline pair_t load_next(const pair_t** from) { return *(*from)++; }
+
+static inline uint32_t rotate_right(uint32_t value, uint32_t bits) {  // by 1..31
+  return value >> bits | value << (32 - bits);
+}
 
 static inline uint32_t saturate_octaves(uint32_t octaves) {
   const uint32_t most = (1u << kOctaveBits) - 1;
@@ -150,19 +160,31 @@ static inline uint32_t saturate_octaves(uint32_t octaves) {
 static inline int32_t decay_of(int32_t delta, int32_t decay, uint32_t fraction) {
   const uint32_t exponent = (uint32_t)embbert_multiply_high(delta, decay);
   const uint32_t octaves = exponent >> fraction;
-  const uint32_t place = octaves | exponent << (32 - fraction);  // one rotation
+  // The octaves end up below everything that matters.
+  const uint32_t place = rotate_right(exponent, fraction);
   const pair_t entry = load_entry(&decay_table[place >> kPlaceBits]);
   const int32_t value = embbert_multiply_high_add(
       entry.second, (int32_t)(place & ((1u << kPlaceBits) - 1)), entry.first);
   return value >> saturate_octaves(octaves);
 }
 
-// Moves the states of one channel on by a token and returns the sum of their products with C.
-// `rows` (N) has B and C of the token.
-static inline int32_t step(int32_t* state, const int32_t* decay, const pair_t* rows, int32_t states,
-                           int32_t delta, int32_t stepped, uint32_t fraction) {
+// What differs from channel to channel of a token.
+typedef struct {
+  int32_t* state;        // (N)
+  const int32_t* decay;  // (N)
+  const pair_t* rows;    // (N) B and C of the token
+  const pair_t* end;     // behind them
+} place_t;
+
+// Moves the states of one channel on by a token and returns the sum of their products with C. By
+// itself it has the registers that it needs.
+static __attribute__((noinline)) int32_t step(place_t* place, int32_t delta, int32_t stepped,
+                                              uint32_t fraction) {
+  int32_t* state = place->state;
+  const int32_t* decay = place->decay;
+  const pair_t* rows = place->rows;
+  const pair_t* const end = place->end;
   int32_t total = 0;
-  const pair_t* const end = rows + states;
   do {
     const int32_t kept = embbert_multiply_high(*state, decay_of(delta, *decay++, fraction));
     const pair_t row = load_next(&rows);
@@ -171,7 +193,33 @@ static inline int32_t step(int32_t* state, const int32_t* decay, const pair_t* r
     *state++ = moved;
     total = embbert_multiply_high_add(moved, row.second, total);
   } while (rows != end);
+  place->state = state;
+  place->decay = decay;
   return total;
+}
+
+// A token: u, steps and y (ED).
+static void scan_token(const embbert_scan_t* scan, const int8_t* u, const int8_t* steps, int8_t* y,
+                       place_t* place) {
+  const int32_t* const deltas = scan->delta + 128;
+  const int32_t* skip = scan->skip;
+  const int32_t u_zero = scan->u_zero;
+  const uint32_t fraction = (uint32_t)scan->fraction;
+  const int32_t y_shift = scan->y_shift;
+  const int32_t y_multiplier = scan->y_multiplier;
+  const int32_t limit = INT32_MAX >> y_shift;
+  const int32_t half_and_zero = scan->y_zero * 256 + 128;
+  const int8_t* const end = u + scan->channels;
+  do {
+    const int32_t delta = deltas[*steps++];
+    const int32_t centred = embbert_shift_left(*u++ - u_zero, kDifferenceShift);
+    const int32_t total = step(place, delta, embbert_multiply_high(delta, centred), fraction);
+    const int32_t passed = embbert_multiply_high_add(centred, *skip++, half_and_zero);
+    // Where the limit tells, y is saturated.
+    const int32_t scaled = embbert_multiply_high_add(
+        embbert_shift_left(embbert_clamp(total, -limit, limit), y_shift), y_multiplier, passed);
+    *y++ = (int8_t)embbert_saturate8_of_256ths(scaled);
+  } while (u != end);
 }
 
 embbert_status_t embbert_scan(const embbert_scan_t* scan, const int8_t* u, const int8_t* steps,
@@ -188,34 +236,20 @@ embbert_status_t embbert_scan(const embbert_scan_t* scan, const int8_t* u, const
   if (scratch_size < EMBBERT_SCAN_SCRATCH_BYTES((size_t)channels, (size_t)states)) {
     return EMBBERT_ERROR_SCRATCH;
   }
-  pair_t* const rows = (pair_t*)scratch;                       // (N)
-  int32_t* const all_states = (int32_t*)scratch + 2 * states;  // (ED, N)
+  pair_t* const rows = (pair_t*)scratch;
+  int32_t* const all_states = (int32_t*)(rows + states);  // (ED, N)
   memset(all_states, 0, 4 * (size_t)channels * (size_t)states);
-  const int32_t limit = INT32_MAX >> scan->y_shift;
-  const int32_t half_and_zero = scan->y_zero * 256 + 128;
   for (int32_t t = 0; t < n; t++) {
     for (int32_t i = 0; i < states; i++) {
       rows[i].first = embbert_shift_left(*state_in++ - scan->state_in_zero, scan->state_in_shift);
       rows[i].second =
           embbert_shift_left(*state_out++ - scan->state_out_zero, scan->state_out_shift);
     }
-    const int32_t* decay = scan->decay;
-    int32_t* state = all_states;
-    for (int32_t channel = 0; channel < channels; channel++) {
-      const int32_t delta = scan->delta[*steps++ + 128];
-      const int32_t centred = embbert_shift_left(*u++ - scan->u_zero, kDifferenceShift);
-      const int32_t stepped = embbert_multiply_high(delta, centred);
-      const int32_t total =
-          step(state, decay, rows, states, delta, stepped, (uint32_t)scan->fraction);
-      state += states;
-      decay += states;
-      // Where the limit tells, y is saturated.
-      const int32_t scaled = embbert_multiply_high_add(
-          embbert_shift_left(embbert_clamp(total, -limit, limit), scan->y_shift),
-          scan->y_multiplier, half_and_zero);
-      *y++ = (int8_t)embbert_saturate8_of_256ths(
-          embbert_multiply_high_add(centred, scan->skip[channel], scaled));
-    }
+    place_t place = {all_states, scan->decay, rows, rows + states};
+    scan_token(scan, u, steps, y, &place);
+    u += channels;
+    steps += channels;
+    y += channels;
   }
   return EMBBERT_OK;
 }
