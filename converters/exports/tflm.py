@@ -16,7 +16,8 @@ _CORES = {
     "EMBBERT_USE_PORTABLE": "cortex-m0",
 }
 # Of tflm_app/tflm, by the folder of an ecosystem where they belong.
-HEADERS, SOURCES = ("embbert_tflm.h", "embbert_ops.h"), ("embbert_tflm.cc", "embbert_ops.cc")
+HEADERS = ("embbert_tflm.h", "embbert_ops.h", "embbert_op_checks.h")
+SOURCES = ("embbert_tflm.cc", "embbert_ops.cc")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.firmware import c_files, from_model_folder, model_image
 from converters.firmware.model_image import Kind, Section
-from converters.kernels import fixed_point, fused_graph, recognize
+from converters.kernels import fixed_point, fused_graph, recognize, selective_scan
 from converters.tflite import graph as graph_lib
 from converters.tflite import model_folder, reader
 from converters.tflm import operators as operators_lib
@@ -18,7 +18,13 @@ from embbert_tf.baselines import any_model
 from embbert_tf.data import files
 
 PORTABLE, FUSED = "portable", "fused"
-_CUSTOM = {fused_graph.EMBED: "EMBED", fused_graph.BLOCK: "BLOCK", fused_graph.HEAD: "HEAD"}
+# Custom operator to the header that declares its registration, and what that is called by.
+_CUSTOM = {
+    fused_graph.EMBED: ("embbert_ops.h", "EMBED"),
+    fused_graph.BLOCK: ("embbert_ops.h", "BLOCK"),
+    fused_graph.HEAD: ("embbert_ops.h", "HEAD"),
+    selective_scan.OPERATOR: ("embbert_scan_op.h", "SELECTIVE_SCAN"),
+}
 # Kinds that are registered for all types when any of their operators is not int8 throughout.
 _SHAPES_ONLY = {"PAD", "TRANSPOSE"}  # whose second input is an int32 constant
 _MADE_BY = f"// Made by {c_files.TFLM_GENERATOR} {c_files.VERSION}"
@@ -100,8 +106,8 @@ def resolver_header(graph: graph_lib.Graph, origin: str) -> str:
         "#define EMBBERT_MODEL_RESOLVER_H_",
         '#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"',
     ]
-    if any(name in _CUSTOM for name, _ in kinds):
-        lines.append('#include "embbert_ops.h"')
+    headers = {_CUSTOM[name][0] for name, _ in kinds if name in _CUSTOM}
+    lines += [f'#include "{header}"' for header in sorted(headers)]
     # micro_mutable_op_resolver.h brings these along where kernels have an int8 variant.
     for header in ("add", "maximum_minimum", "mul", "pad", "softmax", "transpose"):
         lines.append(f'#include "tensorflow/lite/micro/kernels/{header}.h"')
@@ -112,7 +118,7 @@ def resolver_header(graph: graph_lib.Graph, origin: str) -> str:
     ]
     for name, int8 in kinds:
         if name in _CUSTOM:
-            call = f'AddCustom("{name}", Register_{_CUSTOM[name]}())'
+            call = f'AddCustom("{name}", Register_{_CUSTOM[name][1]}())'
         elif int8:
             call = f"{operators_lib.BUILTIN[name]}(tflite::{operators_lib.INT8[name]}())"
         else:

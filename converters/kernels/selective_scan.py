@@ -16,6 +16,7 @@ import numpy as np
 
 from converters.kernels import fixed_point, reference
 from converters.kernels.fixed_point import check
+from converters.tflite.graph import Op
 
 OPERATOR = "EMBBERT_SELECTIVE_SCAN"
 # Input indices, the same as in tflm_app/tflm/embbert_scan_op.cc.
@@ -82,6 +83,28 @@ class ScanParams:
     def tensors(self) -> dict[str, np.ndarray]:
         """The constant inputs by name, in their order."""
         return {"decay": self.decay, "skip": self.skip}
+
+
+def read_params(op: Op) -> ScanParams:
+    """Reads the integers of an operator, as the device does.
+
+    Args:
+        op: A custom operator of the name `OPERATOR`.
+
+    Raises:
+        KernelParamsError: Its options or constants are none of this version.
+    """
+    blob, names = op.custom_options, [field.name for field in dataclasses.fields(ScanParams)]
+    scalars = names[: names.index("delta")]
+    words = 2 + len(scalars) + 256
+    good = len(blob) == 4 * words and struct.unpack_from("<2i", blob) == (MAGIC, words)
+    check(good, f"{OPERATOR}: options of {len(blob)} bytes that are none of this version")
+    values = np.frombuffer(blob, "<i4", offset=8)
+    check(len(op.inputs) == len(INPUTS), f"{OPERATOR}: {len(op.inputs)} inputs")
+    weights = [None if tensor is None else tensor.data for tensor in op.inputs[4:]]
+    check(all(w is not None for w in weights), f"{OPERATOR}: decay or skip is no constant")
+    fields = dict(zip(scalars, map(int, values), strict=False))
+    return ScanParams(**fields, delta=values[len(scalars) :], decay=weights[0], skip=weights[1])
 
 
 def scan(

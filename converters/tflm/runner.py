@@ -9,9 +9,9 @@ from typing import Any
 
 import joblib
 import numpy as np
-from tflite_micro.python.tflite_micro import runtime
 
 from converters.tflite import model_folder
+from converters.tflm import scan_runner
 from embbert_tf.data import tokenizer
 
 _ARENA_BYTES = 16 << 20
@@ -30,7 +30,7 @@ class Runner:
     """
 
     def __init__(self, tflite: bytes, max_length: int, pair: bool) -> None:
-        self._interpreter = runtime.Interpreter.from_bytes(tflite, arena_size=_ARENA_BYTES)
+        self._interpreter = scan_runner.interpreter(tflite, _ARENA_BYTES)
         self._length, self._pair = max_length, pair
 
     def logits(self, ids: list[int]) -> np.ndarray:

@@ -107,7 +107,9 @@ TFLM_CXX = $(LINKER) -std=c++17 -Wall -Wextra -Werror -Os $(CFLAGS) $(CPU) -ffun
   -fstack-usage -fcallgraph-info=su -MMD -MP -ffile-prefix-map=$(call quote,$(CURDIR))=tflm_app $(TFLM_DEFINES) $(TFLM_INCLUDES) \
   $(EMBBERT_INCLUDES) \
   -DEMBBERT_TFLM_ONE_MODEL -Iembbert/src -DEMBBERT_TFLM_NAME='"$(TFLM_NAME)"' -I$(GENERATED) -Itflm
-TFLM_OPS := $(if $(filter fused,$(GRAPH)),$(OUT)/tflm/embbert_ops.o)
+# The linker leaves out what a graph does not use.
+TFLM_OPS := $(if $(filter fused,$(GRAPH)),$(OUT)/tflm/embbert_ops.o,\
+  $(OUT)/tflm/embbert_scan_op.o $(COMMON)/tflm/embbert_scan.o)
 RUNTIME_OBJECTS := $(OUT)/tflm/embbert_tflm.o $(TFLM_OPS) $(COMMON)/tflm/libc_stubs.o
 RUNTIME_LIBRARIES := $(TFLM_ARCHIVE)
 $(PROGRAM) $(TRIAL): $(TFLM_ARCHIVE)
@@ -126,9 +128,13 @@ $(OUT)/tflm/embbert_tflm.o: tflm/embbert_tflm.cc $(OF_TFLM_MODEL) $(OUT)/arena_s
 	@mkdir -p $(@D)
 	$(TFLM_CXX) -I$(OUT) -c $< -o $@
 
-$(OUT)/tflm/embbert_ops.o: tflm/embbert_ops.cc $(OUT)/flags_tflm
+$(OUT)/tflm/embbert_ops.o $(OUT)/tflm/embbert_scan_op.o: $(OUT)/tflm/%.o: tflm/%.cc $(OUT)/flags_tflm
 	@mkdir -p $(@D)
 	$(TFLM_CXX) -c $< -o $@
+
+$(COMMON)/tflm/embbert_scan.o: tflm/embbert_scan.c $(COMMON)/flags
+	@mkdir -p $(@D)
+	$(compile) $(EMBBERT_KERNELS_CFLAGS) -Iembbert/src -c $< -o $@
 
 # Bytes of the app's static memory: what comes before the arena, and the arena.
 $(OUT)/model_sizes.h: $(OUT)/arena_size.h FORCE

@@ -1,0 +1,19 @@
+// EMBBERT_SELECTIVE_SCAN for TensorFlow Lite Micro: MAMBA's selective scan as one operator.
+//
+//   tflite::MicroMutableOpResolver<N> resolver;
+//   resolver.AddCustom("EMBBERT_SELECTIVE_SCAN", embbert::Register_SELECTIVE_SCAN());
+//
+// Compile embbert_scan_op.cc and embbert_scan.c along. docs/tflm.md has inputs, outputs and
+// options.
+#ifndef EMBBERT_TFLM_APP_TFLM_EMBBERT_SCAN_OP_H_
+#define EMBBERT_TFLM_APP_TFLM_EMBBERT_SCAN_OP_H_
+
+#include "tensorflow/lite/micro/micro_common.h"
+
+namespace embbert {
+
+const TFLMRegistration* Register_SELECTIVE_SCAN();
+
+}  // namespace embbert
+
+#endif  // EMBBERT_TFLM_APP_TFLM_EMBBERT_SCAN_OP_H_
