@@ -8,6 +8,7 @@ from converters.tflite import graph as graph_lib
 from converters.tflm import arena_model, memory_planner, operators, timeline
 
 EMBBERT_OPERATORS = ("EMBBERT_EMBED", "EMBBERT_BLOCK", "EMBBERT_HEAD")
+SCAN_OPERATOR = "EMBBERT_SELECTIVE_SCAN"
 _ALIGNMENT = memory_planner.ALIGNMENT
 
 
@@ -22,6 +23,7 @@ class Needs:
         unknown: Names of other custom operators that TFLM lacks.
         int8: Operator -> TFLM's variant for int8 alone, where the file uses no other type.
         variables: Resource variables.
+        scan: Whether MAMBA's selective scan, which is this project's too, is among them.
     """
 
     methods: tuple[str, ...]
@@ -30,12 +32,13 @@ class Needs:
     unknown: tuple[str, ...]
     int8: dict[str, str]
     variables: int
+    scan: bool = False
 
     @property
     def registered(self) -> int:
         """Operators in the resolver."""
         own = len(EMBBERT_OPERATORS) if self.embbert else 0
-        return len(self.methods) + own + len(self.unknown)
+        return len(self.methods) + own + self.scan + len(self.unknown)
 
 
 def _method(op: graph_lib.Op) -> str | None:
@@ -64,7 +67,7 @@ def needs(graphs: list[graph_lib.Graph]) -> Needs:
     known = {method for op in ops if (method := _method(op))}
     custom = {op.custom_code for op in ops if op.kind == "CUSTOM"}
     missing = {op.kind for op in ops if op.kind != "CUSTOM" and not _method(op)}
-    unknown = custom - set(operators.CUSTOM) - set(EMBBERT_OPERATORS)
+    unknown = custom - set(operators.CUSTOM) - {*EMBBERT_OPERATORS, SCAN_OPERATOR}
     return Needs(
         tuple(sorted(known)),
         tuple(sorted(missing)),
@@ -72,6 +75,7 @@ def needs(graphs: list[graph_lib.Graph]) -> Needs:
         tuple(sorted(unknown)),
         _int8(ops),
         len(arena_model.resource_variables(graphs).names),
+        SCAN_OPERATOR in custom,
     )
 
 
@@ -96,6 +100,8 @@ def resolver_code(need: Needs) -> str:
     lines = ['#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"']
     if need.embbert:
         lines.append('#include "embbert_ops.h"  // tflm_app/tflm/embbert_ops.cc is compiled along')
+    if need.scan:
+        lines.append('#include "embbert_scan_op.h"  // tflm_app/tflm/embbert_scan_op.cc as well')
     for name in need.unknown:
         # A name from the file must not leave the comment that it is written in.
         lines.append(
@@ -114,6 +120,11 @@ def resolver_code(need: Needs) -> str:
         lines.append(f"  TF_LITE_ENSURE_STATUS(resolver.{method}({variant}));")
     if need.embbert:
         lines.append("  TF_LITE_ENSURE_STATUS(embbert::AddOperators(resolver));")
+    if need.scan:
+        lines.append(
+            f'  TF_LITE_ENSURE_STATUS(resolver.AddCustom("{SCAN_OPERATOR}", '
+            "embbert::Register_SELECTIVE_SCAN()));"
+        )
     for name in need.unknown:
         lines.append(
             f"  TF_LITE_ENSURE_STATUS(resolver.AddCustom({_literal(name)}, "
@@ -219,6 +230,12 @@ def advice(need: Needs, kernels_cmsis: bool = True) -> list[str]:
             "EMBBERT_EMBED, EMBBERT_BLOCK and EMBBERT_HEAD are operators of this project: compile "
             "tflm_app/tflm/embbert_ops.cc and the C files of tflm_app/embbert/src/kernels along, "
             "with tflm_app/tflm and tflm_app/embbert/include on the path of includes."
+        )
+    if need.scan:
+        result.append(
+            f"{SCAN_OPERATOR} is an operator of this project: compile embbert_scan_op.cc and "
+            "embbert_scan.c of tflm_app/tflm along, with tflm_app/tflm, tflm_app/embbert/include "
+            "and tflm_app/embbert/src on the path of includes."
         )
     for name in need.unknown:
         result.append(

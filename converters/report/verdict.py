@@ -84,7 +84,7 @@ def judge(
             return Verdict(WRONG, finding.text)
     refusal = next((f.text for f in findings if f.kind == survey_lib.REFUSED), "")
     need = application.needs(graphs)
-    if need.missing or need.unknown or need.embbert:
+    if need.missing or need.unknown or need.embbert or need.scan:
         lacking = _lacking(need)
         return Verdict(REFUSED, refusal) if refusal and lacking.kind == NOT_TRIED else lacking
     room = 4 * arena + (1 << 20)
@@ -140,7 +140,7 @@ def _lacking(need: application.Needs) -> Verdict:
     return Verdict(
         NOT_TRIED,
         "TFLM on this machine has no operators of this project; on boards, "
-        "tflm_app/tflm/embbert_ops.cc brings them, and the firmware's tests compare their answers",
+        "tflm_app/tflm brings them, and the firmware's tests compare their answers",
     )
 
 

@@ -51,7 +51,7 @@ def _elements(tensor: graph_lib.Tensor | None) -> int:
 
 
 def _of(op: graph_lib.Op) -> int:
-    """Multiply-accumulates of one builtin operator."""
+    """Multiply-accumulates of one builtin operator, or of a selective scan."""
     out = _elements(op.outputs[0]) if op.outputs else 0
     shapes = [t.shape if t is not None else () for t in op.inputs]
     if op.kind == "FULLY_CONNECTED":
@@ -69,6 +69,9 @@ def _of(op: graph_lib.Op) -> int:
     if op.kind == "UNIDIRECTIONAL_SEQUENCE_LSTM":
         steps = _elements(op.inputs[0]) // shapes[0][-1]
         return steps * sum(_elements(t) for t in op.inputs[1:9])
+    if op.custom_code == application.SCAN_OPERATOR:
+        # Two for the next state and one for y; the decays themselves are no multiplications.
+        return 3 * out * shapes[4][1]
     return 0
 
 

@@ -6,8 +6,9 @@ import struct
 from converters.tflite import graph as graph_lib
 from converters.tflm import kernel_memory, target
 
-# sizeof of the operators' data in tflm_app/tflm/embbert_ops.cc on 32-bit cores.
-DATA = {"EmbedData": 64, "BlockData": 140, "HeadData": 36}
+# sizeof of the operators' data in tflm_app/tflm/embbert_ops.cc and embbert_scan_op.cc on 32-bit
+# cores.
+DATA = {"EmbedData": 64, "BlockData": 140, "HeadData": 36, "ScanData": 68}
 _DETECTION_DATA = 112
 _CIRCULAR_BUFFER_DATA = 8
 
@@ -58,6 +59,18 @@ def _embbert(op: graph_lib.Op, chip: target.Target) -> kernel_memory.Request:
     return request
 
 
+def scan_scratch(channels: int, states: int) -> int:
+    """Bytes of scratch of EMBBERT_SELECTIVE_SCAN: EMBBERT_SCAN_SCRATCH_BYTES of embbert_scan.h."""
+    return 4 * (channels + 2) * states
+
+
+def _scan(op: graph_lib.Op, chip: target.Target) -> kernel_memory.Request:
+    request = kernel_memory.Request(at_init=[DATA["ScanData"]])
+    request.temporaries = [t for t in [*op.inputs[:1], *op.inputs, *op.outputs] if t is not None]
+    request.scratch.append(scan_scratch(*struct.unpack_from("<2i", op.custom_options, 8)))
+    return request
+
+
 def _detection(op: graph_lib.Op, chip: target.Target) -> kernel_memory.Request:
     from flatbuffers import flexbuffers
 
@@ -85,6 +98,7 @@ _KNOWN = {
     "EMBBERT_BLOCK": _embbert,
     "EMBBERT_EMBED": _embbert,
     "EMBBERT_HEAD": _embbert,
+    "EMBBERT_SELECTIVE_SCAN": _scan,
     "TFLite_Detection_PostProcess": _detection,
 }
 

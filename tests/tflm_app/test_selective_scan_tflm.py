@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from converters.firmware import tflm_files
 from converters.kernels import fixed_point, selective_scan
 from converters.tflite import reader, writer
-from converters.tflm import runner, scan_runner
+from converters.tflm import arena_model, runner, scan_runner, target
 from tests.support import portable_models, scan_graphs
 from tests.support.firmware_model import SENTENCES
 from tests.tflm_app.test_tflm_device import make, write_model
@@ -99,6 +100,11 @@ def test_board_answers_as_this_machine(model, tflite, tmp_path):
     wanted = [here.logits(model.encode(text, None)) for text in SENTENCES]
     np.testing.assert_array_equal(found, wanted)
     assert len(np.unique(found, axis=0)) > len(SENTENCES) // 2
+    # Its arena is what the file alone tells.
+    text = make(model.path, tmp_path / "scans.tflite", "arena").stdout
+    smallest = int(re.search(r"answers correctly: (\d+)", text)[1])
+    chip = target.make("cortex-m4", "cmsis_nn")
+    assert arena_model.predict([reader.read(tflite)], chip).bytes == smallest
 
 
 @pytest.mark.slow

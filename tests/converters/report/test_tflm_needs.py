@@ -13,13 +13,13 @@ import tomllib
 import numpy as np
 import pytest
 
-from converters.report import application, arena_map, tflm_needs
+from converters.report import application, arena_map, tflm_needs, work
 from converters.tflite import graph as graph_lib
 from converters.tflite import reader, writer
 from converters.tflm import timeline
 from embbert_tf import errors
 from tests.support import portable_models as pm
-from tests.support import tflite_cases, tflm_reports
+from tests.support import scan_graphs, tflite_cases, tflm_reports
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 M4 = {"picture": "", "target": "cortex-m4"}
@@ -209,6 +209,19 @@ def test_own_operators_bring_their_header():
     assert "embbert::AddOperators(resolver)" in code
     assert "MicroMutableOpResolver<3>" in code
     assert any("tflm_app/tflm/embbert_ops.cc" in sentence for sentence in application.advice(need))
+
+
+def test_the_selective_scan_brings_its_header():
+    graph = scan_graphs.classifier(64, 48, 4, layers=1)
+    # Dense layers from 16 channels: u, steps, B and C of 48 rows, four logits; and the scan.
+    assert work.count([graph]).whole == 48 * 16 * (16 + 16 + 6 + 6) + 16 * 4 + 3 * 48 * 16 * 6
+    need = application.needs([graph])
+    assert not need.unknown and not need.embbert
+    code = application.main_code(need, 5_536, "scans.tflite")
+    assert '#include "embbert_scan_op.h"' in code and "embbert_ops.h" not in code
+    assert '"EMBBERT_SELECTIVE_SCAN", embbert::Register_SELECTIVE_SCAN()' in code
+    assert f"MicroMutableOpResolver<{len({op.kind for op in graph.ops})}>" in code
+    assert any("embbert_scan.c of" in sentence for sentence in application.advice(need))
 
 
 @pytest.mark.parametrize(
