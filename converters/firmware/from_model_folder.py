@@ -52,6 +52,10 @@ def image_of(model: model_folder.ModelFolder | files.PathLike, name: str | None 
     """Makes the model image of a model; the arguments and errors are those of `write_firmware`."""
     if not isinstance(model, model_folder.ModelFolder):
         model = model_folder.load(pathlib.Path(model))
+    if kind := model.settings.get("config", {}).get("kind"):
+        raise FirmwareError(
+            f"{_where(model)}: a {kind}, which TFLM alone runs: `make RUNTIME=tflm` (docs/tflm.md)"
+        )
     with told(model):
         return model_image.build(
             dataclasses.replace(recognize.extract(model.tflite), pair=model.pair),

@@ -1,4 +1,4 @@
-"""The compared models (`embbert_tf.baselines`) as graphs of TFLM's builtin int8 operators.
+"""The compared models (`embbert_tf.baselines`) as graphs of TFLM's int8 operators.
 
 The description of a model computes in float with `embbert_tf.baselines.ops.TensorOps`; here the
 same description adds operators to a graph. Names of activations are those of its ranges.
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from converters.kernels import selective_scan
 from converters.portable import int16
 from converters.portable.builder import Builder
 from converters.portable.scales import Scales
 from converters.tflite import quantize
-from converters.tflite.graph import Graph, Tensor
+from converters.tflite.graph import Graph, Op, Tensor
 from converters.tflm import memory_planner
 from embbert_tf.quantization import folding
 
@@ -93,12 +94,24 @@ class GraphOps:
         x = self._gather("table", table, self._ids)
         if expander is not None:
             x = self.dense("token", x, expander, None)
-        place = self._table("place", (places + segments[1])[: self._length])
-        x = self._binary("ADD", name, x, place)
+        places = places[: self._length]
         if self._segments is None:
-            return x
-        others = self._gather("segment", segments - segments[1], self._segments)
-        return self._binary("ADD", name, x, others)
+            return self._binary("ADD", name, x, self._table("place", places + segments[1]))
+        rows = np.concatenate([places + segments[1], places + segments[2]])
+        return self._binary("ADD", name, x, self._gather("place", rows, self._places()))
+
+    def _places(self) -> Tensor:
+        """Returns each position's row in the table of both segments; padding counts as the first.
+
+        Of segment ids 0, 1 and 2 the row is the position, and n more in segment 2.
+        """
+        b, x = self.builder, self._segments
+        steps = (("SUB", 1), ("MAXIMUM", 0), ("MUL", self._length))
+        for kind, value in steps:
+            number = b.constant("number", np.array([value], np.int32))
+            x = b.add(kind, [x, number], Tensor("places", (self._length,), np.int32))
+        positions = b.constant("positions", np.arange(self._length, dtype=np.int32))
+        return b.add("ADD", [x, positions], Tensor("places", (self._length,), np.int32))
 
     def _gather(self, name: str, values: np.ndarray, indices: Tensor) -> Tensor:
         table = self._table(name, values)
@@ -196,7 +209,8 @@ class GraphOps:
         shape = (1, 1, rows + taps - 1, channels)
         padded = Tensor("window", shape, np.int8, x.scale, x.zero_point)
         b.add("PAD", [window, amounts], padded, 2)
-        data, scales = quantize.weights(kernel, 1)
+        data, found = quantize.weights(kernel, 1)
+        scales = np.asarray(found)
         weight = b.constant(name, data[None, None], scales, axis=3)
         sums = np.float32(x.scale) * scales
         offset = b.constant(f"{name}_bias", quantize.bias(bias, sums), sums)
@@ -220,6 +234,33 @@ class GraphOps:
         gate = self.builder.activation("gate", x.shape, _PROBABILITY)
         self.builder.add("LOGISTIC", [x], gate, 2)
         return self._binary("MUL", name, x, gate)
+
+    def scan(
+        self,
+        name: str,
+        u: Tensor,
+        steps: Tensor,
+        state_in: Tensor,
+        state_out: Tensor,
+        log_decay: np.ndarray,
+        skip: np.ndarray,
+    ) -> Tensor:
+        """Adds EMBBERT_SELECTIVE_SCAN, the one operator that is not TFLM's own."""
+        y = self.builder.activation(name, u.shape, self._scale(name))
+        params = selective_scan.scan_params(
+            u, steps, state_in, state_out, y, log_decay, skip, where=name
+        )
+        constants = [self.builder.constant(k, v) for k, v in params.tensors().items()]
+        self.builder.ops.append(
+            Op(
+                "CUSTOM",
+                [u, steps, state_in, state_out, *constants],
+                [y],
+                custom_code=selective_scan.OPERATOR,
+                custom_options=params.options(),
+            )
+        )
+        return y
 
     def pool(self, x: Tensor) -> Tensor:
         """Returns the root mean square of each channel over the tokens, (1, D).

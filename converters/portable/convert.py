@@ -9,6 +9,7 @@ from typing import Any
 from calibration import calibrate, recipes, samples
 from converters.evaluation import evaluation, labelled_rows, shots
 from converters.evaluation.model import Model
+from converters.kernels import selective_scan
 from converters.portable import baseline_graph, graph
 from converters.portable.options import ConvertOptions
 from converters.tflite import checks, writer
@@ -275,7 +276,7 @@ def _graph(
 
 def _tflite(built: AnyGraph) -> bytes:
     checks.check_full_int8(built.graph)
-    checks.check_builtin(built.graph)
+    checks.check_builtin(built.graph, (selective_scan.OPERATOR,))
     return writer.write(built.graph)
 
 

@@ -1,5 +1,7 @@
 """Refuses a graph that would not run, or not run in int8, on TFLM."""
 
+from collections.abc import Collection
+
 from converters.tflite import graph as graph_lib
 from embbert_tf import errors
 
@@ -36,8 +38,12 @@ def check_full_int8(graph: graph_lib.Graph) -> None:
             raise UnsupportedGraphError(f"output '{tensor.name}' is {tensor.type_name}, not INT8")
 
 
-def check_builtin(graph: graph_lib.Graph) -> None:
-    """Raises if the graph has an operator that is no builtin.
+def check_builtin(graph: graph_lib.Graph, custom: Collection[str] = ()) -> None:
+    """Raises if the graph has an operator that is neither builtin nor one of ours.
+
+    Args:
+        graph: The graph.
+        custom: Names of custom operators that the firmware brings along.
 
     Raises:
         UnsupportedGraphError: with the operator's name.
@@ -45,4 +51,6 @@ def check_builtin(graph: graph_lib.Graph) -> None:
     for index, op in enumerate(graph.ops):
         if op.kind == "CUSTOM" or op.kind.startswith("FLEX"):
             name = op.custom_code or op.kind
+            if name in custom:
+                continue
             raise UnsupportedGraphError(f"operator {index} ({name}) is not builtin in TFLM")

@@ -3,10 +3,15 @@
 Example:
   python -m converters.zoo.make --task=snips --data=DATA --output=build/zoo
 
+  python -m converters.zoo.make --task=snips --architecture=bert --data=DATA --output=build/compared
+
 DATA is the folder of the data sets: snips/train.csv and so on. Each seed gets a run folder,
 build/zoo/snips-0. A command that was stopped goes on where it was when it is given again; what has
 finished is left as it is. Nothing is measured on test rows here: at the end it prints the commands
 that do that and fill `zoo/`. What a recipe may say is in `converters/zoo/task_recipe.py`.
+
+With --architecture the model is that one, and the training the recipe's [scratch]: every
+architecture alike from random weights and the labels alone, to be compared.
 """
 
 import pathlib
@@ -16,11 +21,13 @@ from absl import flags
 
 from converters.zoo import layout, seed_results, task_recipe
 from embbert_tf import cli, errors
+from embbert_tf.baselines import any_model
 from embbert_tf.data import files
 from embbert_tf.training import quantized_trainer, trainer
 
 # Of `converters.benchmarks.accuracy`; the others compare with what is not shipped.
 _VARIANTS = "fp32,qat,int8,fused"
+_VARIANTS_OF_COMPARED = "fp32,qat,int8"
 
 
 def make(
@@ -59,24 +66,33 @@ def make(
 
 
 def next_commands(
-    recipe: task_recipe.TaskRecipe, data: pathlib.Path, runs: list[pathlib.Path]
+    recipe: task_recipe.TaskRecipe, data: pathlib.Path, runs: list[pathlib.Path], ours: bool = True
 ) -> list[str]:
-    """Returns the commands that measure finished runs and put the first into `zoo/`."""
+    """Returns the commands that measure finished runs and put the first into `zoo/`.
+
+    Args:
+        recipe: What made them.
+        data: Folder of the data sets.
+        runs: Their folders.
+        ours: Whether they belong into `zoo/`; others are only measured.
+    """
     train, folder = data / recipe.data.train, layout.ROOT.name
     length = [f"--max_length={recipe.convert.max_length}"] if recipe.convert.max_length else []
     graph = [f"--calibration={train}", f"--recipe={recipe.convert.recipe}", *length]
     module = ["python", "-m"]
     limit = [f"--limit={recipe.data.limit}"] if recipe.data.limit else []
+    variants = _VARIANTS if ours else _VARIANTS_OF_COMPARED
+    results = f"{folder}/{seed_results.FILE}" if ours else f"{runs[0].parent}/{seed_results.FILE}"
     commands = [
         [*module, "converters.benchmarks.accuracy", f"--runs={','.join(map(str, runs))}", *graph,
-         f"--test={data / recipe.data.test}", f"--task={recipe.name}", f"--variants={_VARIANTS}",
-         *limit, f"--json={folder}/{seed_results.FILE}"],
+         f"--test={data / recipe.data.test}", f"--task={recipe.name}", f"--variants={variants}",
+         *limit, f"--json={results}"],
         [*module, "converters.zoo.add", f"--run={runs[0]}", *graph,
          f"--output={folder}/{recipe.name}"],
         [*module, "converters.zoo.table", f"--data={data}", f"--tasks={recipe.name}", *limit,
          f"--markdown={folder}/README.md", f"--json={folder}/table.jsonl"],
     ]  # fmt: skip
-    return [shlex.join(command) for command in commands]
+    return [shlex.join(command) for command in (commands if ours else commands[:1])]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -89,6 +105,13 @@ def define_flags(values: flags.FlagValues) -> None:
     }
     for name, (default, meaning) in strings.items():
         flags.DEFINE_string(name, default, meaning, flag_values=values)
+    flags.DEFINE_enum(
+        "architecture",
+        None,
+        any_model.NAMES,
+        "Train this one from random weights, to compare; without it the zoo's model.",
+        flag_values=values,
+    )
     flags.DEFINE_list("seeds", [], "Seeds; default those of the recipe.", flag_values=values)
     flags.mark_flags_as_required(["task", "data"], flag_values=values)
 
@@ -96,6 +119,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Trains, and prints the commands that come next."""
     recipe = task_recipe.read(values.task, values.recipes)
+    if values.architecture:
+        recipe = recipe.compared(values.architecture)
     try:
         seeds = tuple(int(seed) for seed in values.seeds)
     except ValueError as error:
@@ -104,8 +129,10 @@ def main(values: flags.FlagValues) -> None:
         ) from error
     data = pathlib.Path(values.data)
     runs = make(recipe, data, pathlib.Path(values.output), seeds)
-    print("\nThese measure the runs on the test rows and put the first one into zoo/:")
-    print("\n".join(next_commands(recipe, data, runs)), flush=True)
+    ours = not values.architecture
+    more = " and put the first one into zoo/" if ours else ""
+    print(f"\nThis measures the runs on the test rows{more}:")
+    print("\n".join(next_commands(recipe, data, runs, ours)), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ limit = 0                     # how many test rows are drawn; 0: all
 [train]                       # fields of TrainOptions
 epochs = 12
 
+[scratch]                     # fields of TrainOptions, for `make --architecture`: all from random
+epochs = 20                   # weights and from the labels alone
+
 [qat]                         # fields of QatOptions
 epochs = 2
 
@@ -94,6 +97,7 @@ class TaskRecipe:
         train: Options of the fp32 training; its files below the data folder, its seed not yet set.
         qat: Options of the quantization-aware training, likewise.
         convert: The int8 graph.
+        scratch: Options of the fp32 training where architectures are compared; None: they are not.
     """
 
     name: str
@@ -103,6 +107,7 @@ class TaskRecipe:
     train: TrainOptions
     qat: QatOptions
     convert: Conversion
+    scratch: TrainOptions | None = None
 
     def check_inputs(self, folder: pathlib.Path) -> None:
         """Sees that everything is there that the recipe names.
@@ -123,6 +128,28 @@ class TaskRecipe:
         if self.init and not pathlib.Path(self.init).is_dir():
             raise layout.ZooError(f"{self.name} starts from {self.init}: no such folder; run this "
                                   "in the repository, or make it first")  # fmt: skip
+
+    def compared(self, architecture: str) -> "TaskRecipe":
+        """Returns the recipe by which an architecture is trained to be compared with others.
+
+        Args:
+            architecture: Of `embbert_tf.baselines.any_model.NAMES`.
+
+        Raises:
+            ZooError: The task compares none.
+        """
+        if self.scratch is None:
+            raise layout.ZooError(
+                f"the recipe of {self.name} has no table [scratch]: architectures are not compared "
+                "on it"
+            )
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}-{architecture}",
+            init=None,
+            data=dataclasses.replace(self.data, soft_labels=None, unlabelled=()),
+            train=dataclasses.replace(self.scratch, architecture=architecture),
+        )
 
     def options(self, folder: pathlib.Path, seed: int) -> tuple[TrainOptions, QatOptions]:
         """Returns the options of both trainings.
@@ -170,7 +197,7 @@ def read(name: str, folder: files.PathLike = FOLDER) -> TaskRecipe:
 
 def _recipe(name: str, content: dict[str, Any]) -> TaskRecipe:
     """Returns the recipe that the content of a file says."""
-    _check_names(content, ("seeds", "init", "data", "train", "qat", "convert"), "")
+    _check_names(content, ("seeds", "init", "data", "train", "scratch", "qat", "convert"), "")
     seeds, init = content.get("seeds"), content.get("init")
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
         raise errors.OptionError("'seeds' must be a list of whole numbers, such as [0, 1, 2]")
@@ -185,6 +212,7 @@ def _recipe(name: str, content: dict[str, Any]) -> TaskRecipe:
         _section(TrainOptions, content, "train", init=init, soft_labels=data.soft_labels),
         _section(QatOptions, content, "qat", unlabelled=data.unlabelled),
         _section(Conversion, content, "convert"),
+        _section(TrainOptions, content, "scratch") if "scratch" in content else None,
     )
 
 

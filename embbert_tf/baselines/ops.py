@@ -102,12 +102,13 @@ class TensorOps:
         x = tf.gather(self.weight("table", table, channels=False), self.ids)
         if expander is not None:
             x = self.dense("token", x, expander, None)
-        # Texts of one segment need one table.
-        places = self.weight("place", places + segments[1], channels=False)
+        # On a device a row for each position in each segment: one table, and one sum.
+        n = tf.shape(self.ids)[1]
+        rows = places[:n] + segments[:, tf.newaxis]
+        rows = self.weight("place", rows, channels=False)
         seen = tf.cumsum(tf.cast(self.ids == special_tokens.SEP, tf.int32), axis=1)
         segment = tf.where(self.ids == special_tokens.PAD, 0, 1 + tf.minimum(seen, 1))
-        others = self.weight("segment", segments - segments[1], channels=False)
-        x += places[: tf.shape(self.ids)[1]] + tf.gather(others, segment)
+        x += tf.gather(tf.reshape(rows, [-1, rows.shape[-1]]), segment * n + tf.range(n))
         return self.activation(name, x)
 
     def dense(

@@ -32,8 +32,11 @@ def small(name, **changes):
 
 
 def classifier_of(config, labels=3):
+    from tensorflow import keras
+
     from embbert_tf.baselines.classifier import BaselineClassifier
 
+    keras.utils.set_random_seed(0)
     return BaselineClassifier(config, labels)
 
 
