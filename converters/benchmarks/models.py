@@ -2,19 +2,26 @@
 
     python -m converters.benchmarks.models --data=DATA --tasks=snips,emotion
 
-Rows: the zoo's EmbBERT; TF-IDF of words and pairs of words, and the mean of static embeddings, each
-with a linear model in int8 (`converters/benchmarks/small_models`), trained on the task's training
-file. Accuracy is that of the test file, of NLU, LiMiT and GLUE of the validation file. Instructions
-are those of texts of 12, 64 and 256 tokens of EmbBERT's.
+Rows: the zoo's EmbBERT; with --runs the architectures that were trained to be compared (BERT,
+MAMBA and others, which run on TFLM: --tflm_dir and --library); TF-IDF of words and pairs of words,
+and the mean of static embeddings, each with a linear model in int8
+(`converters/benchmarks/small_models`), trained on the task's training file. Accuracy is that of the
+test file, of NLU, LiMiT and GLUE of the validation file. Instructions are those of texts of 12, 64
+and 256 tokens of EmbBERT's.
+
+--json keeps the rows, so that a task can be measured on its own, and --markdown puts the tables of
+all rows into files.
 """
 
-import dataclasses
 import pathlib
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
 from absl import flags
 
+from converters.benchmarks import compared_models, libraries, model_rows
+from converters.benchmarks.model_rows import TOKENS, Row
 from converters.benchmarks.small_models import board as small_board
 from converters.benchmarks.small_models import embeddings, tfidf
 from converters.evaluation import board, labelled_rows
@@ -24,45 +31,9 @@ from converters.zoo import seed_results, task_recipe
 from embbert_tf import cli, errors
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data import tokenizer
+from embbert_tf.storage import run_folder
 
-_TOKENS = (12, 64, 256)
 _SEEDS = (0, 1, 2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What a model needs and reaches.
-
-    Attributes:
-        task: Of zoo/recipes.
-        model: Its name.
-        fp32: Accuracies of the seeds; None where there are none.
-        int8: Those on the device, likewise.
-        flash: Bytes of the whole program.
-        ram: Bytes that the model writes to, without stack and input.
-        instructions: By number of EmbBERT's tokens.
-    """
-
-    task: str
-    model: str
-    fp32: list[float] | None
-    int8: list[float] | None
-    flash: int
-    ram: int
-    instructions: dict[int, int]
-
-    def markdown(self) -> str:
-        """Returns the row of the table."""
-        shares = [seed_results.cell(values) for values in (self.fp32, self.int8)]
-        cells = [self.task, self.model, *shares]
-        cells += [f"{self.flash:,}", f"{self.ram:,}"]
-        cells += [f"{self.instructions[n]:,}" if n in self.instructions else "" for n in _TOKENS]
-        return "| " + " | ".join(cells) + " |"
-
-
-HEADER = """\
-| task | model | fp32 | int8 | flash | RAM of the model | 12 tokens | 64 tokens | 256 tokens |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
 
 def _accuracy(answers: Sequence[str], rows: Sequence[examples_lib.Example]) -> float:
@@ -70,11 +41,11 @@ def _accuracy(answers: Sequence[str], rows: Sequence[examples_lib.Example]) -> f
 
 
 def texts_of_tokens(rows: Sequence[examples_lib.Example]) -> dict[int, str]:
-    """Returns a text of each of `_TOKENS` tokens, [CLS] counted, made out of a task's texts."""
+    """Returns a text of each of `TOKENS` tokens, [CLS] counted, made out of a task's texts."""
     reader = tokenizer.load_tokenizer(sources.model("zoo/backbone") / "tokenizer.json")
     words = " ".join(row.text for row in rows[:200]).split()
     found = {}
-    for tokens in _TOKENS:
+    for tokens in TOKENS:
         for end in range(1, len(words)):
             text = " ".join(words[:end])
             if len(tokenizer.encode(reader, text)) >= tokens:
@@ -121,6 +92,8 @@ def small_rows(task: str, data: pathlib.Path, name: str, folder: pathlib.Path) -
             model_name,
             [_accuracy(model.predict(questions), asked) for model in models],
             [_accuracy(model.predict(questions), asked) for model in exact],
+            0,
+            0,
             program.flash_bytes,
             program.ram_bytes,
             dict(zip(lengths, spent[len(asked) :], strict=True)),
@@ -136,17 +109,38 @@ def embbert_row(task: str, name: str) -> Row:
     folder = sources.model(f"zoo/{task}")
     known = seed_results.read(sources.model("zoo") / seed_results.FILE).get(task, {"runs": []})
     device = board.Board(name, folder)
-    longest = model_folder.load(folder).max_length
-    counts, _ = device.instructions([n for n in _TOKENS if n <= longest])
+    model = model_folder.load(folder)
+    longest = model.max_length
+    counts, _ = device.instructions([n for n in TOKENS if n <= longest])
     return Row(
         task,
         "EmbBERT",
         seed_results.values(known, "fp32", "accuracy"),
         seed_results.values(known, "int8", "accuracy"),
+        run_folder.load_run(folder).model.count_params(),
+        len(model.tflite),
         device.sizes()["flash_bytes"],
         device.model_memory(),
         counts,
     )
+
+
+def compared_rows(
+    task: str, data: pathlib.Path, runs: pathlib.Path, place: compared_models.Place
+) -> Iterator[Row]:
+    """Measures the architectures that were trained to be compared; errors as of `measure`."""
+    for found in compared_models.measure(task, data, runs, place, TOKENS):
+        yield Row(
+            task,
+            found.name,
+            found.fp32,
+            found.int8,
+            found.parameters,
+            found.tflite_bytes,
+            found.flash,
+            found.ram,
+            found.instructions,
+        )
 
 
 def check(task: str, data: pathlib.Path) -> None:
@@ -169,21 +163,59 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data", None, "Folder of the data sets.", flag_values=values)
     flags.DEFINE_list("tasks", "snips,nlu,emotion,sst2", "Of zoo/recipes.", flag_values=values)
     flags.DEFINE_string("board", "mps2-an386", "Of tflm_app/boards.", flag_values=values)
+    flags.DEFINE_string(
+        "runs",
+        None,
+        "Folder of what `converters.zoo.make --architecture` trained; rows of these, too.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "json",
+        None,
+        "File of rows to keep them in, one a line; those of other tasks and models stay.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "markdown", [], "Files whose tables to replace, between marks.", flag_values=values
+    )
+    libraries.define_flags(values)
     flags.mark_flag_as_required("data", values)
 
 
 def main(values: flags.FlagValues) -> None:
-    """Prints the table."""
+    """Measures the tasks, one after the other, and prints the table of all that is known."""
     data = pathlib.Path(values.data)
     for task in values.tasks:
         check(task, data)
-    print(HEADER, flush=True)
+    given = libraries.given(values.library, values.tflm_dir)
+    runs = pathlib.Path(values.runs) if values.runs else None
+    if runs is not None and not runs.is_dir():
+        raise errors.OptionError(f"--runs={runs}: no such folder")
+    kept = pathlib.Path(values.json) if values.json else None
+    rows = model_rows.read(kept) if kept else []
     for task in values.tasks:
-        with tempfile.TemporaryDirectory() as folder:
-            if (sources.model(f"zoo/{task}") / "model.json").is_file():
-                print(embbert_row(task, values.board).markdown(), flush=True)
-            for row in small_rows(task, data, values.board, pathlib.Path(folder)):
-                print(row.markdown(), flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(scratch)
+            place = compared_models.Place.of(values.board, given, values.tflm_dir, folder)
+            for row in rows_of(task, data, runs, place):
+                print(row.markdown(), file=sys.stderr, flush=True)
+                rows = model_rows.merged(rows, [row])
+                if kept:
+                    model_rows.write(kept, rows)
+    print("\n".join(model_rows.table(rows)))
+    for path in values.markdown:
+        model_rows.replace_tables(pathlib.Path(path), rows)
+
+
+def rows_of(
+    task: str, data: pathlib.Path, runs: pathlib.Path | None, place: compared_models.Place
+) -> Iterator[Row]:
+    """Measures all models of a task: the zoo's, those of `runs`, the small ones."""
+    if (sources.model(f"zoo/{task}") / "model.json").is_file():
+        yield embbert_row(task, place.target)
+    if runs is not None:
+        yield from compared_rows(task, data, runs, place)
+    yield from small_rows(task, data, place.target, place.folder)
 
 
 if __name__ == "__main__":

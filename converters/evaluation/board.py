@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -45,15 +45,18 @@ class Board:
         target: Such as "mps2-an386", or "host".
         model: The model folder.
         max_tokens: Texts end there; 0: where the model's do.
+        variables: More of the Makefile's, such as RUNTIME and what it needs.
     """
 
     target: str
     model: pathlib.Path
     max_tokens: int = 0
+    variables: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def command(self, goal: str, **variables: object) -> list[str]:
         """Returns the command that makes a goal of the firmware's Makefile."""
-        settings = {"TARGET": self.target, "MODEL": self.model, **variables}
+        settings = {"TARGET": self.target, "MODEL": self.model}
+        settings |= {**self.variables, **variables}
         if self.max_tokens:
             settings["MAX_TOKENS"] = self.max_tokens
         make = ["make", "-s", "--no-print-directory", f"-j{runner.cores()}"]

@@ -10,7 +10,7 @@ derives the arithmetic. `scan` is the specification of the kernel, `scan_params`
 import dataclasses
 import math
 import struct
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,8 +46,8 @@ DECAY_TABLE = np.round(
 class Quantized(Protocol):
     """What has a scale and a zero point: real = scale * (quantized - zero_point)."""
 
-    scale: float
-    zero_point: int
+    scale: Any  # a float
+    zero_point: Any  # an int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,8 @@ def read_params(op: Op) -> ScanParams:
     weights = [None if tensor is None else tensor.data for tensor in op.inputs[4:]]
     check(all(w is not None for w in weights), f"{OPERATOR}: decay or skip is no constant")
     fields = dict(zip(scalars, map(int, values), strict=False))
-    return ScanParams(**fields, delta=values[len(scalars) :], decay=weights[0], skip=weights[1])
+    decay, skip = map(np.asarray, weights)
+    return ScanParams(**fields, delta=values[len(scalars) :], decay=decay, skip=skip)
 
 
 def scan(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from converters.benchmarks import model_rows
 from converters.benchmarks import models as models_command
 from converters.benchmarks.small_models import board, embeddings, features, tfidf
 from converters.zoo import task_recipe
@@ -110,7 +111,7 @@ def test_the_command_prints_a_row_a_model(tmp_path, monkeypatch, eager):
     assert rows[0].int8 == [1.0] and 12 in rows[0].instructions
     cells = [cell.strip() for cell in rows[0].markdown().strip("|").split("|")]
     assert cells[:4] == ["snips", "TF-IDF, linear", *2 * ["100.00 [100.00..100.00]"]]
-    assert len(cells) == models_command.HEADER.splitlines()[0].count("|") - 1
+    assert len(cells) == model_rows.HEADER[0].count("|") - 1
 
 
 def test_data_that_is_not_there_is_named(tmp_path):

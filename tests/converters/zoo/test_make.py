@@ -102,6 +102,31 @@ def test_trains_each_seed_and_says_what_comes_next(recipes, data, tmp_path, monk
     assert "--tasks=tiny" in table
 
 
+def test_trains_an_architecture_to_compare(recipes, data, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        make.trainer,
+        "train",
+        lambda rows, *, output, valid, options: calls.append((str(output), options)),
+    )
+    monkeypatch.setattr(make.quantized_trainer, "train_quantized", lambda run, rows, options: None)
+    text = TINY.replace("[train]", 'soft_labels = "soft.csv"\n[scratch]\nepochs = 9\n[train]')
+    done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={recipes(text)}",
+                       "--architecture=mamba", f"--data={data}", f"--output={tmp_path / 'runs'}",
+                       "--seeds=4")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ((output, options),) = calls
+    assert output == f"{tmp_path / 'runs'}/tiny-mamba-4"
+    assert (options.architecture, options.epochs, options.seed) == ("mamba", 9, 4)
+    assert options.init is None and options.soft_labels is None
+    (measure,) = done.stdout.split(":\n")[-1].splitlines()
+    assert f"--json={tmp_path / 'runs'}/seeds.json" in measure and "--task=tiny-mamba" in measure
+    assert "fused" not in measure
+    done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={recipes(TINY)}",
+                       "--architecture=mamba", f"--data={data}")  # fmt: skip
+    assert done.returncode == 1 and "no table [scratch]" in done.stderr
+
+
 @pytest.mark.slow
 def test_leaves_a_finished_seed_as_it_is(recipes, data, tmp_path, eager):
     arguments = ("--task=tiny", f"--recipes={recipes(TINY)}", f"--data={data}", "--seeds=1",

@@ -1,0 +1,212 @@
+"""Rows of the models that EmbBERT is compared with, of run folders and on a board."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+import converters
+from converters.benchmarks.libraries import Library
+from converters.evaluation import board as board_lib
+from converters.evaluation import labelled_rows
+from converters.zoo import seed_results, task_recipe
+from embbert_tf import errors
+from embbert_tf.baselines import any_model
+from embbert_tf.data import examples as examples_lib
+from embbert_tf.storage import run_folder
+
+# What a row is called.
+NAMES = {
+    any_model.EMBBERT: "EmbBERT, from scratch",
+    "bert": "BERT 2 MB",
+    "nano_bert": "NanoBERT",
+    "mamba": "MAMBA 2 MB",
+    "mamba_ne": "MAMBA + NE",
+    "embedder": "embedder alone",
+    "embedder_conv": "embedder, convolution",
+}
+# Rows that a board answers to be held against the host.
+_ASKED = 100
+# Of them so many may get another label: CMSIS-NN rounds softmax otherwise than the host's kernels.
+_LEAST_ALIKE = 0.97
+
+
+class ComparedModelError(errors.EmbBertError):
+    """A run was not measured yet, or a board answers otherwise than the host."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where models run.
+
+    Attributes:
+        target: Board of tflm_app.
+        library: TFLM for it; EmbBERT needs none.
+        tflm_dir: TFLM's headers.
+        folder: For what is made.
+    """
+
+    target: str
+    library: pathlib.Path | None
+    tflm_dir: pathlib.Path | None
+    folder: pathlib.Path
+
+    @classmethod
+    def of(
+        cls, target: str, libraries: list[Library], tflm_dir: str | None, folder: pathlib.Path
+    ) -> "Place":
+        """Returns the place of a board, with its library if there is one among those given."""
+        library = next((file for name, file in libraries if name == target), None)
+        return cls(target, library, pathlib.Path(tflm_dir) if tflm_dir else None, folder)
+
+    def board(self, model: pathlib.Path, architecture: str) -> board_lib.Board:
+        """Returns the board with a model: EmbBERT on its kernels, the others on TFLM."""
+        if architecture == any_model.EMBBERT:
+            return board_lib.Board(self.target, model)
+        if self.library is None or self.tflm_dir is None:
+            raise ComparedModelError(
+                f"{architecture} runs on TFLM: give --tflm_dir and --library={self.target}=FILE"
+            )
+        variables = {
+            "RUNTIME": "tflm",
+            "TFLM_DIR": self.tflm_dir.resolve(),
+            "TFLM_LIB": self.library.resolve(),
+        }
+        return board_lib.Board(self.target, model, variables=variables)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One architecture on one task.
+
+    Attributes:
+        name: What to call it.
+        fp32: Accuracies of the seeds in Keras.
+        int8: Those of the int8 graph on TFLM.
+        parameters: Numbers that were trained.
+        tflite_bytes: Of the int8 graph.
+        flash: Bytes of the whole program.
+        ram: Bytes of the engine's memory for the model: arena, interpreter and operators.
+        instructions: Of an inference, by number of tokens.
+    """
+
+    name: str
+    fp32: list[float] | None
+    int8: list[float] | None
+    parameters: int
+    tflite_bytes: int
+    flash: int
+    ram: int
+    instructions: dict[int, int]
+
+
+def measure(
+    task: str,
+    data: pathlib.Path,
+    runs: pathlib.Path,
+    place: Place,
+    lengths: tuple[int, ...],
+) -> Iterator[Measured]:
+    """Measures every architecture of a task that has been trained.
+
+    Args:
+        task: Of zoo/recipes.
+        data: Folder of the data sets.
+        runs: What `python -m converters.zoo.make --architecture` wrote, measured by the command
+            that it printed: `<task>-<architecture>-<seed>`, and seeds.json.
+        place: Where they run.
+        lengths: Numbers of tokens to count instructions of.
+
+    Raises:
+        ComparedModelError: A run was not measured, or a board answers otherwise than the host.
+        EmbBertError: A run cannot be converted, or a program not be built or run.
+    """
+    recipe = task_recipe.read(task)
+    results = runs / seed_results.FILE
+    known = seed_results.read(results) if results.exists() else {}
+    for architecture in any_model.NAMES:
+        found = sorted(runs.glob(f"{task}-{architecture}-[0-9]*"))
+        finished = [path for path in found if (path / run_folder.RANGES).exists()]
+        if not finished:
+            continue
+        entry = known.get(f"{task}-{architecture}")
+        if entry is None:
+            raise ComparedModelError(
+                f"{finished[0]}: not measured yet; give the command that `python -m "
+                f"converters.zoo.make --task={task} --architecture={architecture}` printed"
+            )
+        run = run_folder.load_run(finished[0])
+        calibration = data / recipe.data.train
+        folder = place.folder / f"{task}-{architecture}"
+        model = _convert(run, calibration, entry["max_length"], folder)
+        device = place.board(folder, architecture)
+        _check_answers(model, device, data / recipe.data.test)
+        yield Measured(
+            NAMES[architecture],
+            seed_results.values(entry, "fp32", "accuracy"),
+            seed_results.values(entry, "int8", "accuracy"),
+            run.model.count_params(),
+            len(model.tflite),
+            device.sizes()["flash_bytes"],
+            device.model_memory(),
+            _instructions(run, calibration, place, architecture, model, lengths),
+        )
+
+
+def _convert(
+    run: run_folder.Run, calibration: pathlib.Path, length: int, folder: pathlib.Path
+) -> converters.Model:
+    options = converters.ConvertOptions(max_length=length)
+    model = converters.convert(run, calibration=calibration, recipe="qat", options=options)
+    return model.save(folder)
+
+
+def _instructions(
+    run: run_folder.Run,
+    calibration: pathlib.Path,
+    place: Place,
+    architecture: str,
+    model: converters.Model,
+    lengths: tuple[int, ...],
+) -> dict[int, int]:
+    """Counts the instructions of texts of so many tokens.
+
+    On TFLM a graph computes all its positions, whatever the text has: each number of tokens beyond
+    the task's graph gets a graph of that length.
+    """
+    counts = {}
+    for tokens in lengths:
+        length = max(model.max_length, tokens)
+        folder = place.folder / f"{model.path.name if model.path else ''}-{length}"
+        if length > model.max_length:
+            _convert(run, calibration, length, folder)
+        elif model.path is not None:
+            folder = model.path
+        found, _ = place.board(folder, architecture).instructions([tokens])
+        counts[tokens] = found[tokens]
+    return counts
+
+
+def _check_answers(model: converters.Model, device: board_lib.Board, test: pathlib.Path) -> None:
+    """Sees that a board answers as the host does.
+
+    Raises:
+        ComparedModelError: Too many labels differ.
+    """
+    examples = labelled_rows.read_sample(test, _ASKED)
+    fitting = board_lib.fitting_rows(model, examples, device.text_bytes())
+    rows = [row for row in fitting if row is not None]
+    assert model.path is not None  # It was saved.
+    csv, logits = model.path / "asked.csv", model.path / "logits.bin"
+    examples_lib.write_csv(csv, rows)
+    device.evaluate(csv, logits, len(rows))
+    said = board_lib.read_logits(logits, len(rows), max(len(model.labels), 1))
+    model.evaluate(csv, logits_file=model.path / "host.npy")
+    expected = np.load(model.path / "host.npy")
+    alike = float(np.mean(said.argmax(axis=1) == expected.argmax(axis=1)))
+    if alike < _LEAST_ALIKE:
+        raise ComparedModelError(
+            f"{model.path}: {100 * alike:.1f} % of {len(rows)} labels on "
+            f"{device.target} are those of the host"
+        )
