@@ -78,7 +78,12 @@ class Program:
     machine: str
 
     def run(
-        self, model: pathlib.Path, arena: int, index: int = 1, variables: int = 0
+        self,
+        model: pathlib.Path,
+        arena: int,
+        index: int = 1,
+        variables: int = 0,
+        counted: bool = False,
     ) -> tuple[dict | None, str]:
         """Runs a model once.
 
@@ -87,9 +92,11 @@ class Program:
             arena: Bytes of the arena.
             index: What integer inputs are filled with.
             variables: Resource variables of the model.
+            counted: Whether the emulator counts instructions, which takes it longer.
 
         Returns:
-            `used_bytes` and `crc` of the outputs, or None where it does not run; what was printed.
+            `used_bytes`, `cost` in instructions where they are counted, and `crc` of the outputs,
+            or None where it does not run; what was printed.
         """
         words = [str(model.resolve()), str(arena), str(index), str(variables)]
         command = "\n".join(words).replace(",", ",,")
@@ -97,7 +104,10 @@ class Program:
             done = subprocess.run(
                 [
                     *("qemu-system-arm", "-machine", self.machine, "-display", "none"),
-                    *("-monitor", "none", "-serial", "null", "-semihosting-config"),
+                    *("-monitor", "none", "-serial", "null"),
+                    # An instruction takes 128 ns of the board's clock: boards/emulate.sh.
+                    *(("-icount", "shift=7") if counted else ()),
+                    "-semihosting-config",
                     f"enable=on,target=native,arg=trial,arg={command}",
                     *("-kernel", str(self.path)),
                 ],
@@ -111,6 +121,21 @@ class Program:
         if done.returncode == 0:
             return json.loads(text.strip().splitlines()[-1]), text
         return None, text
+
+    def instructions(self, model: pathlib.Path, arena: int) -> int:
+        """Returns the instructions of an inference.
+
+        Args:
+            model: The `.tflite`.
+            arena: Bytes of an arena that is large enough.
+
+        Raises:
+            MeasureError: The model does not run.
+        """
+        found, text = self.run(model, arena, counted=True)
+        if found is None:
+            raise MeasureError(f"{model} does not run on {self.machine}: {text.strip()[-500:]}")
+        return found["cost"]
 
 
 def build(
@@ -156,9 +181,10 @@ def build(
     cxx += ["-DTF_LITE_STATIC_MEMORY", "-DTF_LITE_MCU_DEBUG_LOG", f"-isystem{tflm_dir.resolve()}"]
     cxx += [f"-isystem{path.resolve()}" for path in downloads if path.exists()]
     cxx += [f"-DTRIAL_MEMORY={address:#x}u", f"-DTRIAL_BYTES={size:#x}u", "-Itflm"]
-    compiled = [(app / f"tflm/{name}.cc", cxx) for name in ("any_model_trial", "embbert_ops")]
+    ours = ("any_model_trial", "embbert_ops", "embbert_scan_op")
+    compiled = [(app / f"tflm/{name}.cc", cxx) for name in ours]
     parts = [*settings["sources"].split(), "app/bare_main.c", "tflm/libc_stubs.c"]
-    kernels = sorted((app / "embbert/src/kernels").glob("*.c"))
+    kernels = [app / "tflm/embbert_scan.c", *sorted((app / "embbert/src/kernels").glob("*.c"))]
     compiled += [(app / part, ["-std=c11"]) for part in parts]
     compiled += [(part, ["-std=c11", "-Iembbert/src"]) for part in kernels]
     objects = []

@@ -3,7 +3,8 @@
 //
 //   <model.tflite>\n<arena's bytes>\n<what integer inputs are filled with>\n<resource variables>
 //
-// It prints {"used_bytes": ..., "crc": ...}, the latter of all outputs.
+// It prints {"used_bytes": ..., "cost": ..., "crc": ...}: what an inference costs in units of the
+// board's counter (docs/firmware.md), and the CRC of all outputs.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "../boards/platform.h"
 #include "all_operators.h"
 #include "embbert_ops.h"
+#include "embbert_scan_op.h"
 #include "tensorflow/lite/micro/cortex_m_generic/debug_log_callback.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_resource_variable.h"
@@ -82,9 +84,13 @@ void Fill(TfLiteTensor* tensor, uint32_t index) {
 }
 
 int Run(const uint8_t* model, uint8_t* arena, size_t bytes, uint32_t index, int variables) {
-  tflite::MicroMutableOpResolver<ALL_OPERATORS + 3> resolver;
+  tflite::MicroMutableOpResolver<ALL_OPERATORS + 4> resolver;
   if (AddAllOperators(resolver) != kTfLiteOk) return 1;
-  if (embbert::AddOperators(resolver) != kTfLiteOk) return 1;
+  if (embbert::AddOperators(resolver) != kTfLiteOk ||
+      resolver.AddCustom("EMBBERT_SELECTIVE_SCAN", embbert::Register_SELECTIVE_SCAN()) !=
+          kTfLiteOk) {
+    return 1;
+  }
   tflite::MicroAllocator* allocator = tflite::MicroAllocator::Create(arena, bytes);
   tflite::MicroResourceVariables* resources =
       variables > 0 ? tflite::MicroResourceVariables::Create(allocator, variables) : nullptr;
@@ -92,7 +98,9 @@ int Run(const uint8_t* model, uint8_t* arena, size_t bytes, uint32_t index, int 
   if (interpreter.AllocateTensors() != kTfLiteOk) return 1;
   const size_t used = interpreter.arena_used_bytes();
   for (size_t i = 0; i < interpreter.inputs_size(); i++) Fill(interpreter.input(i), index);
+  const uint64_t begin = platform_counter();
   if (interpreter.Invoke() != kTfLiteOk) return 1;
+  const uint64_t cost = platform_cost_since(begin);
   uint32_t crc = 0xFFFFFFFFu;
   for (size_t i = 0; i < interpreter.outputs_size(); i++) {
     const TfLiteTensor* output = interpreter.output(i);
@@ -100,6 +108,8 @@ int Run(const uint8_t* model, uint8_t* arena, size_t bytes, uint32_t index, int 
   }
   Say("{\"used_bytes\": ");
   SayNumber(static_cast<uint32_t>(used));
+  Say(", \"cost\": ");
+  SayNumber(static_cast<uint32_t>(cost));
   Say(", \"crc\": ");
   SayNumber(crc);
   Say("}\n");
