@@ -2,7 +2,7 @@
 //
 //   h_t = exp(d_t A) h_{t-1} + d_t u_t B_t,    y_t = h_t C_t + D u_t,    d = softplus(steps)
 //
-// C11, no heap, no floating point. docs/kernels.md explains the arithmetic;
+// C11, no heap, no floating point. docs/selective_scan.md explains the arithmetic;
 // converters/kernels/selective_scan.py is its exact twin in NumPy and makes the options. Whatever
 // the compiler's target, the bytes are the same.
 //
