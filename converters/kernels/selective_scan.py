@@ -3,8 +3,8 @@
     h_t = exp(d_t A) h_{t-1} + d_t u_t B_t,    y_t = h_t C_t + D u_t,    d = softplus(steps)
 
 with `steps`, u, B, C and y in int8, the state h in int32 and no floating point. `scan` is the
-specification of the kernel, `scan_params` makes its integers, `ScanParams.options` and `.tensors` are
-what the operator reads of them; docs/selective_scan.md derives the arithmetic.
+specification of the kernel, `scan_params` makes its integers, `ScanParams.options` and `.tensors`
+are what the operator reads of them; docs/selective_scan.md derives the arithmetic.
 """
 
 import dataclasses
