@@ -34,7 +34,7 @@ def part_of(path: str) -> str:
         return "TFLM core" if TFLM_CORE.search(path) else "TFLM kernels"
     if path.endswith("/embbert_tokenizer.o"):
         return "tokenizer"
-    if "/kernels/" in path:
+    if "/kernels/" in path or path.endswith("/tflm/embbert_scan.o"):
         return "kernels"
     if re.search(r"/(app|boards|tflm|embbert/src)/", path):
         return "application"
