@@ -6,19 +6,22 @@ import random
 
 import pytest
 
+from embbert_tf.baselines import any_model
 from embbert_tf.data import files
 from embbert_tf.data import tokenizer as tokenizer_lib
+from embbert_tf.model.config import PRESETS
 from embbert_tf.storage import run_folder
 
 THINGS = ["light", "lamp", "music", "heating", "door", "radio", "window", "fan"]
 ROOMS = ["kitchen", "hall", "cellar", "office", "garden", "attic"]
 
 
-def write(folder: pathlib.Path) -> list[str]:
-    """Writes `data.csv`, 40 rows of the label on, then 40 of off, and `run`; returns the texts."""
+def write(folder: pathlib.Path, config: any_model.AnyConfig = PRESETS["test"]) -> list[str]:
+    """Writes `data.csv`, 40 rows of the label on, then 40 of off, and `run`; returns the texts.
+
+    The model has the sizes of `config`, but for the vocabulary, which is the texts'.
+    """
     keras = pytest.importorskip("tensorflow").keras
-    from embbert_tf.model import classifier
-    from embbert_tf.model.config import PRESETS, EmbBertConfig
 
     rng = random.Random(0)
     rows = [
@@ -32,9 +35,9 @@ def write(folder: pathlib.Path) -> list[str]:
     run = folder / "run"
     run.mkdir()
     tokenizer.save(str(run / run_folder.TOKENIZER))
-    fields = PRESETS["test"].to_dict() | {"vocab_size": tokenizer.get_vocab_size()}
+    fields = config.to_dict() | {"vocab_size": tokenizer.get_vocab_size()}
     keras.utils.set_random_seed(1)
-    model = classifier.EmbBertClassifier(EmbBertConfig.from_dict(fields), num_labels=2)
+    model = any_model.new_classifier(any_model.config_of(fields), num_labels=2)
     model.save(run / run_folder.FP32)
     settings = {"config": fields, "task": "classification", "pair": False}
     files.write_json(run / run_folder.CONFIG, settings)

@@ -14,12 +14,14 @@ import subprocess
 import numpy as np
 import pytest
 
+import converters
 from converters.firmware import size_arena
 from converters.kernels import fused_graph, recognize, reference
 from converters.tflite import model_folder
 from converters.tflm import runner
 from embbert_tf.data import tokenizer
-from tests.support import tflm_models
+from tests.embbert_tf.baselines.test_baselines import small
+from tests.support import tflm_models, untrained_run
 from tests.support.firmware_model import SENTENCES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -88,6 +90,22 @@ def test_fused_equals_the_reference(model, tmp_path):
     expected = reference.Reference(recognize.extract(model.tflite))
     wanted = [expected.infer(ids, tokenizer.segment_ids(ids)) for ids in sequences(model)]
     np.testing.assert_array_equal(device_logits(model, "fused", tmp_path), wanted)
+
+
+@pytest.mark.parametrize("name", ["bert", "nano_bert", "mamba", "embedder_conv"])
+def test_compared_models_equal_the_host(name, tmp_path):
+    folder = ROOT / "build" / "tests" / f"tflm_{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    texts = untrained_run.write(folder, small(name))
+    compared = converters.convert(folder / "run", calibration=folder / "data.csv", recipe="mse")
+    compared.save(folder / "model")
+    logits = tmp_path / "logits.bin"
+    make(folder / "model", "portable", "eval", f"CSV={folder / 'data.csv'}", f"LOGITS={logits}")
+    said = np.fromfile(logits, np.int8).reshape(len(texts), 2)
+    wanted = runner.run_all(compared, [compared.encode(text) for text in texts])
+    np.testing.assert_array_equal(said, wanted)
+    assert len(np.unique(wanted, axis=0)) > 10
 
 
 @pytest.mark.parametrize("graph", ["portable", "fused"])
