@@ -56,16 +56,18 @@ def sample(length: int, channels: int = 64, states: int = 6, seed: int = 0) -> S
     ins, outs = rng.normal(size=(2, length, states))
     log_decay = np.log(np.arange(1, states + 1)) + 0.3 * rng.normal(size=(channels, states))
     skip = 1 + 0.3 * rng.normal(size=channels)
-    floats = (z / (1 + np.exp(-z)), steps, ins, outs)
-    quantizations = [quantize.activation(float(x.min()), float(x.max())) for x in floats]
-    pairs = zip(quantizations, floats, strict=True)
+    drawn = (z / (1 + np.exp(-z)), steps, ins, outs)
+    quantizations = [quantize.activation(float(x.min()), float(x.max())) for x in drawn]
+    pairs = zip(quantizations, drawn, strict=True)
     floats = tuple(q.scale * (q.quantize(x).astype(float) - q.zero_point) for q, x in pairs)
     scales, y = _scales(floats, log_decay, skip)
     quantizations.append(quantize.activation(float(y.min()), float(y.max())))
     return Scan(floats, log_decay, skip, tuple(quantizations), scales, y)
 
 
-def _scales(floats, log_decay, skip) -> tuple[dict[str, float], np.ndarray]:
+def _scales(
+    floats: tuple[np.ndarray, ...], log_decay: np.ndarray, skip: np.ndarray
+) -> tuple[dict[str, float], np.ndarray]:
     """Runs the scan in float64 and takes the largest values of everything."""
     u, steps, ins, outs = floats
     delta, rates = np.logaddexp(0, steps), np.exp(log_decay)
@@ -107,7 +109,7 @@ class _Parts(Builder):
 
     def plain(self, kind: str, inputs: list[Tensor], output: Tensor, version: int = 1) -> Tensor:
         """Adds an operator that the schema has no options for."""
-        self.ops.append(Op(kind, inputs, [output], None, version))
+        self.ops.append(Op(kind, [*inputs], [output], None, version))
         return output
 
     def inputs(self) -> list[Tensor]:
@@ -149,8 +151,9 @@ class _Parts(Builder):
         x = self.add("EXP", [x], Tensor("decay", shape, np.float32))
         return self.add("QUANTIZE", [x], self.int16("kept", shape))
 
-    def step(self, delta, stepped, ins, outs, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Returns the next state and the token's result of (1, ED) and (1, N)."""
+    def step(self, rows: list[Tensor], state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns the next state and y of a token's rows of what `steps` returns."""
+        delta, stepped, ins, outs = rows
         _, channels, states = self.scan.shape
         shape = (1, channels, states)
         stepped, ins = self.shaped(stepped, 1, channels, 1), self.shaped(ins, 1, 1, states)
@@ -181,7 +184,7 @@ def unrolled(scan: Scan) -> bytes:
     state, rows = None, []
     for t in range(scan.shape[0]):
         begin = b.constant("begin", np.array([t, 0], np.int32))
-        state, y = b.step(*(b.row(x, begin) for x in steps), state)
+        state, y = b.step([b.row(x, begin) for x in steps], state)
         rows.append(y)
     while len(rows) > 1:
         groups = [rows[i : i + _MOST_INPUTS] for i in range(0, len(rows), _MOST_INPUTS)]
@@ -236,7 +239,7 @@ def looped(scan: Scan) -> bytes:
 
     ends = like()
     options = graph_lib.options("WHILE", condSubgraphIndex=1, bodySubgraphIndex=2)
-    b.ops.append(Op("WHILE", carried, ends, options))
+    b.ops.append(Op("WHILE", [*carried], ends, options))
     whole = b.finish(inputs, ends[2], passed)
 
     asked, of_condition = _Parts(scan), like()
@@ -248,7 +251,7 @@ def looped(scan: Scan) -> bytes:
     t, state, rows, *per_token = of_body
     zero = inner.constant("zero", np.zeros(1, np.int32))
     begin = inner.add("CONCATENATION", [t, zero], Tensor("begin", (2,), np.int32), axis=0)
-    state, y = inner.step(*(inner.row(x, begin) for x in per_token), state)
+    state, y = inner.step([inner.row(x, begin) for x in per_token], state)
     filled = Tensor("rows", rows.shape, np.int16, rows.scale)
     rows = inner.plain("DYNAMIC_UPDATE_SLICE", [rows, y, begin], filled)
     one = inner.constant("one", np.ones(1, np.int32))
@@ -262,7 +265,8 @@ def custom(scan: Scan) -> bytes:
     b = _Parts(scan)
     inputs = b.inputs()
     y = b.activation("y", inputs[0].shape, scan.quantizations[4])
-    params = selective_scan.scan_params(*inputs, y, scan.log_decay, scan.skip)
+    u, steps, ins, outs = inputs
+    params = selective_scan.scan_params(u, steps, ins, outs, y, scan.log_decay, scan.skip)
     weights = [b.constant(name, value) for name, value in params.tensors().items()]
     code, options = selective_scan.OPERATOR, params.options()
     op = Op("CUSTOM", [*inputs, *weights], [y], custom_code=code, custom_options=options)

@@ -59,7 +59,8 @@ def refusal(kind: str, dtype: str) -> str:
     """Returns TFLM's own words to an operator of one type; empty where it takes it."""
     x = graph_lib.Tensor("x", (1, 8), dtype, 0.01)
     y = graph_lib.Tensor("y", (1, 8), dtype, 0.01)
-    inputs, options = [x], None
+    inputs: list[graph_lib.Tensor | None] = [x]
+    options = None
     if kind == "GATHER":
         places = graph_lib.Tensor("places", (8,), np.int32, data=np.arange(8, dtype=np.int32))
         inputs, options = [x, places], graph_lib.options(kind, axis=1)

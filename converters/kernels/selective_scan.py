@@ -186,31 +186,14 @@ def scan_params(
     Raises:
         KernelParamsError: A size or a scale lies outside what the kernel can represent.
     """
-    channels, states = log_decay.shape
-    check(1 <= channels <= MAX_CHANNELS, f"{where}: {channels} channels, not 1..{MAX_CHANNELS}")
-    check(1 <= states <= MAX_STATES, f"{where}: {states} states, not 1..{MAX_STATES}")
-    check(skip.shape == (channels,), f"{where}: skip of shape {skip.shape}, not ({channels},)")
-    for name, q in (("u", u), ("steps", steps), ("B", state_in), ("C", state_out), ("y", y)):
-        check(0 < q.scale < math.inf, f"{where}: the scale of {name} is {q.scale:g}")
-    real = np.logaddexp(0, (np.arange(-128.0, 128) - steps.zero_point) * steps.scale)
-    check(bool(np.all((real > 0) & (real < 2**20))), f"{where}: step sizes up to {real.max():g}")
-    check(bool(np.all(log_decay < 700)), f"{where}: a decay is not finite")
-    rates = np.exp(np.asarray(log_decay, np.float64)) * math.log2(math.e)
-    delta_bits, rate_bits = _bits(real), _bits(rates)
-    fraction = min(30, 30 - delta_bits - rate_bits)
-    check(
-        fraction >= _LEAST_FRACTION,
-        f"{where}: step sizes up to {real.max():g} times decays up to {rates.max():g}",
-    )
-    delta = _integers(real, 31 - delta_bits)
-    decay = _integers(rates, fraction + 1 + delta_bits)
+    _check(u, steps, state_in, state_out, y, log_decay, skip, where)
+    delta, delta_bits, decay, fraction = _exponents(steps, log_decay, where)
     in_shift = _state_in_shift(delta, decay, fraction, _reach(u), _reach(state_in), where)
+    channels, states = decay.shape
     out_shift = min(_HIGH_SHIFT, int(math.log2(2**32 / (states * _reach(state_out)))))
     unit = u.scale * state_in.scale * 2.0 ** (41 - in_shift - (31 - delta_bits))
     unit *= state_out.scale * 2.0 ** (32 - out_shift)
-    factor = 256 * unit / y.scale
-    y_shift = max(0, math.frexp(factor)[1] + 1)
-    check(y_shift <= 30, f"{where}: the scale of y is {y.scale:g}")
+    y_shift, y_multiplier = _to_y(256 * unit / y.scale, y, where)
     passed = np.asarray(skip, np.float64) * u.scale / y.scale
     check(bool(np.all(np.abs(passed) < 2**13)), f"{where}: D times u overflows y")
     return ScanParams(
@@ -224,11 +207,53 @@ def scan_params(
         state_in_shift=in_shift,
         state_out_shift=out_shift,
         y_shift=y_shift,
-        y_multiplier=min(round(factor * 2.0 ** (32 - y_shift)), 2**31 - 1),
+        y_multiplier=y_multiplier,
         delta=delta,
         decay=decay,
         skip=np.round(passed * 2.0 ** (8 + 32 - _HIGH_SHIFT)).astype(np.int32),
     )
+
+
+def _exponents(
+    steps: Quantized, log_decay: np.ndarray, where: str
+) -> tuple[np.ndarray, int, np.ndarray, int]:
+    """Returns step sizes in units of 2^(b - 31), b, decays, and the fraction of their products."""
+    real = np.logaddexp(0, (np.arange(-128.0, 128) - steps.zero_point) * steps.scale)
+    check(bool(np.all((real > 0) & (real < 2**20))), f"{where}: step sizes up to {real.max():g}")
+    rates = np.exp(np.asarray(log_decay, np.float64)) * math.log2(math.e)
+    bits = _bits(real)
+    fraction = min(30, 30 - bits - _bits(rates))
+    check(
+        fraction >= _LEAST_FRACTION,
+        f"{where}: step sizes up to {real.max():g} times decays up to {rates.max():g}",
+    )
+    return _integers(real, 31 - bits), bits, _integers(rates, fraction + 1 + bits), fraction
+
+
+def _to_y(factor: float, y: Quantized, where: str) -> tuple[int, int]:
+    """Returns shift and multiplier from sums of states to 1/256 steps of y."""
+    shift = max(0, math.frexp(factor)[1] + 1)
+    check(shift <= 30, f"{where}: the scale of y is {y.scale:g}")
+    return shift, min(round(factor * 2.0 ** (32 - shift)), 2**31 - 1)
+
+
+def _check(
+    u: Quantized,
+    steps: Quantized,
+    state_in: Quantized,
+    state_out: Quantized,
+    y: Quantized,
+    log_decay: np.ndarray,
+    skip: np.ndarray,
+    where: str,
+) -> None:
+    channels, states = log_decay.shape
+    check(1 <= channels <= MAX_CHANNELS, f"{where}: {channels} channels, not 1..{MAX_CHANNELS}")
+    check(1 <= states <= MAX_STATES, f"{where}: {states} states, not 1..{MAX_STATES}")
+    check(skip.shape == (channels,), f"{where}: skip of shape {skip.shape}, not ({channels},)")
+    for name, q in (("u", u), ("steps", steps), ("B", state_in), ("C", state_out), ("y", y)):
+        check(0 < q.scale < math.inf, f"{where}: the scale of {name} is {q.scale:g}")
+    check(bool(np.all(log_decay < 700)), f"{where}: a decay is not finite")
 
 
 def _state_in_shift(
