@@ -30,6 +30,7 @@ from converters.tflite import model_folder
 from converters.tflm import arena_probe
 from converters.zoo import layout, model_card
 from embbert_tf import cli
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import batches, encoding, files
 from embbert_tf.data.examples import Example
 from embbert_tf.storage import backbone_folder, packed_weights, run_folder
@@ -82,7 +83,7 @@ def write_backbone(source: pathlib.Path, path: pathlib.Path) -> None:
     Raises:
         RunError: `source` is no backbone folder.
     """
-    backbone_folder.load_backbone(source)
+    backbone_folder.load_embbert(source)
     for name in (run_folder.CONFIG, backbone_folder.BACKBONE):
         shutil.copyfile(source / name, path / name)
     _write_tokenizer(source, path)
@@ -213,6 +214,8 @@ def add(
     """
     _check_output(source, output, layout.RECORD)
     run = run_folder.load_run(source)
+    if isinstance(run.config, BaselineConfig):
+        raise layout.ZooError(f"{source}: a {run.config.kind}; the zoo holds EmbBERT alone")
     rows = evaluation.validation_csv(run.path, valid)
     examples = labelled_rows.read_sample(rows)
     limit = run.config.max_length

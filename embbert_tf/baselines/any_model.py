@@ -30,9 +30,43 @@ def config_of(fields: dict[str, Any]) -> AnyConfig:
     return (BaselineConfig if "kind" in fields else EmbBertConfig).from_dict(fields)
 
 
+def new_backbone(config: AnyConfig, **kwargs: Any) -> Any:
+    """Returns an `EmbBertBackbone` or a `BaselineBackbone` with random weights.
+
+    Args:
+        config: Its sizes.
+        **kwargs: Of `keras.Model`.
+    """
+    # Keras takes seconds to load, and sizes are read without it.
+    if not isinstance(config, BaselineConfig):
+        from embbert_tf.model.backbone import EmbBertBackbone
+
+        return EmbBertBackbone(config, **kwargs)
+    from embbert_tf.baselines import bert, embedder_only, mamba
+
+    kinds = {
+        "transformer": bert.Bert,
+        "mamba": mamba.Mamba,
+        "embedder": embedder_only.EmbedderOnly,
+    }
+    return kinds[config.kind](config, **kwargs)
+
+
+def head_rows(backbone: Any, hidden: Any, ids: Any) -> Any:
+    """Returns what a classifier's head reads of a backbone's hidden states (batch, n, D).
+
+    Args:
+        backbone: From `new_backbone`.
+        hidden: What it returned, float32 (batch, n, D).
+        ids: Of what, int32 (batch, n).
+    """
+    if isinstance(backbone.config, BaselineConfig):
+        return backbone.head_rows(hidden, ids)
+    return hidden[:, 0]
+
+
 def new_classifier(config: AnyConfig, num_labels: int, dropout: float = 0.1) -> Any:
     """Returns an `EmbBertClassifier` or a `BaselineClassifier` with random weights."""
-    # Keras takes seconds to load, and sizes are read without it.
     if isinstance(config, BaselineConfig):
         from embbert_tf.baselines.classifier import BaselineClassifier
 

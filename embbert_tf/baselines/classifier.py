@@ -8,16 +8,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from embbert_tf import errors
-from embbert_tf.baselines import bert, embedder_only, mamba
+from embbert_tf.baselines import any_model
 from embbert_tf.baselines.config import BaselineConfig
-from embbert_tf.baselines.ops import TensorOps
 from embbert_tf.model import special_tokens
-
-_BACKBONES: dict[str, Any] = {
-    "transformer": bert.Bert,
-    "mamba": mamba.Mamba,
-    "embedder": embedder_only.EmbedderOnly,
-}
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
@@ -65,7 +58,7 @@ class BaselineClassifier(keras.Model):
         self.config = config
         self.num_labels = int(num_labels)
         self.dropout = dropout
-        self.backbone = _BACKBONES[config.kind](config, name="backbone")
+        self.backbone = any_model.new_backbone(config, name="backbone")
         self.drop = keras.layers.Dropout(dropout, name="drop")
         self.head = keras.layers.Dense(self.num_labels, name="head")
         self.head.build((None, config.hidden_size))
@@ -73,15 +66,11 @@ class BaselineClassifier(keras.Model):
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Computes the logits."""
-        return self.logits(self.ops(ids, training), training)[:, 0]
-
-    def ops(self, ids: tf.Tensor, training: bool | None = None) -> TensorOps:
-        """Returns what computes the model in float on token ids (batch, n)."""
-        return TensorOps(ids, training, self.config.dropout, self.config.attend_to_padding)
+        return self.logits(self.backbone.ops(ids, training), training)[:, 0]
 
     def rows(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns what the head reads, (batch, D)."""
-        x, affine = self.backbone.run(self.ops(ids, training), last=True)
+        x, affine = self.backbone.run(self.backbone.ops(ids, training), last=True)
         return (x if affine is None else x * affine[0] + affine[1])[:, 0]
 
     def logits(self, ops: Any, training: bool | None = None) -> Any:

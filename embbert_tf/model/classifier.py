@@ -113,7 +113,7 @@ class EmbBertClassifier(keras.Model):
         # The one place where the model knows how it is stored: nothing else loads with it.
         from embbert_tf.storage import backbone_folder
 
-        start = backbone_folder.load_backbone(path)
+        start: Any = backbone_folder.load_embbert(path)
         model = cls(start.config, num_labels, dropout, **kwargs)
         model.backbone.set_weights(start.model.get_weights())
         return model

@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from embbert_tf.model import backbone
-from embbert_tf.model.config import EmbBertConfig
+from embbert_tf.baselines import any_model
+from embbert_tf.baselines.any_model import AnyConfig
 from embbert_tf.model.special_tokens import SEP
 from embbert_tf.pretraining import likeness
 from embbert_tf.pretraining.options import PretrainOptions
@@ -41,7 +41,8 @@ class EmbBertPretrainer(keras.Model):
 
     Masked tokens: hidden·W + b at the masked positions alone, W (D, V). Next sentence: row 0·w + b.
     Of row 0, too: the logits of the words of the text (D, V), its embedding (D, d), the closeness
-    of two texts (D, 1), before its tanh; `losses` asks for them.
+    of two texts (D, 1), before its tanh; `losses` asks for them. In place of row 0 a model whose
+    classifier pools has the pooled row.
 
     Example:
     ```python
@@ -55,8 +56,9 @@ class EmbBertPretrainer(keras.Model):
     ```
 
     Args:
-        config: An `EmbBertConfig`, or the dictionary of one. Its dropout is left out here: a model
-            this small underfits its corpus, and without it a resumed run needs no random state.
+        config: An `EmbBertConfig` or a `BaselineConfig`, or the dictionary of one. Its dropout is
+            left out here: a model this small underfits its corpus, and without it a resumed run
+            needs no random state.
         bag_of_words: Whether it has the head of the text's words.
         embedding_size: d, of a sentence encoder's embeddings; 0 without one.
         **kwargs: Of `keras.Model`.
@@ -70,16 +72,16 @@ class EmbBertPretrainer(keras.Model):
 
     def __init__(
         self,
-        config: EmbBertConfig | dict,
+        config: AnyConfig | dict,
         bag_of_words: bool = False,
         embedding_size: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if isinstance(config, dict):
-            config = EmbBertConfig.from_dict(config)
+            config = any_model.config_of(config)
         self.config = config
-        self.backbone = backbone.EmbBertBackbone(
+        self.backbone = any_model.new_backbone(
             dataclasses.replace(config, dropout=0.0), name="backbone"
         )
         self.embedding_size = embedding_size
@@ -95,12 +97,12 @@ class EmbBertPretrainer(keras.Model):
         """Applies backbone and heads."""
         ids, positions = inputs
         hidden = self.backbone(ids)
-        first = hidden[:, 0]
+        first = any_model.head_rows(self.backbone, hidden, ids)
         for head in (self.words, self.embedding, self.closeness):
             if head is not None and not head.built:
                 head.build(first.shape)
         masked = tf.gather(hidden, positions, batch_dims=1)
-        return self.masked_token(masked), self.next_sentence(hidden[:, 0])[:, 0]
+        return self.masked_token(masked), self.next_sentence(first)[:, 0]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -112,7 +114,7 @@ class EmbBertPretrainer(keras.Model):
         }
 
 
-def _over_words(config: EmbBertConfig, name: str) -> keras.layers.Dense:
+def _over_words(config: AnyConfig, name: str) -> keras.layers.Dense:
     """Returns a layer with an output for each token of the vocabulary."""
     initializer = keras.initializers.RandomNormal(stddev=0.02)
     return keras.layers.Dense(config.vocab_size, kernel_initializer=initializer, name=name)
@@ -139,7 +141,7 @@ def losses(
         batch
     )
     hidden = model.backbone(ids)
-    first = hidden[:, 0]
+    first = any_model.head_rows(model.backbone, hidden, ids)
     tokens = model.masked_token(tf.gather(hidden, positions, batch_dims=1))
     following = model.next_sentence(first)[:, 0]
     token_loss = weights * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tokens)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from embbert_tf import errors
+from embbert_tf.baselines import any_model
 from embbert_tf.model import option
 from embbert_tf.model.config import PRESETS
 from embbert_tf.model.option import option as field
@@ -28,7 +29,13 @@ class PretrainOptions:
         OptionError: A value is out of bounds, or two contradict each other.
     """
 
-    preset: str = field("embbert", "Sizes of the model.", choices=tuple(sorted(PRESETS)))
+    preset: str = field(any_model.EMBBERT, "Sizes of the model.", choices=tuple(sorted(PRESETS)))
+    architecture: str = field(
+        any_model.EMBBERT,
+        "Kind of the model: EmbBERT, or one that it is compared with (docs/baselines.md), which "
+        "has one size.",
+        choices=any_model.NAMES,
+    )
     vocab_size: int | None = field(
         None, "Tokens of the vocabulary; by default as many as the preset's.", minimum=6
     )
@@ -92,6 +99,11 @@ class PretrainOptions:
 
     def __post_init__(self):
         option.check(self)
+        if self.architecture != any_model.EMBBERT and self.preset != any_model.EMBBERT:
+            raise errors.OptionError(
+                f"preset {self.preset} is a size of {any_model.EMBBERT}; a {self.architecture} has "
+                "one size, leave preset away"
+            )
         if self.text_steps + self.pair_steps > 1:
             raise errors.OptionError("text_steps and pair_steps: together above 1, which is all")
         if self.muon_rate and not self.learning_rate:
@@ -118,9 +130,16 @@ class PretrainOptions:
         return self.learning_rate * min(1.0, rise, fall)
 
     def identity(self) -> dict:
-        """Returns what must be the same for a stopped pre-training to go on."""
+        """Returns what must be the same for a stopped pre-training to go on.
+
+        The architecture, which older ones did not record, is said by the model's sizes.
+        """
         chosen = dataclasses.asdict(self)
-        return {name: value for name, value in chosen.items() if name not in _OF_THE_START}
+        return {
+            name: value
+            for name, value in chosen.items()
+            if name not in (*_OF_THE_START, "architecture")
+        }
 
 
 @option.documented

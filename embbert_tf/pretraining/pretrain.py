@@ -11,10 +11,10 @@ import tokenizers
 from tensorflow import keras
 
 from embbert_tf import errors
+from embbert_tf.baselines import any_model
+from embbert_tf.baselines.any_model import AnyConfig
 from embbert_tf.data import files, plain_text
 from embbert_tf.data import tokenizer as tokenizer_lib
-from embbert_tf.model import backbone as backbone_lib
-from embbert_tf.model.config import PRESETS, EmbBertConfig
 from embbert_tf.pretraining import batches as batches_lib
 from embbert_tf.pretraining import cluster, corpus, taught_batches
 from embbert_tf.pretraining import embeddings as embeddings_lib
@@ -48,8 +48,8 @@ def pretrain(
         options: How; by default `PretrainOptions()`.
 
     Returns:
-        The `EmbBertBackbone`; None if it stopped before its last step, or on a worker that writes
-        no files.
+        The `EmbBertBackbone`, or of another architecture the `BaselineBackbone`; None if it
+        stopped before its last step, or on a worker that writes no files.
 
     Raises:
         CorpusError: A text file cannot be read, or there is too little text.
@@ -112,7 +112,7 @@ def _checked(output: pathlib.Path) -> pathlib.Path:
     return output
 
 
-def _config(start: backbone_folder.Backbone | None, options: PretrainOptions) -> EmbBertConfig:
+def _config(start: backbone_folder.Backbone | None, options: PretrainOptions) -> AnyConfig:
     """Returns the sizes of the model.
 
     Raises:
@@ -121,7 +121,7 @@ def _config(start: backbone_folder.Backbone | None, options: PretrainOptions) ->
     """
     if start is not None and options.vocab_size is not None:
         raise errors.OptionError("vocab_size does not go with init, whose model has its own")
-    config = start.config if start is not None else PRESETS[options.preset]
+    config = start.config if start else any_model.new_config(options.architecture, options.preset)
     if options.vocab_size is not None:
         config = dataclasses.replace(config, vocab_size=options.vocab_size)
     longest = max(options.lengths)
@@ -137,7 +137,7 @@ def _tokenizer(
     output: pathlib.Path,
     tokenizer: files.PathLike | None,
     init: files.PathLike | None,
-    config: EmbBertConfig,
+    config: AnyConfig,
     chief: bool,
 ) -> pathlib.Path:
     """Returns the tokenizer's file, training one on the texts if need be.
@@ -205,7 +205,7 @@ def _save(
     figures: dict | None,
 ) -> Any:
     """Writes the backbone folder, if it is not there already, and returns the model."""
-    model = backbone_lib.EmbBertBackbone(trainer.model.config)
+    model = any_model.new_backbone(trainer.model.config)
     with trainer.strategy.scope(), trainer.averaged():
         model.set_weights(trainer.model.backbone.get_weights())
     if figures is None and (output / run_folder.CONFIG).exists():

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from embbert_tf import errors
+from embbert_tf.baselines.any_model import AnyConfig
 from embbert_tf.data import files
-from embbert_tf.model.config import EmbBertConfig
 from embbert_tf.pretraining import batches as batches_lib
 from embbert_tf.pretraining import cluster, muon, taught_batches
 from embbert_tf.pretraining import model as model_lib
@@ -43,7 +43,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: EmbBertConfig,
+        config: AnyConfig,
         options: PretrainOptions,
         strategy: tf.distribute.Strategy,
         embedding_size: int = 0,

@@ -4,7 +4,7 @@
 | --- | --- |
 | `config.json` | sizes, `"task": "backbone"`, and where the weights come from |
 | `tokenizer.json` | the tokenizer the weights belong to |
-| `backbone.keras` | an `EmbBertBackbone` |
+| `backbone.keras` | an `EmbBertBackbone`, or a `BaselineBackbone` of another architecture |
 """
 
 import dataclasses
@@ -33,11 +33,11 @@ class Backbone:
         path: The folder.
         config: Sizes of the model.
         tokenizer: Hugging Face tokenizer; use `embbert_tf.data.tokenizer.encode`.
-        model: `EmbBertBackbone`.
+        model: `EmbBertBackbone`, or `BaselineBackbone` of another architecture.
     """
 
     path: pathlib.Path
-    config: EmbBertConfig
+    config: AnyConfig
     tokenizer: tokenizers.Tokenizer
     model: Any
 
@@ -60,27 +60,37 @@ def load_backbone(path: PathLike) -> Backbone:
     """
     from tensorflow import keras  # Seconds to load; the writers below do without it.
 
+    from embbert_tf.baselines import classifier  # noqa: F401
     from embbert_tf.model import backbone  # noqa: F401
 
     path = pathlib.Path(path)
     settings = run_folder.read_settings(path)
     if settings.get("task") != TASK:
         run = run_folder.load_run(path)
-        if not isinstance(run.config, EmbBertConfig):
-            raise errors.RunError(
-                f"{path}: a {run.config.kind}, which `python -m embbert_tf.train --init` alone "
-                "starts from"
-            )
         return Backbone(path, run.config, run.tokenizer, run.model.backbone)
     config = run_folder.read_config(path)
-    if not isinstance(config, EmbBertConfig):
-        raise errors.RunError(f"{path / run_folder.CONFIG}: a backbone is an EmbBERT")
     tokenizer = tokenizer_lib.load_tokenizer(path / run_folder.TOKENIZER)
     try:
         model = keras.models.load_model(path / BACKBONE, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise errors.RunError(f"{path / BACKBONE}: cannot be loaded ({error})") from error
     return Backbone(path, config, tokenizer, model)
+
+
+def load_embbert(path: PathLike) -> Backbone:
+    """Reads a backbone folder as `load_backbone` does, where another architecture does not serve.
+
+    Raises:
+        RunError: It holds one, or what `load_backbone` raises it for.
+        TokenizerError: The tokenizer cannot be used.
+    """
+    config = run_folder.read_config(path)
+    if not isinstance(config, EmbBertConfig):
+        raise errors.RunError(
+            f"{path}: holds a {config.kind}, and this takes an EmbBERT alone; "
+            "`python -m embbert_tf.train --init` takes both"
+        )
+    return load_backbone(path)
 
 
 def weights_path(path: PathLike) -> pathlib.Path:
@@ -99,7 +109,7 @@ def save_backbone(
 
     Args:
         path: The folder; made if it does not exist.
-        model: `EmbBertBackbone`.
+        model: `EmbBertBackbone` or `BaselineBackbone`.
         tokenizer_path: `tokenizer.json` to copy.
         origin: What made the weights, for `config.json`.
 

@@ -126,7 +126,7 @@ def _fill_embedder(embedder: Any, source: Source, config: BaselineConfig) -> Non
 
 def _fill_transformer(backbone: Any, source: Source, config: BaselineConfig) -> None:
     d, f = config.hidden_size, config.feed_forward
-    for index, layer in enumerate(backbone.layers):
+    for index, layer in enumerate(backbone.blocks):
         name = f"{_LAYERS['transformer']}.{index}."
         kernels = np.split(source.take(f"{name}self_attn.in_proj_weight", (3 * d, d)), 3)
         biases = np.split(source.take(f"{name}self_attn.in_proj_bias", (3 * d,)), 3)
@@ -151,7 +151,7 @@ def _fill_transformer(backbone: Any, source: Source, config: BaselineConfig) -> 
 def _fill_mamba(backbone: Any, source: Source, config: BaselineConfig) -> None:
     d, inner, taps = config.hidden_size, config.inner_size, config.kernel_size
     rank, states = config.step_rank, config.state_size
-    for index, layer in enumerate(backbone.layers):
+    for index, layer in enumerate(backbone.blocks):
         name = f"{_LAYERS['mamba']}.{index}."
         mixer = f"{name}mixer."
         layer.gain.assign(source.take(f"{name}norm.weight", (d,)))

@@ -61,7 +61,7 @@ def train_encoder(
     if known and run_folder.is_trained(path) and (path / run_folder.METRICS).exists():
         print(f"{path}: this training has finished already; nothing to do", flush=True)
         return run_folder.load_run(path)
-    start = backbone_folder.load_backbone(options.init)
+    start = backbone_folder.load_embbert(options.init)
     _write_folder(path, settings, start)
     targets = embedding_targets.targets(rows.embeddings, options.width, options.neighbours)
     train, valid = rows.parts(start, targets)
@@ -159,7 +159,7 @@ def _new_model(
 
     keras.utils.set_random_seed(options.seed)
     # A teacher with many texts leaves nothing to regularise.
-    config = dataclasses.replace(start.config, dropout=0.0)
+    config: Any = dataclasses.replace(start.config, dropout=0.0)
     model: Any = EmbBertClassifier(config, options.width, dropout=0.0)
     model.backbone.set_weights(start.model.get_weights())
     if not resumes:  # Else the checkpoint brings it.
