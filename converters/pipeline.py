@@ -28,7 +28,7 @@ from embbert_tf.training.options import QatOptions, TrainOptions
 BACKBONE = pathlib.Path(__file__).resolve().parents[1] / "zoo/backbone"
 PAGE = "report.html"
 # With one of these, a model does not start from the backbone.
-_OTHER_START = ("init", "preset", "tokenizer", "vocab_size")
+_OTHER_START = ("init", "preset", "architecture", "tokenizer", "vocab_size")
 
 
 def _names(options: type) -> set[str]:

@@ -18,10 +18,11 @@ from converters.evaluation.model import Model
 from converters.portable.convert import convert
 from converters.portable.options import ConvertOptions
 from embbert_tf import errors
+from embbert_tf.baselines import any_model
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data import files
 from embbert_tf.data.examples import Example
-from embbert_tf.model.config import PRESETS
 from embbert_tf.storage import run_folder
 from embbert_tf.storage.run_folder import Run
 from embbert_tf.training import quantized_trainer, trainer
@@ -129,10 +130,17 @@ def _check(job: Job) -> int:
         EmbBertError: The target, a tool, the length of the graph or the folder cannot be used.
     """
     text_bytes = job.board.text_bytes()
-    if job.train_options.init:
-        longest = run_folder.read_config(job.train_options.init).max_length
+    options = job.train_options
+    if options.init:
+        config = run_folder.read_config(options.init)
     else:
-        longest = PRESETS[job.train_options.preset].max_length
+        config = any_model.new_config(options.architecture, options.preset)
+    if isinstance(config, BaselineConfig):
+        raise errors.OptionError(
+            f"the job ends in the firmware's kernels, which run EmbBERT alone; a {config.kind} is "
+            "trained and converted step by step (docs/baselines.md)"
+        )
+    longest = config.max_length
     if job.convert_options.max_length > longest:
         raise errors.OptionError(
             f"max_length {job.convert_options.max_length} is above {longest}, the positions that "

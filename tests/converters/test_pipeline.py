@@ -246,6 +246,11 @@ BAD = {
     "a value out of bounds": ({}, ["--train_flags=--batch_size=0"], "--train_flags: .*batch_size"),
     "no name": ({}, ["--name="], "give the job a name"),
     "a backbone that is none": ({}, ["--init=nowhere"], "nowhere: no such"),
+    "another model": (
+        {},
+        ["--train_flags=--architecture=bert"],
+        "kernels, which run EmbBERT alone",
+    ),
     "scores that are words": ({}, ["--task=regression"], "some rows.csv:2: .*not a number"),
 }
 
@@ -277,6 +282,7 @@ def test_scores_taken_for_classes_are_pointed_out(tmp_path):
         (["--init="], None),
         (["--init=elsewhere"], "elsewhere"),
         (["--train_flags=--preset=tiny"], None),
+        (["--train_flags=--architecture=bert"], None),
         (["--train_flags=--init=elsewhere"], "elsewhere"),
         (["--train_flags=--vocab_size=500"], None),
     ],
