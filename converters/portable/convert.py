@@ -72,8 +72,7 @@ def convert(
     rows = labelled_rows.read_sample(validation) if validation is not None else []
     if not isinstance(run, run_folder.Run):
         run = run_folder.load_run(run)
-    chosen = _recipe(recipe, run.qat_model, run.path, options.npu)
-    _check_compared(run.config, chosen, options.npu)
+    chosen = _recipe(recipe, run.config, run.qat_model, run.path, options.npu)
     _check_length(options.max_length, run.config.max_length, run.pair)
     if validation is not None:
         labelled_rows.check_pairs(rows, run.pair, validation)
@@ -143,8 +142,7 @@ def convert_keras(
         RangeError: A range is missing or infinite, as after a training that diverged.
     """
     classifier, quantized = split_model(model)
-    chosen = _recipe(recipe, quantized, model.name, npu)
-    _check_compared(classifier.config, chosen, npu)
+    chosen = _recipe(recipe, classifier.config, quantized, model.name, npu)
     options = ConvertOptions(max_length=max_length, memory_plan=memory_plan, npu=npu)
     if max_length < 1:
         raise errors.OptionError(f"max_length must be at least 1, not {max_length}")
@@ -183,14 +181,15 @@ def split_model(model: Any) -> tuple[Any, Any]:
     )
 
 
-def _recipe(name: str | None, quantized: Any, source: Any, npu: str) -> recipes.Recipe:
-    """Returns the recipe of a name or by default; OptionError if no NPU's graph goes with it."""
+def _recipe(name: str | None, config: Any, quantized: Any, source: Any, npu: str) -> recipes.Recipe:
+    """Returns the recipe of a name or by default; OptionError if it does not suit model or NPU."""
     bits = None if quantized is None else quantized.weight_bits
     chosen = recipes.choose(name, bits, source)
     if npu and chosen.int16:
         raise errors.OptionError(
             f"npu '{npu}' goes with recipes of int8 alone, not with '{chosen.name}'"
         )
+    _check_compared(config, chosen, npu)
     return chosen
 
 

@@ -182,6 +182,14 @@ def _staging(source: pathlib.Path, output: pathlib.Path) -> Iterator[pathlib.Pat
         shutil.rmtree(old, ignore_errors=True)
 
 
+def _run_of(source: pathlib.Path) -> run_folder.Run:
+    """Reads a run; ZooError if it is of one of the models that EmbBERT is compared with."""
+    config = run_folder.read_config(source)
+    if isinstance(config, BaselineConfig):
+        raise layout.ZooError(f"{source}: a {config.kind}; the zoo holds EmbBERT alone")
+    return run_folder.load_run(source)
+
+
 def add(
     source: pathlib.Path,
     output: pathlib.Path,
@@ -213,9 +221,7 @@ def add(
         EmbBertError: As the steps do.
     """
     _check_output(source, output, layout.RECORD)
-    run = run_folder.load_run(source)
-    if isinstance(run.config, BaselineConfig):
-        raise layout.ZooError(f"{source}: a {run.config.kind}; the zoo holds EmbBERT alone")
+    run = _run_of(source)
     rows = evaluation.validation_csv(run.path, valid)
     examples = labelled_rows.read_sample(rows)
     limit = run.config.max_length
