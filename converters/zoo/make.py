@@ -14,6 +14,7 @@ With --architecture the model is that one, and the training the recipe's [scratc
 architecture alike from random weights and the labels alone, to be compared.
 """
 
+import dataclasses
 import pathlib
 import shlex
 
@@ -23,7 +24,9 @@ from converters.zoo import layout, seed_results, task_recipe
 from embbert_tf import cli, errors
 from embbert_tf.baselines import any_model
 from embbert_tf.data import files
+from embbert_tf.synthesis import texts
 from embbert_tf.training import quantized_trainer, trainer
+from embbert_tf.training import teacher as teacher_lib
 
 # Of `converters.benchmarks.accuracy`; the others compare with what is not shipped.
 _VARIANTS = "fp32,qat,int8,fused"
@@ -53,16 +56,40 @@ def make(
     """
     recipe.check_inputs(data)
     seeds = seeds or recipe.seeds
-    plans = [recipe.options(data, seed) for seed in seeds]
+    recipe.options(data, seeds[0])  # Refuses what cannot be before any work.
     files.make_folder(output)
     train, runs = data / recipe.data.train, []
     valid = data / recipe.data.valid if recipe.data.valid else None
+    soft = _teach(recipe, train, valid, output) if recipe.teacher else None
+    plans = [recipe.options(data, seed, soft) for seed in seeds]
     for number, (seed, (fp32, qat)) in enumerate(zip(seeds, plans, strict=True), 1):
         runs.append(output / f"{recipe.name}-{seed}")
         print(f"== {runs[-1]}: seed {seed}, {number} of {len(seeds)}", flush=True)
         run = trainer.train(train, output=runs[-1], valid=valid, options=fp32)
         quantized_trainer.train_quantized(run, train, qat)
     return runs
+
+
+def _teach(
+    recipe: task_recipe.TaskRecipe,
+    train: pathlib.Path,
+    valid: pathlib.Path | None,
+    output: pathlib.Path,
+) -> pathlib.Path:
+    """Trains a recipe's teacher and lets it read; returns the file of what it says."""
+    teacher = recipe.teacher
+    assert teacher is not None  # The caller's condition.
+    runs = []
+    for number, seed in enumerate(teacher.seeds, 1):
+        runs.append(output / f"{recipe.name}-teacher-{seed}")
+        print(f"== {runs[-1]}: teacher {number} of {len(teacher.seeds)}", flush=True)
+        options = dataclasses.replace(teacher.train, init=recipe.init, seed=seed)
+        trainer.train(train, output=runs[-1], valid=valid, options=options)
+    made, soft = output / f"{recipe.name}-texts.txt.gz", output / f"{recipe.name}-soft.csv.gz"
+    if not soft.exists():  # Written in one step, when all is there.
+        texts.make_texts(train, made, options=texts.TextOptions(count=teacher.texts))
+        teacher_lib.label_texts(runs, [made, train], soft, report=print)
+    return soft
 
 
 def next_commands(

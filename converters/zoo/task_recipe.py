@@ -12,6 +12,13 @@ soft_labels = "soft/snips.csv.gz"   # what a teacher says, for training
 unlabelled = ["texts.txt.gz"]       # more texts for QAT
 limit = 0                     # how many test rows are drawn; 0: all
 
+[teacher]                     # runs whose mean teaches the others, instead of soft_labels
+seeds = [100, 101, 102, 103]
+texts = 60000                 # that are made of the training texts for them to read
+
+[teacher.train]               # fields of TrainOptions, of these runs
+epochs = 12
+
 [train]                       # fields of TrainOptions
 epochs = 12
 
@@ -86,6 +93,21 @@ class Conversion:
 
 
 @dataclasses.dataclass(frozen=True)
+class Teacher:
+    """Runs whose mean teaches those that are wanted.
+
+    Attributes:
+        seeds: Of these runs.
+        texts: How many texts are made for them to read.
+        train: Options of their training; its seed not yet set.
+    """
+
+    seeds: tuple[int, ...]
+    texts: int
+    train: TrainOptions
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskRecipe:
     """How the models of a task are made.
 
@@ -98,6 +120,7 @@ class TaskRecipe:
         qat: Options of the quantization-aware training, likewise.
         convert: The int8 graph.
         scratch: Options of the fp32 training where architectures are compared; None: they are not.
+        teacher: Runs that teach; None: none do.
     """
 
     name: str
@@ -108,6 +131,7 @@ class TaskRecipe:
     qat: QatOptions
     convert: Conversion
     scratch: TrainOptions | None = None
+    teacher: Teacher | None = None
 
     def check_inputs(self, folder: pathlib.Path) -> None:
         """Sees that everything is there that the recipe names.
@@ -147,20 +171,28 @@ class TaskRecipe:
             self,
             name=f"{self.name}-{architecture}",
             init=None,
+            teacher=None,
             data=dataclasses.replace(self.data, soft_labels=None, unlabelled=()),
             train=dataclasses.replace(self.scratch, architecture=architecture),
         )
 
-    def options(self, folder: pathlib.Path, seed: int) -> tuple[TrainOptions, QatOptions]:
+    def options(
+        self, folder: pathlib.Path, seed: int, soft_labels: pathlib.Path | None = None
+    ) -> tuple[TrainOptions, QatOptions]:
         """Returns the options of both trainings.
 
         Args:
             folder: Of the data sets.
             seed: Of both.
+            soft_labels: What the recipe's own teacher says; None: what the data folder has.
         """
-        soft = self.data.soft_labels
+        if soft_labels is None and self.data.soft_labels:
+            soft_labels = folder / self.data.soft_labels
         train = dataclasses.replace(
-            self.train, init=self.init, soft_labels=str(folder / soft) if soft else None, seed=seed
+            self.train,
+            init=self.init,
+            soft_labels=str(soft_labels) if soft_labels else None,
+            seed=seed,
         )
         unlabelled = tuple(str(folder / name) for name in self.data.unlabelled)
         return train, dataclasses.replace(self.qat, unlabelled=unlabelled, seed=seed)
@@ -197,23 +229,49 @@ def read(name: str, folder: files.PathLike = FOLDER) -> TaskRecipe:
 
 def _recipe(name: str, content: dict[str, Any]) -> TaskRecipe:
     """Returns the recipe that the content of a file says."""
-    _check_names(content, ("seeds", "init", "data", "train", "scratch", "qat", "convert"), "")
-    seeds, init = content.get("seeds"), content.get("init")
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
-        raise errors.OptionError("'seeds' must be a list of whole numbers, such as [0, 1, 2]")
+    tables = ("data", "teacher", "train", "scratch", "qat", "convert")
+    _check_names(content, ("seeds", "init", *tables), "")
+    seeds, init = _seeds(content.get("seeds"), "seeds"), content.get("init")
     if init is not None and not isinstance(init, str):
         raise errors.OptionError("'init' must be the path of a folder")
     data = _section(Data, content, "data")
+    teacher = _teacher(content["teacher"], init) if "teacher" in content else None
+    if teacher and data.soft_labels:
+        raise errors.OptionError("[teacher] and 'soft_labels' are two teachers; take one")
+    # `soft_labels` decides which options are allowed; a teacher's are not written yet.
+    soft = "soft.csv" if teacher else data.soft_labels
     return TaskRecipe(
         name,
-        tuple(seeds),
+        seeds,
         init,
         data,
-        _section(TrainOptions, content, "train", init=init, soft_labels=data.soft_labels),
+        _section(TrainOptions, content, "train", init=init, soft_labels=soft),
         _section(QatOptions, content, "qat", unlabelled=data.unlabelled),
         _section(Conversion, content, "convert"),
         _section(TrainOptions, content, "scratch") if "scratch" in content else None,
+        teacher,
     )
+
+
+def _seeds(found: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(found, list) or not found or not all(type(s) is int for s in found):
+        raise errors.OptionError(f"'{where}' must be a list of whole numbers, such as [0, 1, 2]")
+    return tuple(found)
+
+
+def _teacher(values: Any, init: str | None) -> Teacher:
+    """Returns the teacher that the table [teacher] says."""
+    if not isinstance(values, dict):
+        raise errors.OptionError("'teacher' must be a table, [teacher]")
+    _check_names(values, ("seeds", "texts", "train"), "[teacher] ")
+    texts = values.get("texts")
+    if type(texts) is not int or texts < 1:
+        raise errors.OptionError(f"[teacher] 'texts' must be a whole number above 0, not {texts!r}")
+    seeds = _seeds(values.get("seeds"), "seeds")
+    try:
+        return Teacher(seeds, texts, _section(TrainOptions, values, "train", init=init))
+    except errors.OptionError as error:
+        raise errors.OptionError(f"[teacher] {error}") from error
 
 
 def _section(kind: Any, content: dict[str, Any], name: str, **more: Any) -> Any:

@@ -5,6 +5,7 @@ commas, with the names of the columns in the first line.
 """
 
 import collections
+import contextlib
 import csv
 import gzip
 import io
@@ -148,7 +149,7 @@ def write_rows(path: PathLike, header: Sequence[str], rows: Iterable[Sequence[An
     """Writes a CSV file, atomically.
 
     Args:
-        path: The file.
+        path: The file; compressed if it ends in `.gz`.
         header: Names of the columns.
         rows: As many fields each.
 
@@ -157,7 +158,12 @@ def write_rows(path: PathLike, header: Sequence[str], rows: Iterable[Sequence[An
     """
 
     def write(temporary):
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
+        with contextlib.ExitStack() as stack:
+            raw: Any = stack.enter_context(open(temporary, "wb"))
+            if os.fspath(path).endswith(".gz"):
+                # Without name and hour, so that the same rows are the same bytes.
+                raw = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0))
+            file = stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
             writer = csv.writer(file)
             writer.writerow(header)
             writer.writerows(rows)

@@ -1,5 +1,6 @@
 """Recipes of `zoo/`'s tasks, and the command that trains what they say."""
 
+import gzip
 import pathlib
 
 import pytest
@@ -102,6 +103,35 @@ def test_trains_each_seed_and_says_what_comes_next(recipes, data, tmp_path, monk
     assert "--tasks=tiny" in table
 
 
+def test_a_teacher_is_trained_first_and_reads_new_texts(recipes, data, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        make.trainer,
+        "train",
+        lambda rows, *, output, valid, options: calls.append((output.name, options)),
+    )
+    monkeypatch.setattr(make.quantized_trainer, "train_quantized", lambda run, rows, options: None)
+    monkeypatch.setattr(
+        make.teacher_lib,
+        "label_texts",
+        lambda runs, inputs, output, report: calls.append(([r.name for r in runs], inputs, output)),
+    )
+    more = "[teacher]\nseeds = [7, 8]\ntexts = 30\n[teacher.train]\nepochs = 5\n[train]"
+    text = TINY.replace("[train]", more).replace("keep", "teacher_weight = 0.9\nkeep", 1)
+    runs = tmp_path / "runs"
+    done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={recipes(text)}",
+                       f"--data={data}", f"--output={runs}", "--seeds=3")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second, (teachers, inputs, soft), student = calls
+    assert (first[0], first[1].epochs, first[1].seed) == ("tiny-teacher-7", 5, 7)
+    assert second[0] == "tiny-teacher-8" and teachers == ["tiny-teacher-7", "tiny-teacher-8"]
+    assert inputs == [runs / "tiny-texts.txt.gz", data / "tiny/train.csv"]
+    with gzip.open(inputs[0], "rt") as file:
+        assert len(file.readlines()) == 30
+    assert soft == runs / "tiny-soft.csv.gz"
+    assert student[0] == "tiny-3" and student[1].soft_labels == str(soft)
+
+
 def test_trains_an_architecture_to_compare(recipes, data, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
@@ -164,6 +194,10 @@ def test_options_are_those_of_the_recipe(recipes):
         ("epochs = 1\nkeep", "epoch = 1\nkeep", "[train] 'epoch' is unknown; did you mean"),
         ("samples = 16", "samples = 0", "[qat] samples must be at least 1"),
         ("samples = 16", "samples = 'x'", "[qat] samples must be of type int"),
+        ("[train]", "[teacher]\nseeds = [1]\n[train]", "[teacher] 'texts' must be a whole number"),
+        ("[train]", "[teacher]\ntexts = 5\n[train]", "'seeds' must be a list of whole numbers"),
+        ("[train]", "[teacher]\ntext = 5\n[train]", "[teacher] 'text' is unknown"),
+        ("[train]", "soft_labels = 'a'\n[teacher]\nseeds = [1]\ntexts = 5\n[train]", "take one"),
         ("[qat]", "[qta]", "'qta' is unknown; did you mean 'qat'?"),
         ("[0, 1]", "[]", "'seeds' must be a list of whole numbers"),
         ("[0, 1]", "[0.5]", "'seeds' must be a list of whole numbers"),
