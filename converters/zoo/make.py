@@ -56,12 +56,13 @@ def make(
     """
     recipe.check_inputs(data)
     seeds = seeds or recipe.seeds
-    recipe.options(data, seeds[0])  # Refuses what cannot be before any work.
+    soft = output / f"{recipe.name}-soft.csv.gz" if recipe.teacher else None
+    plans = [recipe.options(data, seed, soft) for seed in seeds]
     files.make_folder(output)
     train, runs = data / recipe.data.train, []
     valid = data / recipe.data.valid if recipe.data.valid else None
-    soft = _teach(recipe, train, valid, output) if recipe.teacher else None
-    plans = [recipe.options(data, seed, soft) for seed in seeds]
+    if soft is not None:
+        _teach(recipe, train, valid, soft)
     for number, (seed, (fp32, qat)) in enumerate(zip(seeds, plans, strict=True), 1):
         runs.append(output / f"{recipe.name}-{seed}")
         print(f"== {runs[-1]}: seed {seed}, {number} of {len(seeds)}", flush=True)
@@ -74,10 +75,10 @@ def _teach(
     recipe: task_recipe.TaskRecipe,
     train: pathlib.Path,
     valid: pathlib.Path | None,
-    output: pathlib.Path,
-) -> pathlib.Path:
-    """Trains a recipe's teacher and lets it read; returns the file of what it says."""
-    teacher = recipe.teacher
+    soft: pathlib.Path,
+) -> None:
+    """Trains a recipe's teacher and writes the file of what it says; the runs go beside it."""
+    teacher, output = recipe.teacher, soft.parent
     assert teacher is not None  # The caller's condition.
     runs = []
     for number, seed in enumerate(teacher.seeds, 1):
@@ -85,11 +86,10 @@ def _teach(
         print(f"== {runs[-1]}: teacher {number} of {len(teacher.seeds)}", flush=True)
         options = dataclasses.replace(teacher.train, init=recipe.init, seed=seed)
         trainer.train(train, output=runs[-1], valid=valid, options=options)
-    made, soft = output / f"{recipe.name}-texts.txt.gz", output / f"{recipe.name}-soft.csv.gz"
+    made = output / f"{recipe.name}-texts.txt.gz"
     if not soft.exists():  # Written in one step, when all is there.
         texts.make_texts(train, made, options=texts.TextOptions(count=teacher.texts))
         teacher_lib.label_texts(runs, [made, train], soft, report=print)
-    return soft
 
 
 def next_commands(
