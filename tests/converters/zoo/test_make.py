@@ -63,7 +63,8 @@ def test_every_recipe_is_whole(name):
     task = layout.TASKS[name]
     assert recipe.data.test == task.reported
     assert task.reported not in (recipe.data.train, recipe.data.soft_labels)
-    train, qat = recipe.options(pathlib.Path("data"), recipe.seeds[0])
+    soft = pathlib.Path("soft.csv") if recipe.teacher else None
+    train, qat = recipe.options(pathlib.Path("data"), recipe.seeds[0], soft)
     assert train.init is None or train.init == "zoo/backbone"
     assert train.seed == qat.seed == recipe.seeds[0]
     if recipe.data.valid == task.reported:
