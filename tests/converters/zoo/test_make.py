@@ -1,6 +1,5 @@
 """Recipes of `zoo/`'s tasks, and the command that trains what they say."""
 
-import gzip
 import pathlib
 
 import pytest
@@ -117,18 +116,22 @@ def test_a_teacher_is_trained_first_and_reads_new_texts(recipes, data, tmp_path,
         "label_texts",
         lambda runs, inputs, output, report: calls.append(([r.name for r in runs], inputs, output)),
     )
+    monkeypatch.setattr(
+        make.texts,
+        "make_texts",
+        lambda train, output, options: calls.append((train, output, options.count)),
+    )
     more = "[teacher]\nseeds = [7, 8]\ntexts = 30\n[teacher.train]\nepochs = 5\n[train]"
     text = TINY.replace("[train]", more).replace("keep", "teacher_weight = 0.9\nkeep", 1)
     runs = tmp_path / "runs"
     done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={recipes(text)}",
                        f"--data={data}", f"--output={runs}", "--seeds=3")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    first, second, (teachers, inputs, soft), student = calls
+    first, second, texts, (teachers, inputs, soft), student = calls
     assert (first[0], first[1].epochs, first[1].seed) == ("tiny-teacher-7", 5, 7)
     assert second[0] == "tiny-teacher-8" and teachers == ["tiny-teacher-7", "tiny-teacher-8"]
     assert inputs == [runs / "tiny-texts.txt.gz", data / "tiny/train.csv"]
-    with gzip.open(inputs[0], "rt") as file:
-        assert len(file.readlines()) == 30
+    assert texts == (data / "tiny/train.csv", runs / "tiny-texts.txt.gz", 30)
     assert soft == runs / "tiny-soft.csv.gz"
     assert student[0] == "tiny-3" and student[1].soft_labels == str(soft)
 
