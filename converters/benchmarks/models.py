@@ -126,10 +126,18 @@ def embbert_row(task: str, name: str) -> Row:
 
 
 def compared_rows(
-    task: str, data: pathlib.Path, runs: pathlib.Path, place: compared_models.Place
+    task: str,
+    data: pathlib.Path,
+    runs: pathlib.Path,
+    place: compared_models.Place,
+    lengths: tuple[int, ...],
 ) -> Iterator[Row]:
-    """Measures the architectures that were trained to be compared; errors as of `measure`."""
-    for found in compared_models.measure(task, data, runs, place, TOKENS):
+    """Measures the architectures that were trained to be compared; arguments of `rows_of`.
+
+    Raises:
+        EmbBertError: As `compared_models.measure`.
+    """
+    for found in compared_models.measure(task, data, runs, place, lengths):
         yield Row(
             task,
             found.name,
@@ -197,7 +205,7 @@ def main(values: flags.FlagValues) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
             place = compared_models.Place.of(values.board, given, values.tflm_dir, folder)
-            for row in rows_of(task, data, runs, place):
+            for row in rows_of(task, data, runs, place, _lengths(task, rows)):
                 print(row.markdown(), file=sys.stderr, flush=True)
                 rows = model_rows.merged(rows, [row])
                 if kept:
@@ -207,14 +215,36 @@ def main(values: flags.FlagValues) -> None:
         model_rows.replace_tables(pathlib.Path(path), rows)
 
 
+def _lengths(task: str, rows: Sequence[Row]) -> tuple[int, ...]:
+    """Returns the numbers of tokens to count compared models' instructions of.
+
+    On TFLM they hang on sizes alone, and a graph and a program are made for each: one task does.
+    """
+    longest = TOKENS[-1]
+    counted = any(row.tflite and longest in row.instructions for row in rows if row.task != task)
+    return TOKENS[:1] if counted else TOKENS
+
+
 def rows_of(
-    task: str, data: pathlib.Path, runs: pathlib.Path | None, place: compared_models.Place
+    task: str,
+    data: pathlib.Path,
+    runs: pathlib.Path | None,
+    place: compared_models.Place,
+    lengths: tuple[int, ...],
 ) -> Iterator[Row]:
-    """Measures all models of a task: the zoo's, those of `runs`, the small ones."""
+    """Measures all models of a task: the zoo's, those of `runs`, the small ones.
+
+    Args:
+        task: Of zoo/recipes.
+        data: Folder of the data sets.
+        runs: Of the compared models; None leaves them out.
+        place: Where all run.
+        lengths: Numbers of tokens to count the compared models' instructions of.
+    """
     if (sources.model(f"zoo/{task}") / "model.json").is_file():
         yield embbert_row(task, place.target)
     if runs is not None:
-        yield from compared_rows(task, data, runs, place)
+        yield from compared_rows(task, data, runs, place, lengths)
     yield from small_rows(task, data, place.target, place.folder)
 
 
