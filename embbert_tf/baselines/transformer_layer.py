@@ -27,7 +27,7 @@ class TransformerLayer(keras.layers.Layer):
 
     layer = transformer_layer.TransformerLayer(size=16, num_heads=2, feed_forward=32)
     computing = ops.TensorOps(tf.constant([[2, 7, 9, 0]]))
-    xhat, (gain, shift) = layer.run(computing, 0, tf.ones([1, 4, 16]), layer.identity())
+    xhat, (gain, shift) = layer.run(computing, 0, tf.ones([1, 4, 16]), None)
     ```
 
     Args:

@@ -36,7 +36,7 @@ def label_texts(
     ```python
     from embbert_tf.training.teacher import label_texts
 
-    label_texts(["build/run-0", "build/run-1"], ["texts.txt.gz", "train.csv"], "build/soft.csv.gz")
+    label_texts(["build/run"], ["corpus.txt", "train.csv"], "build/soft.csv.gz")
     ```
 
     Args:
