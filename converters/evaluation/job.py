@@ -137,7 +137,7 @@ def _check(job: Job) -> int:
         config = any_model.new_config(options.architecture, options.preset)
     if isinstance(config, BaselineConfig):
         raise errors.OptionError(
-            f"the job ends in the firmware's kernels, which run EmbBERT alone; a {config.kind} is "
+            f"the job ends in the firmware's kernels, which run EmbBERT alone; {config.what} is "
             "trained and converted step by step (docs/baselines.md)"
         )
     longest = config.max_length

@@ -10,6 +10,7 @@ from converters.firmware import c_files, model_image, tokenizer_tables, unicode_
 from converters.kernels import fixed_point, recognize
 from converters.tflite import model_folder
 from embbert_tf import errors
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import files
 
 
@@ -52,9 +53,11 @@ def image_of(model: model_folder.ModelFolder | files.PathLike, name: str | None 
     """Makes the model image of a model; the arguments and errors are those of `write_firmware`."""
     if not isinstance(model, model_folder.ModelFolder):
         model = model_folder.load(pathlib.Path(model))
-    if kind := model.settings.get("config", {}).get("kind"):
+    config = model.settings.get("config", {})
+    if "kind" in config:
+        what = BaselineConfig.from_dict(config).what
         raise FirmwareError(
-            f"{_where(model)}: a {kind}, which TFLM alone runs: `make RUNTIME=tflm` (docs/tflm.md)"
+            f"{_where(model)}: {what}, which TFLM alone runs: `make RUNTIME=tflm` (docs/tflm.md)"
         )
     with told(model):
         return model_image.build(

@@ -238,7 +238,7 @@ def _check_compared(config: Any, recipe: recipes.Recipe, npu: str) -> None:
     quantized_baseline.check_convertible(config)
     if recipe.int16 or npu:
         raise errors.OptionError(
-            f"a {config.kind} is converted to int8 alone and for no NPU: take the recipe qat, mse "
+            f"{config.what} is converted to int8 alone and for no NPU: take the recipe qat, mse "
             "or minmax, and leave npu away"
         )
 

@@ -14,6 +14,7 @@ from converters.tflite import model_folder, quantize, reader
 from converters.tflite import writer as writer_lib
 from converters.tflm import memory_planner
 from embbert_tf import errors
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import examples as examples_lib
 from embbert_tf.data import files, tokenizer
 from embbert_tf.data.files import PathLike
@@ -240,12 +241,18 @@ def inspect(
 
     Raises:
         NotEmbBertError, FlatbufferError: The file is another graph, or no readable `.tflite`.
+        OptionError: The run is of a model that EmbBERT is compared with.
         RunError: The run cannot be read, or the model was made from another one.
         DataError: The CSV cannot be used.
         FileError: The `.tflite` cannot be read.
     """
     path = pathlib.Path(tflite_path)
     tflite = _read_tflite(path)
+    config = run_folder.read_config(run_path)
+    if isinstance(config, BaselineConfig):
+        raise errors.OptionError(
+            f"{run_path}: {config.what}; the error of each tensor is told of EmbBERT's graph alone"
+        )
     recognize.extract(tflite)  # refuses any other graph before the run takes its time
     run = run_folder.load_run(run_path)
     examples = list(examples_lib.read_examples(data))

@@ -186,7 +186,7 @@ def _run_of(source: pathlib.Path) -> run_folder.Run:
     """Reads a run; ZooError if it is of one of the models that EmbBERT is compared with."""
     config = run_folder.read_config(source)
     if isinstance(config, BaselineConfig):
-        raise layout.ZooError(f"{source}: a {config.kind}; the zoo holds EmbBERT alone")
+        raise layout.ZooError(f"{source}: {config.what}; the zoo holds EmbBERT alone")
     return run_folder.load_run(source)
 
 

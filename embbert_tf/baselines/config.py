@@ -73,7 +73,7 @@ class BaselineConfig:
             integer = isinstance(value, int) and not isinstance(value, bool)
             if not integer or value < (field.name in needed):
                 raise errors.OptionError(
-                    f"{field.name} of a {self.kind} must be a whole number of at least "
+                    f"{field.name} of {self.what} must be a whole number of at least "
                     f"{int(field.name in needed)}, not {value!r}"
                 )
         if not 0.0 <= self.dropout < 1.0:
@@ -84,6 +84,11 @@ class BaselineConfig:
             )
         if self.kind == "embedder" and self.num_layers > 1:
             raise errors.OptionError(f"num_layers of an embedder is 0 or 1, not {self.num_layers}")
+
+    @property
+    def what(self) -> str:
+        """What a message calls the model."""
+        return {"mamba": "a MAMBA", "embedder": "an embedder"}.get(self.kind, f"a {self.kind}")
 
     @property
     def pooled(self) -> bool:

@@ -249,9 +249,7 @@ def quantize(
         DataError: The ids are none that the classifier can read.
     """
     if weight_bits != 8:
-        raise errors.OptionError(
-            f"weight_bits of a {classifier.config.kind} is 8, not {weight_bits}"
-        )
+        raise errors.OptionError(f"weight_bits of {classifier.config.what} is 8, not {weight_bits}")
     check_convertible(classifier.config)
     ranges_lib.check_finite(classifier)
     sequences = ranges_lib.sequences_of(representative_ids, classifier.config)

@@ -87,7 +87,7 @@ def load_embbert(path: PathLike) -> Backbone:
     config = run_folder.read_config(path)
     if not isinstance(config, EmbBertConfig):
         raise errors.RunError(
-            f"{path}: holds a {config.kind}, and this takes an EmbBERT alone; "
+            f"{path}: holds {config.what}, and this takes an EmbBERT alone; "
             "`python -m embbert_tf.train --init` takes both"
         )
     return load_backbone(path)

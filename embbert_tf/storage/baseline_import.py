@@ -46,7 +46,7 @@ def build_model(state: Mapping[str, np.ndarray], kind: str) -> Any:
     weight = state.get("classifier.weight")
     if weight is None or weight.ndim != 2 or not weight.shape[0]:
         raise errors.CheckpointError(
-            f"missing classifier.weight: of a {kind} a whole classifier is imported, and no "
+            f"missing classifier.weight: of {kind} models a whole classifier is imported, and no "
             "backbone alone"
         )
     source = Source(state, checkpoint_source.prefix(state))

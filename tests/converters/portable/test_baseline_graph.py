@@ -121,6 +121,11 @@ def test_from_training_to_firmware(small_csv, tmp_path, eager):
         f"--output_folder={tmp_path / 'x'}",
     )  # fmt: skip
     assert done.returncode == 1 and "a transformer, which TFLM alone runs" in done.stderr
+    done = run_command(
+        "converters.inspect_tflite", f"--run={tmp_path / 'run'}", f"--data={small_csv}",
+        f"--tflite={tmp_path / 'model' / 'model.tflite'}",
+    )  # fmt: skip
+    assert done.returncode == 1 and "is told of EmbBERT's graph alone" in done.stderr
 
 
 def test_custom_operators_need_leave():

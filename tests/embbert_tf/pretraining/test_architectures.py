@@ -60,7 +60,7 @@ def test_learns_and_is_a_start(name, folder, tmp_path, small_csv):
     assert run.config.kind == config.kind and run.model.backbone.count_params() > 0
     # What takes an EmbBERT alone says so.
     for take in (backbone_folder.load_embbert, _classifier_of):
-        with pytest.raises(errors.RunError, match=f"holds a {config.kind}, and this takes"):
+        with pytest.raises(errors.RunError, match=f"holds {config.what}, and this takes"):
             take(start)
 
 
