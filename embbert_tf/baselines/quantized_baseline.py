@@ -16,6 +16,8 @@ from embbert_tf.model import special_tokens
 from embbert_tf.quantization import fake_quant, folding
 from embbert_tf.quantization import ranges as ranges_lib
 
+_LEAST_STEPS = 4
+
 
 class _NamingOps(TensorOps):
     """Notes the name of every activation, and name and channels of every weight."""
@@ -68,6 +70,20 @@ class BaselineMeter(ranges_lib.RangeMeter):
     def run(self, ids: Sequence[int]) -> None:
         """Runs one sequence of token ids (no padding) and records every activation."""
         self._classifier.logits(_TappedOps(tf.constant([list(ids)]), self._tap))
+
+    def ranges(self, method: str) -> dict[str, tuple[float, float]]:
+        """Returns (low, high) of every activation; arguments and errors as of `RangeMeter`.
+
+        Of a pooled head the mean of squares m and its reciprocal root are multiplied: the root of
+        a mean that int8 can hardly tell from 0 must not take the steps from all others. Below
+        `_LEAST_STEPS` of m's steps the root stays what it is there.
+        """
+        result = super().ranges(method)
+        if "root" in result:
+            high = max(result["pooled"][1], 1e-9)
+            most = (255 / (_LEAST_STEPS * high)) ** 0.5
+            result["root"] = (0.0, min(result["root"][1], most))
+        return result
 
 
 class _FakeQuantOps(TensorOps):

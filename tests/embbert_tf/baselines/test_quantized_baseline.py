@@ -67,3 +67,22 @@ def test_refuses():
     with pytest.raises(ValueError, match="range of logits is missing"):
         quantized.restore_ranges({k: v for k, v in quantized.ranges().items() if k != "logits"})
     assert quantized.steps() == {} and ARCHITECTURES["bert"].num_heads == 2
+
+
+@pytest.mark.parametrize("name", ["embedder", "mamba"])
+def test_a_channel_without_values_takes_no_steps_from_others(name):
+    """The reciprocal root of its mean, which is next to 0, would be the largest by far."""
+    from embbert_tf.baselines import quantized_baseline
+
+    model = classifier_of(small(name))
+    embedder = model.backbone.embedder
+    silent = [embedder.segment, *(embedder.token_expander, embedder.position_expander)] if (
+        embedder.reduced_size
+    ) else [embedder.segment, embedder.token, embedder.position]  # fmt: skip
+    silent += [block.out_kernel for block in getattr(model.backbone, "blocks", [])]
+    for weight in silent:
+        weight.assign(weight.numpy() * np.where(np.arange(weight.shape[-1]) == 3, 1e-4, 1.0))
+    quantized = quantized_baseline.quantize(model, IDS)
+    exact, rounded = model(IDS).numpy(), quantized(IDS).numpy()
+    assert np.abs(exact - rounded).max() < 0.15 * np.ptp(exact)
+    assert quantized.ranges()["root"][1] < 20
