@@ -129,7 +129,9 @@ def measure(
     results = runs / seed_results.FILE
     known = seed_results.read(results) if results.exists() else {}
     for architecture in any_model.NAMES:
-        found = sorted(runs.glob(f"{task}-{architecture}-[0-9]*"))
+        found = sorted(
+            runs.glob(f"{task}-{architecture}-[0-9]*"), key=lambda p: int(p.name.split("-")[-1])
+        )
         finished = [path for path in found if (path / run_folder.RANGES).exists()]
         if not finished:
             continue

@@ -107,7 +107,7 @@ def read(path: pathlib.Path) -> list[Row]:
         DataError: A line is no row.
     """
     rows = []
-    lines = files.read_bytes(path).decode("utf-8").splitlines() if path.exists() else []
+    lines = _text(path).splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
             fields = json.loads(line)
@@ -131,20 +131,35 @@ def merged(rows: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     return list(result.values())
 
 
-def replace_tables(path: pathlib.Path, rows: list[Row]) -> None:
-    """Puts the tables that a file has marks of in between these marks.
+def _text(path: pathlib.Path) -> str:
+    try:
+        return files.read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise errors.DataError(f"{path}: not UTF-8 ({error})") from error
+
+
+def check_marks(path: pathlib.Path) -> str:
+    """Returns the text of a file that tables can be put into.
 
     Raises:
-        DataError: The file has no such mark, or one without its end.
+        DataError: The file has no mark of a table, or one without its end.
+        FileError: It cannot be read.
     """
-    text = files.read_bytes(path).decode("utf-8")
+    text = _text(path)
     if not any(begin in text for begin in TABLES):
         raise errors.DataError(f"{path}: needs a line '{next(iter(TABLES))}' and '{END}' after it")
+    for begin in TABLES:
+        if begin in text and END not in text.split(begin, 1)[1]:
+            raise errors.DataError(f"{path}: no line '{END}' after '{begin}'")
+    return text
+
+
+def replace_tables(path: pathlib.Path, rows: list[Row]) -> None:
+    """Puts the tables that a file has marks of in between these marks; errors of `check_marks`."""
+    text = check_marks(path)
     for begin, make in TABLES.items():
         if begin not in text:
             continue
         head, rest = text.split(begin, 1)
-        if END not in rest:
-            raise errors.DataError(f"{path}: no line '{END}' after '{begin}'")
         text = "\n".join([head + begin, *make(rows), END]) + rest.split(END, 1)[1]
     files.write_text(path, text)

@@ -199,6 +199,12 @@ def main(values: flags.FlagValues) -> None:
     runs = pathlib.Path(values.runs) if values.runs else None
     if runs is not None and not runs.is_dir():
         raise errors.OptionError(f"--runs={runs}: no such folder")
+    if runs is not None and not any(board == values.board for board, _ in given):
+        raise errors.OptionError(
+            f"--runs: these models run on TFLM; give --tflm_dir and --library={values.board}=FILE"
+        )
+    for path in values.markdown:
+        model_rows.check_marks(pathlib.Path(path))
     kept = pathlib.Path(values.json) if values.json else None
     rows = model_rows.read(kept) if kept else []
     for task in values.tasks:

@@ -258,6 +258,11 @@ def generate(
     if not isinstance(model, model_folder.ModelFolder):
         model = model_folder.load(pathlib.Path(model))
     sizes = sizes_of(model)
+    if graph == FUSED and "kind" in model.settings.get("config", {}):
+        raise TflmError(
+            f"graph {FUSED}: the fused operators are EmbBERT's, and {model.path} is another model; "
+            f"take the graph {PORTABLE}"
+        )
     tflite, read = _graph(model.tflite, graph)
     check(read, sizes.labels, sizes.max_length)
     name = graph if graph in (PORTABLE, FUSED) else pathlib.Path(graph).name

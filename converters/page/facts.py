@@ -15,6 +15,7 @@ from converters.report import arena_map, arena_picture, fidelity
 from converters.tflite import reader
 from converters.tflm import arena_model, target, timeline
 from embbert_tf import errors
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data.files import PathLike
 from embbert_tf.storage import run_folder
 from embbert_tf.storage.run_folder import Run
@@ -88,7 +89,8 @@ def _load_run(path: PathLike, model: Model) -> Run:
             f"{path}: not the run of {model.path}: task, pairs or labels are other ones"
         )
     run = run_folder.load_run(path)
-    fidelity.float_model(run, model.tflite)  # refuses one whose weights are others
+    if not isinstance(run.config, BaselineConfig):
+        fidelity.float_model(run, model.tflite)  # refuses one whose weights are others
     return run
 
 

@@ -18,6 +18,7 @@ from converters.page import browser, charts, costs, facts, views
 from converters.page.answers import Answers
 from converters.page.facts import Missing
 from converters.page.options import PageOptions
+from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.data import files
 from embbert_tf.storage.run_folder import Run
 
@@ -237,6 +238,11 @@ def _tensors(
     if run is None or answers is None:
         lacking = "a run folder (--run=FOLDER)" if run is None else "rows (--data=test.csv)"
         missing.append(Missing(what, f"it needs {lacking}"))
+        return None
+    if isinstance(run.config, BaselineConfig):
+        missing.append(
+            Missing(what, f"it is told of EmbBERT's graph, and this is {run.config.what}")
+        )
         return None
     found, reference, rows = answers_lib.tensors(model, run, answers.examples)
     return views.tensors(found) | {"reference": reference, "rows": rows}

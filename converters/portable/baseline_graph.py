@@ -17,6 +17,7 @@ from converters.portable.scales import Scales
 from converters.tflite import quantize
 from converters.tflite.graph import Graph, Op, Tensor
 from converters.tflm import memory_planner
+from embbert_tf import errors
 from embbert_tf.quantization import folding
 
 # Softmax weights and sigmoid have these in TFLite's specification.
@@ -246,6 +247,10 @@ class GraphOps:
         skip: np.ndarray,
     ) -> Tensor:
         """Adds EMBBERT_SELECTIVE_SCAN, the one operator that is not TFLM's own."""
+        if u.shape[0] > selective_scan.MAX_LENGTH:
+            raise errors.OptionError(
+                f"max_length {u.shape[0]}: the scan takes at most {selective_scan.MAX_LENGTH} tokens"
+            )
         y = self.builder.activation(name, u.shape, self._scale(name))
         params = selective_scan.scan_params(
             u, steps, state_in, state_out, y, log_decay, skip, where=name

@@ -80,7 +80,8 @@ class TensorOps:
 
     def first(self, x: tf.Tensor) -> tf.Tensor:
         """Returns row 0 alone, (batch, 1, D)."""
-        return x[:, :1]
+        # Said, as TensorFlow forgets it where n is unknown: a single row is never padding.
+        return tf.ensure_shape(x[:, :1], [x.shape[0], 1, x.shape[2]])
 
     def embed(
         self,

@@ -67,3 +67,11 @@ def test_refuses_before_any_work(tmp_path):
     done = run_command("converters.benchmarks.models", f"--data={tmp_path}", "--tasks=snips",
                        f"--runs={tmp_path / 'none'}")  # fmt: skip
     assert done.returncode == 1 and "none: no such folder" in done.stderr
+    for flag, message in (
+        (f"--runs={tmp_path}", "give --tflm_dir and --library=mps2-an386=FILE"),
+        (f"--markdown={tmp_path / 'snips/test.csv'}", "test.csv: needs a line '<!-- table"),
+    ):
+        done = run_command(
+            "converters.benchmarks.models", f"--data={tmp_path}", "--tasks=snips", flag
+        )
+        assert done.returncode == 1 and message in done.stderr, done.stderr
