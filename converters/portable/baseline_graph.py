@@ -248,9 +248,8 @@ class GraphOps:
     ) -> Tensor:
         """Adds EMBBERT_SELECTIVE_SCAN, the one operator that is not TFLM's own."""
         if u.shape[0] > selective_scan.MAX_LENGTH:
-            raise errors.OptionError(
-                f"max_length {u.shape[0]}: the scan takes at most {selective_scan.MAX_LENGTH} tokens"
-            )
+            most = selective_scan.MAX_LENGTH
+            raise errors.OptionError(f"max_length {u.shape[0]}: the scan takes {most} at most")
         y = self.builder.activation(name, u.shape, self._scale(name))
         params = selective_scan.scan_params(
             u, steps, state_in, state_out, y, log_decay, skip, where=name
