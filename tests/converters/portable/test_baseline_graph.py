@@ -10,12 +10,11 @@ from converters.tflite import graph as graph_lib
 from converters.tflite import reader
 from converters.tflm import runner
 from embbert_tf import errors
-from tests.embbert_tf.baselines.test_baselines import SIZES, classifier_of, small
+from tests.embbert_tf.baselines.test_baselines import EACH_KIND, classifier_of, small
 from tests.support.runs import run_command
 
 TEXTS = [[2, 7, 9], [2, 8, 12, 10, 11, 33], [2], [2, 5, 6, 7, 8, 9, 10, 11, 12, 13]]
 PAIRS = [[2, 7, 4, 9], [2, 8, 12, 4, 10, 11, 33], [2, 5, 4]]
-NAMES = tuple(SIZES)
 
 
 def quantized_of(name, texts, **changes):
@@ -26,7 +25,7 @@ def quantized_of(name, texts, **changes):
 
 
 @pytest.mark.parametrize("plan", ["offline", "greedy"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_KIND)
 def test_answers_as_in_training(name, plan):
     quantized = quantized_of(name, TEXTS)
     tflite = converters.convert_keras(quantized, 12, memory_plan=plan)
@@ -38,7 +37,7 @@ def test_answers_as_in_training(name, plan):
         assert np.abs(run.logits(ids) - expected).max() <= 12, ids
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_KIND)
 def test_pairs(name):
     quantized = quantized_of(name, PAIRS)
     tflite = converters.convert_keras(quantized, 12, representative_ids=PAIRS, pair=True)
@@ -91,6 +90,7 @@ def test_refuses_a_model_that_attends_to_padding():
         converters.convert_keras(classifier, 12, representative_ids=TEXTS, recipe="mse")
 
 
+@pytest.mark.slow
 def test_from_training_to_firmware(small_csv, tmp_path, eager):
     train = ["--epochs=3", "--batch_size=18", "--learning_rate=5e-3", "--token_dropout=0"]
     done = run_command(
@@ -126,6 +126,18 @@ def test_from_training_to_firmware(small_csv, tmp_path, eager):
         f"--tflite={tmp_path / 'model' / 'model.tflite'}",
     )  # fmt: skip
     assert done.returncode == 1 and "is told of EmbBERT's graph alone" in done.stderr
+    done = run_command(
+        "converters.report_page", f"--model={tmp_path / 'model'}", f"--run={tmp_path / 'run'}",
+        f"--data={small_csv}", f"--output={tmp_path / 'page.html'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "this is a transformer" in done.stdout + done.stderr
+    assert (tmp_path / "page.html").exists()
+    done = run_command(
+        "converters.generate_tflm", f"--model_folder={tmp_path / 'model'}", "--graph=fused",
+        f"--output_folder={tmp_path / 'fused'}",
+    )  # fmt: skip
+    assert done.returncode == 1 and "take the graph portable" in done.stderr
 
 
 def test_custom_operators_need_leave():

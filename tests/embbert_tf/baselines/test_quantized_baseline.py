@@ -5,7 +5,7 @@ import pytest
 
 from embbert_tf import errors
 from embbert_tf.baselines.config import ARCHITECTURES
-from tests.embbert_tf.baselines.test_baselines import IDS, SIZES, classifier_of, small
+from tests.embbert_tf.baselines.test_baselines import EACH_KIND, IDS, classifier_of, small
 
 
 def quantized_of(name):
@@ -15,7 +15,7 @@ def quantized_of(name):
     return model, quantized_baseline.quantize(model, IDS)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", EACH_KIND)
 def test_close_to_float(name):
     model, quantized = quantized_of(name)
     exact, rounded = model(IDS).numpy(), quantized(IDS).numpy()
@@ -26,7 +26,7 @@ def test_close_to_float(name):
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", EACH_KIND)
 def test_learns_every_weight_and_settles(name, tmp_path, eager):
     from tensorflow import keras
 
