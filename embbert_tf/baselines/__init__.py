@@ -2,5 +2,5 @@
 
 Each is described once, as operations on named activations (`ops.TensorOps`). The same description
 computes in float, trains with fake quantizers (`quantized_baseline`) and, in
-`converters.baselines`, writes a full-int8 graph.
+`converters.portable.baseline_graph`, writes a full-int8 graph.
 """

@@ -52,19 +52,6 @@ def new_backbone(config: AnyConfig, **kwargs: Any) -> Any:
     return kinds[config.kind](config, **kwargs)
 
 
-def head_rows(backbone: Any, hidden: Any, ids: Any) -> Any:
-    """Returns what a classifier's head reads of a backbone's hidden states (batch, n, D).
-
-    Args:
-        backbone: From `new_backbone`.
-        hidden: What it returned, float32 (batch, n, D).
-        ids: Of what, int32 (batch, n).
-    """
-    if isinstance(backbone.config, BaselineConfig):
-        return backbone.head_rows(hidden, ids)
-    return hidden[:, 0]
-
-
 def new_classifier(config: AnyConfig, num_labels: int, dropout: float = 0.1) -> Any:
     """Returns an `EmbBertClassifier` or a `BaselineClassifier` with random weights."""
     if isinstance(config, BaselineConfig):

@@ -1,16 +1,15 @@
 """A compared model with a classification or regression head."""
 
-import numbers
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from embbert_tf import errors
 from embbert_tf.baselines import any_model
 from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.model import special_tokens
+from embbert_tf.model.classifier import checked_num_labels
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
@@ -49,14 +48,12 @@ class BaselineClassifier(keras.Model):
     def __init__(
         self, config: BaselineConfig | dict, num_labels: int, dropout: float = 0.1, **kwargs: Any
     ):
-        integer = isinstance(num_labels, numbers.Integral) and not isinstance(num_labels, bool)
-        if not integer or num_labels < 1:
-            raise errors.OptionError(f"num_labels must be a positive integer, not {num_labels!r}")
+        num_labels = checked_num_labels(num_labels)
         super().__init__(**kwargs)
         if isinstance(config, dict):
             config = BaselineConfig.from_dict(config)
         self.config = config
-        self.num_labels = int(num_labels)
+        self.num_labels = num_labels
         self.dropout = dropout
         self.backbone = any_model.new_backbone(config, name="backbone")
         self.drop = keras.layers.Dropout(dropout, name="drop")

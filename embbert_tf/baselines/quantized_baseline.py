@@ -1,6 +1,6 @@
 """Quantization-aware training of the compared models, with EmbBERT's own quantizers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,8 @@ from embbert_tf import errors
 from embbert_tf.baselines.classifier import BaselineClassifier
 from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.baselines.ops import TensorOps
-from embbert_tf.model import attention as attention_lib
 from embbert_tf.model import special_tokens
-from embbert_tf.quantization import fake_quant, folding
+from embbert_tf.quantization import fake_quant, folded_classifier, learnt_ranges
 from embbert_tf.quantization import ranges as ranges_lib
 
 _LEAST_STEPS = 4
@@ -110,24 +109,18 @@ class _FakeQuantOps(TensorOps):
     def inverse_root(self, name, x, epsilon):
         if not self.training:
             return super().inverse_root(name, x, epsilon)
-        # A row of small values can round to a mean of 0. The device gives it the largest root
-        # there is; here it must not become the largest, which the range would grow to hold.
-        least = tf.reduce_min(tf.where(x > 0, x, x.dtype.max))
-        least = tf.stop_gradient(tf.maximum(least, epsilon))
+        least = folded_classifier.least_mean(x, epsilon)
         return self.activation(name, tf.math.rsqrt(tf.maximum(x, least)))
 
     def shares(self, name, queries, keys):
         scores = tf.matmul(queries, keys, transpose_b=True)
-        # As in `folded_classifier`: neither padding nor what softmax cannot show widens the range.
-        hidden = attention_lib.MASKED * (1.0 - self.mask)[:, tf.newaxis]
-        peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
-        scores = tf.maximum(scores, tf.stop_gradient(peak) - folding.SCORE_DEPTH)
-        scores = self.activation(name, scores * self.mask[:, tf.newaxis])
+        scores, hidden = folded_classifier.visible_scores(scores, self.mask)
+        scores = self.activation(name, scores)
         return self.share(tf.nn.softmax(scores + hidden))
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
-class QuantizedBaseline(keras.Model):
+class QuantizedBaseline(learnt_ranges.LearntRanges, keras.Model):
     """A `BaselineClassifier` as the device computes it; `quantize` makes one.
 
     While it learns, the ends of its ranges are trainable; settled, they are constants. The forms
@@ -172,20 +165,13 @@ class QuantizedBaseline(keras.Model):
         ids = np.full((1, 2), special_tokens.CLS, np.int32)
         named = _NamingOps(ids)
         self.classifier.logits(named)
-        self.activation_quantizers = {
-            name: fake_quant.ActivationQuantizer(folding.kind(name) in folding.SYMMETRIC, name=name)
-            for name in named.activations
-        }
+        self.activation_quantizers = self.quantizers_of(named.activations)
         self.weight_quantizers = {
             name: fake_quant.WeightQuantizer(channels, name=f"weight_{name}")
             for name, channels in named.weights.items()
         }
         if learning:
-            for name, quantizer in self.activation_quantizers.items():
-                if folding.kind(name) in ranges_lib.NEVER_CUT:
-                    quantizer.grow()
-                else:
-                    quantizer.learn()
+            self.learn_ranges()
         self(ids)  # Keras saves what was called once.
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -208,21 +194,6 @@ class QuantizedBaseline(keras.Model):
         copy.classifier.set_weights(self.classifier.get_weights())
         copy.restore_ranges(self.ranges())
         return copy
-
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Returns activation name to (low, high)."""
-        return {name: layer.range() for name, layer in self.activation_quantizers.items()}
-
-    def restore_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """Sets the ranges to what `ranges` returned once.
-
-        Raises:
-            ValueError: An activation is missing or unknown.
-        """
-        for name in sorted({*ranges} ^ {*self.activation_quantizers}):
-            raise ValueError(f"range of {name} {'is unknown' if name in ranges else 'is missing'}")
-        for name, (low, high) in ranges.items():
-            self.activation_quantizers[name].set_range(low, high)
 
     def steps(self) -> dict[str, list[float]]:
         """Returns nothing: none of its weights has 4 bits."""

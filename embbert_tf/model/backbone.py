@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import tensorflow as tf
 from tensorflow import keras
 
 from embbert_tf.model import block
@@ -69,6 +70,11 @@ class EmbBertBackbone(keras.Model):
         self.first_row_only = first_row_only
         self.embedder = embedder
         self.blocks = blocks
+
+    def head_rows(self, hidden: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        """Returns what a head reads of hidden states (batch, n, D) of ids: row 0, (batch, D)."""
+        del ids
+        return hidden[:, 0]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -12,6 +12,18 @@ from embbert_tf.model import backbone as backbone_lib
 from embbert_tf.model.config import PRESETS, EmbBertConfig
 
 
+def checked_num_labels(num_labels: Any) -> int:
+    """Returns the number of logits as an int: of NumPy's integers JSON knows nothing.
+
+    Raises:
+        OptionError: It is not a positive integer.
+    """
+    integer = isinstance(num_labels, numbers.Integral) and not isinstance(num_labels, bool)
+    if not integer or num_labels < 1:
+        raise errors.OptionError(f"num_labels must be a positive integer, not {num_labels!r}")
+    return int(num_labels)
+
+
 @keras.utils.register_keras_serializable(package="embbert_tf")
 class EmbBertClassifier(keras.Model):
     """Backbone and one dense layer on the `[CLS]` row (arXiv 2502.10001, section 5).
@@ -52,10 +64,7 @@ class EmbBertClassifier(keras.Model):
     def __init__(
         self, config: EmbBertConfig | dict, num_labels: int, dropout: float = 0.1, **kwargs: Any
     ):
-        integer = isinstance(num_labels, numbers.Integral) and not isinstance(num_labels, bool)
-        if not integer or num_labels < 1:
-            raise errors.OptionError(f"num_labels must be a positive integer, not {num_labels!r}")
-        num_labels = int(num_labels)  # Of NumPy's integers JSON knows nothing.
+        num_labels = checked_num_labels(num_labels)
         if isinstance(config, dict):
             config = EmbBertConfig.from_dict(config)
         backbone = backbone_lib.EmbBertBackbone(config, first_row_only=True, name="backbone")

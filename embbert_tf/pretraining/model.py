@@ -97,7 +97,7 @@ class EmbBertPretrainer(keras.Model):
         """Applies backbone and heads."""
         ids, positions = inputs
         hidden = self.backbone(ids)
-        first = any_model.head_rows(self.backbone, hidden, ids)
+        first = self.backbone.head_rows(hidden, ids)
         for head in (self.words, self.embedding, self.closeness):
             if head is not None and not head.built:
                 head.build(first.shape)
@@ -141,7 +141,7 @@ def losses(
         batch
     )
     hidden = model.backbone(ids)
-    first = any_model.head_rows(model.backbone, hidden, ids)
+    first = model.backbone.head_rows(hidden, ids)
     tokens = model.masked_token(tf.gather(hidden, positions, batch_dims=1))
     following = model.next_sentence(first)[:, 0]
     token_loss = weights * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tokens)

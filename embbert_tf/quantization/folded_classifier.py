@@ -10,6 +10,32 @@ from embbert_tf.model.linear import linear
 from embbert_tf.quantization import folding
 
 
+def visible_scores(scores: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns scores whose padding keys, then what softmax cannot show, widen no range.
+
+    Args:
+        scores: float32 (batch, n or 1, n).
+        mask: float32 (batch, n), 1 at tokens and 0 at padding.
+
+    Returns:
+        The scores, 0 at padding keys; and what hides those from a softmax when it is added.
+    """
+    hidden = attention_lib.MASKED * (1.0 - mask)[:, tf.newaxis]
+    peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
+    scores = tf.maximum(scores, tf.stop_gradient(peak) - folding.SCORE_DEPTH)
+    return scores * mask[:, tf.newaxis], hidden
+
+
+def least_mean(mean: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Returns the least mean above 0, a scalar, which takes the place of 0 in training.
+
+    A row of small values can round to a mean of 0. The device gives it the largest reciprocal root
+    there is; in training it must not become the largest, which a range would grow to hold.
+    """
+    least = tf.reduce_min(tf.where(mean > 0, mean, mean.dtype.max))
+    return tf.stop_gradient(tf.maximum(least, epsilon))
+
+
 class FoldedClassifier(keras.Model):
     """Computes the logits of `self.classifier` as `folding.forward` does, with gradients.
 
@@ -108,12 +134,7 @@ class FoldedClassifier(keras.Model):
         """Returns x / rms(x), (batch, n, D)."""
         square = activation("sq", x * x, real)
         mean = activation("ms", tf.reduce_mean(square, axis=-1, keepdims=True), real)
-        least = rms_norm.EPSILON
-        if training:
-            # A row of small values can round to a mean of 0. The device gives it the largest r
-            # there is; here it must not become the largest, which r's range would grow to hold.
-            least = tf.reduce_min(tf.where(mean > 0, mean, mean.dtype.max))
-            least = tf.stop_gradient(tf.maximum(least, rms_norm.EPSILON))
+        least = least_mean(mean, rms_norm.EPSILON) if training else rms_norm.EPSILON
         inverse = activation("r", tf.math.rsqrt(tf.maximum(mean, least)), real)
         return activation("xhat", x * inverse, real)
 
@@ -129,11 +150,7 @@ class FoldedClassifier(keras.Model):
         queries = linear(xhat[:, :1] if last else xhat, wq) + attention.query_bias * key
         queries = activation("q", queries)
         scores = tf.matmul(queries, xhat, transpose_b=True)  # (batch, n or 1, n)
-        # Padding keys, then what softmax cannot show, must not widen the range.
-        hidden = attention_lib.MASKED * (1.0 - mask)[:, tf.newaxis]
-        peak = tf.reduce_max(scores + hidden, axis=-1, keepdims=True)
-        scores = tf.maximum(scores, tf.stop_gradient(peak) - folding.SCORE_DEPTH)
-        scores = scores * mask[:, tf.newaxis]
+        scores, hidden = visible_scores(scores, mask)
         if not last:
             scores *= mask[:, :, tf.newaxis]
         scores = self._activation(f"scores{layer}", scores, training)

@@ -19,12 +19,12 @@ from embbert_tf import errors
 from embbert_tf.model import classifier as classifier_lib
 from embbert_tf.model import special_tokens
 from embbert_tf.model.config import EmbBertConfig
-from embbert_tf.quantization import fake_quant, folded_classifier, folding
+from embbert_tf.quantization import fake_quant, folded_classifier, folding, learnt_ranges
 from embbert_tf.quantization import ranges as ranges_lib
 
 
 @keras.utils.register_keras_serializable(package="embbert_tf")
-class QuantizedClassifier(folded_classifier.FoldedClassifier):
+class QuantizedClassifier(learnt_ranges.LearntRanges, folded_classifier.FoldedClassifier):
     """A classifier as the device computes it, for fine-tuning; `quantize` makes one.
 
     It has two forms. While it learns, the ends of its ranges are trainable and those of
@@ -75,18 +75,11 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         self.classifier = classifier_lib.EmbBertClassifier(
             config, num_labels, dropout=0.0, name="classifier"
         )
-        self.activation_quantizers = {
-            name: fake_quant.ActivationQuantizer(folding.kind(name) in folding.SYMMETRIC, name=name)
-            for name in folding.activation_names(config)
-        }
+        self.activation_quantizers = self.quantizers_of(folding.activation_names(config))
         self.weight_bits = weight_bits
         self.weight_quantizers = self._make_weight_quantizers()
         if learning:
-            for name, quantizer in self.activation_quantizers.items():
-                if folding.kind(name) in ranges_lib.NEVER_CUT:
-                    quantizer.grow()
-                else:
-                    quantizer.learn()
+            self.learn_ranges()
             for quantizer in self.code_quantizers().values():
                 quantizer.learn()
 
@@ -157,21 +150,6 @@ class QuantizedClassifier(folded_classifier.FoldedClassifier):
         copy.restore_ranges(self.ranges())
         copy.restore_steps(self.steps())
         return copy
-
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Returns activation name to (low, high)."""
-        return {name: layer.range() for name, layer in self.activation_quantizers.items()}
-
-    def restore_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """Sets the ranges to what `ranges` returned once.
-
-        Raises:
-            ValueError: An activation is missing or unknown.
-        """
-        for name in sorted({*ranges} ^ {*self.activation_quantizers}):
-            raise ValueError(f"range of {name} {'is unknown' if name in ranges else 'is missing'}")
-        for name, (low, high) in ranges.items():
-            self.activation_quantizers[name].set_range(low, high)
 
     def steps(self) -> dict[str, list[float]]:
         """Returns the name of each weight of 4 bits to the steps of its channels."""
