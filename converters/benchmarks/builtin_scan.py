@@ -12,7 +12,6 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from converters.kernels import selective_scan
 from converters.portable.builder import Builder
 from converters.tflite import graph as graph_lib
 from converters.tflite import quantize, writer
@@ -265,12 +264,8 @@ def custom(scan: Scan) -> bytes:
     b = _Parts(scan)
     inputs = b.inputs()
     y = b.activation("y", inputs[0].shape, scan.quantizations[4])
-    u, steps, ins, outs = inputs
-    params = selective_scan.scan_params(u, steps, ins, outs, y, scan.log_decay, scan.skip)
-    weights = [b.constant(name, value) for name, value in params.tensors().items()]
-    code, options = selective_scan.OPERATOR, params.options()
-    op = Op("CUSTOM", [*inputs, *weights], [y], custom_code=code, custom_options=options)
-    return writer.write(Graph(inputs, [y], [op]))
+    b.selective_scan(inputs, y, scan.log_decay, scan.skip)
+    return writer.write(Graph(inputs, [y], b.ops))
 
 
 def _together(graphs: list[Graph]) -> bytes:

@@ -3,13 +3,14 @@
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
 import converters
 from calibration import recipes
 from converters.benchmarks.libraries import Library
+from converters.benchmarks.model_rows import TOKENS, Row
 from converters.evaluation import board as board_lib
 from converters.evaluation import labelled_rows
 from converters.zoo import seed_results, task_recipe
@@ -79,38 +80,13 @@ class Place:
         return board_lib.Board(self.target, model, variables=variables)
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """One architecture on one task.
-
-    Attributes:
-        name: What to call it.
-        fp32: Accuracies of the seeds in Keras.
-        int8: Those of the int8 graph on TFLM.
-        parameters: Numbers that were trained.
-        tflite_bytes: Of the int8 graph.
-        flash: Bytes of the whole program.
-        ram: Bytes of the engine's memory for the model: arena, interpreter and operators.
-        instructions: Of an inference, by number of tokens.
-    """
-
-    name: str
-    fp32: list[float] | None
-    int8: list[float] | None
-    parameters: int
-    tflite_bytes: int
-    flash: int
-    ram: int
-    instructions: dict[int, int]
-
-
 def measure(
     task: str,
     data: pathlib.Path,
     runs: pathlib.Path,
     place: Place,
-    lengths: tuple[int, ...],
-) -> Iterator[Measured]:
+    counted: Collection[str] = (),
+) -> Iterator[Row]:
     """Measures every architecture of a task that has been trained.
 
     Args:
@@ -119,7 +95,8 @@ def measure(
         runs: What `python -m converters.zoo.make --architecture` wrote, measured by the command
             that it printed: `<task>-<architecture>-<seed>`, and seeds.json.
         place: Where they run.
-        lengths: Numbers of tokens to count instructions of.
+        counted: Models whose instructions of longer texts another task has shown: they hang on
+            sizes alone, and each length takes a graph and a program of its own.
 
     Raises:
         ComparedModelError: A run was not measured, or a board answers otherwise than the host.
@@ -149,7 +126,9 @@ def measure(
         for name in [*names, NAMES[architecture]]:
             device = place.board(folder, name)
             _check_answers(model, device, data / recipe.data.test)
-            yield Measured(
+            lengths = TOKENS[:1] if name in counted else TOKENS
+            yield Row(
+                task,
                 name,
                 seed_results.values(entry, "fp32", "accuracy"),
                 seed_results.values(entry, "int8", "accuracy"),

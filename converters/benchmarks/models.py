@@ -16,7 +16,7 @@ all rows into files.
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from absl import flags
 
@@ -125,32 +125,6 @@ def embbert_row(task: str, name: str) -> Row:
     )
 
 
-def compared_rows(
-    task: str,
-    data: pathlib.Path,
-    runs: pathlib.Path,
-    place: compared_models.Place,
-    lengths: tuple[int, ...],
-) -> Iterator[Row]:
-    """Measures the architectures that were trained to be compared; arguments of `rows_of`.
-
-    Raises:
-        EmbBertError: As `compared_models.measure`.
-    """
-    for found in compared_models.measure(task, data, runs, place, lengths):
-        yield Row(
-            task,
-            found.name,
-            found.fp32,
-            found.int8,
-            found.parameters,
-            found.tflite_bytes,
-            found.flash,
-            found.ram,
-            found.instructions,
-        )
-
-
 def check(task: str, data: pathlib.Path) -> None:
     """Sees that the small models can do a task, before any work.
 
@@ -211,7 +185,10 @@ def main(values: flags.FlagValues) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
             place = compared_models.Place.of(values.board, given, values.tflm_dir, folder)
-            for row in rows_of(task, data, runs, place, _lengths(task, rows)):
+            counted = {
+                row.model for row in rows if row.task != task and TOKENS[-1] in row.instructions
+            }
+            for row in rows_of(task, data, runs, place, counted):
                 print(row.markdown(), file=sys.stderr, flush=True)
                 rows = model_rows.merged(rows, [row])
                 if kept:
@@ -221,22 +198,12 @@ def main(values: flags.FlagValues) -> None:
         model_rows.replace_tables(pathlib.Path(path), rows)
 
 
-def _lengths(task: str, rows: Sequence[Row]) -> tuple[int, ...]:
-    """Returns the numbers of tokens to count compared models' instructions of.
-
-    On TFLM they hang on sizes alone, and a graph and a program are made for each: one task does.
-    """
-    longest = TOKENS[-1]
-    counted = any(row.tflite and longest in row.instructions for row in rows if row.task != task)
-    return TOKENS[:1] if counted else TOKENS
-
-
 def rows_of(
     task: str,
     data: pathlib.Path,
     runs: pathlib.Path | None,
     place: compared_models.Place,
-    lengths: tuple[int, ...],
+    counted: Collection[str] = (),
 ) -> Iterator[Row]:
     """Measures all models of a task: the zoo's, those of `runs`, the small ones.
 
@@ -245,12 +212,12 @@ def rows_of(
         data: Folder of the data sets.
         runs: Of the compared models; None leaves them out.
         place: Where all run.
-        lengths: Numbers of tokens to count the compared models' instructions of.
+        counted: As for `compared_models.measure`.
     """
     if (sources.model(f"zoo/{task}") / "model.json").is_file():
         yield embbert_row(task, place.target)
     if runs is not None:
-        yield from compared_rows(task, data, runs, place, lengths)
+        yield from compared_models.measure(task, data, runs, place, counted)
     yield from small_rows(task, data, place.target, place.folder)
 
 

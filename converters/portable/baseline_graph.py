@@ -15,7 +15,7 @@ from converters.portable import int16
 from converters.portable.builder import Builder
 from converters.portable.scales import Scales
 from converters.tflite import quantize
-from converters.tflite.graph import Graph, Op, Tensor
+from converters.tflite.graph import Graph, Tensor
 from converters.tflm import memory_planner
 from embbert_tf import errors
 from embbert_tf.quantization import folding
@@ -251,20 +251,8 @@ class GraphOps:
             most = selective_scan.MAX_LENGTH
             raise errors.OptionError(f"max_length {u.shape[0]}: the scan takes {most} at most")
         y = self.builder.activation(name, u.shape, self._scale(name))
-        params = selective_scan.scan_params(
-            u, steps, state_in, state_out, y, log_decay, skip, where=name
-        )
-        constants = [self.builder.constant(k, v) for k, v in params.tensors().items()]
-        self.builder.ops.append(
-            Op(
-                "CUSTOM",
-                [u, steps, state_in, state_out, *constants],
-                [y],
-                custom_code=selective_scan.OPERATOR,
-                custom_options=params.options(),
-            )
-        )
-        return y
+        inputs = (u, steps, state_in, state_out)
+        return self.builder.selective_scan(inputs, y, log_decay, skip)
 
     def pool(self, x: Tensor) -> Tensor:
         """Returns the root mean square of each channel over the tokens, (1, D).

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.kernels import selective_scan
 from converters.tflite import graph as graph_lib
 from converters.tflite import quantize
 from converters.tflite.graph import Op, Tensor
@@ -78,6 +79,30 @@ class Builder:
     def narrow(self, x: Tensor, q: quantize.Quantization) -> Tensor:
         """Adds QUANTIZE to int8."""
         return self.add("QUANTIZE", [x], self.activation(x.name, x.shape, q), 2)
+
+    def selective_scan(
+        self, inputs: Sequence[Tensor], y: Tensor, log_decay: np.ndarray, skip: np.ndarray
+    ) -> Tensor:
+        """Adds EMBBERT_SELECTIVE_SCAN; `inputs` are u, steps, B and C.
+
+        Raises:
+            KernelParamsError: The kernel cannot represent a size or a scale.
+        """
+        u, steps, state_in, state_out = inputs
+        params = selective_scan.scan_params(
+            u, steps, state_in, state_out, y, log_decay, skip, where=y.name
+        )
+        weights = [self.constant(name, value) for name, value in params.tensors().items()]
+        self.ops.append(
+            Op(
+                "CUSTOM",
+                [*inputs, *weights],
+                [y],
+                custom_code=selective_scan.OPERATOR,
+                custom_options=params.options(),
+            )
+        )
+        return y
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Adds CONCATENATION of rows, where there is more than one part."""

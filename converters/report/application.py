@@ -4,11 +4,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from converters.kernels import selective_scan
 from converters.tflite import graph as graph_lib
 from converters.tflm import arena_model, memory_planner, operators, timeline
 
 EMBBERT_OPERATORS = ("EMBBERT_EMBED", "EMBBERT_BLOCK", "EMBBERT_HEAD")
-SCAN_OPERATOR = "EMBBERT_SELECTIVE_SCAN"
 _ALIGNMENT = memory_planner.ALIGNMENT
 
 
@@ -67,7 +67,7 @@ def needs(graphs: list[graph_lib.Graph]) -> Needs:
     known = {method for op in ops if (method := _method(op))}
     custom = {op.custom_code for op in ops if op.kind == "CUSTOM"}
     missing = {op.kind for op in ops if op.kind != "CUSTOM" and not _method(op)}
-    unknown = custom - set(operators.CUSTOM) - {*EMBBERT_OPERATORS, SCAN_OPERATOR}
+    unknown = custom - set(operators.CUSTOM) - {*EMBBERT_OPERATORS, selective_scan.OPERATOR}
     return Needs(
         tuple(sorted(known)),
         tuple(sorted(missing)),
@@ -75,7 +75,7 @@ def needs(graphs: list[graph_lib.Graph]) -> Needs:
         tuple(sorted(unknown)),
         _int8(ops),
         len(arena_model.resource_variables(graphs).names),
-        SCAN_OPERATOR in custom,
+        selective_scan.OPERATOR in custom,
     )
 
 
@@ -122,7 +122,7 @@ def resolver_code(need: Needs) -> str:
         lines.append("  TF_LITE_ENSURE_STATUS(embbert::AddOperators(resolver));")
     if need.scan:
         lines.append(
-            f'  TF_LITE_ENSURE_STATUS(resolver.AddCustom("{SCAN_OPERATOR}", '
+            f'  TF_LITE_ENSURE_STATUS(resolver.AddCustom("{selective_scan.OPERATOR}", '
             "embbert::Register_SELECTIVE_SCAN()));"
         )
     for name in need.unknown:
@@ -233,9 +233,9 @@ def advice(need: Needs, kernels_cmsis: bool = True) -> list[str]:
         )
     if need.scan:
         result.append(
-            f"{SCAN_OPERATOR} is an operator of this project: compile embbert_scan_op.cc and "
-            "embbert_scan.c of tflm_app/tflm along, with tflm_app/tflm, tflm_app/embbert/include "
-            "and tflm_app/embbert/src on the path of includes."
+            f"{selective_scan.OPERATOR} is an operator of this project: compile embbert_scan_op.cc "
+            "and embbert_scan.c of tflm_app/tflm along, with tflm_app/tflm, "
+            "tflm_app/embbert/include and tflm_app/embbert/src on the path of includes."
         )
     for name in need.unknown:
         result.append(

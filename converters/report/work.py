@@ -4,6 +4,7 @@ import dataclasses
 import math
 import struct
 
+from converters.kernels import selective_scan
 from converters.report import application
 from converters.tflite import graph as graph_lib
 from converters.tflm import probe_inputs
@@ -69,7 +70,7 @@ def _of(op: graph_lib.Op) -> int:
     if op.kind == "UNIDIRECTIONAL_SEQUENCE_LSTM":
         steps = _elements(op.inputs[0]) // shapes[0][-1]
         return steps * sum(_elements(t) for t in op.inputs[1:9])
-    if op.custom_code == application.SCAN_OPERATOR:
+    if op.custom_code == selective_scan.OPERATOR:
         # Two for the next state and one for y; the decays themselves are no multiplications.
         return 3 * out * shapes[4][1]
     return 0

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from converters.kernels import selective_scan
 from converters.portable.builder import Builder
 from converters.tflite import quantize
-from converters.tflite.graph import Graph, Op, Tensor
+from converters.tflite.graph import Graph, Tensor
 
 _VALUES = quantize.Quantization(0.05, 3)
 
@@ -54,11 +53,5 @@ def scan(
     channels, states = inputs[0].shape[1], inputs[2].shape[1]
     log_decay = np.log(np.arange(1, states + 1)) + 0.3 * rng.normal(size=(channels, states))
     skip = rng.normal(size=channels)
-    params = selective_scan.scan_params(*inputs, q, log_decay, skip, name)
     y = builder.activation(name, inputs[0].shape, q)
-    weights = [builder.constant(key, value) for key, value in params.tensors().items()]
-    code, options = selective_scan.OPERATOR, params.options()
-    builder.ops.append(
-        Op("CUSTOM", [*inputs, *weights], [y], custom_code=code, custom_options=options)
-    )
-    return y
+    return builder.selective_scan(inputs, y, log_decay, skip)
