@@ -1,4 +1,4 @@
-r"""Imports PyTorch weights of EmbBERT as a run or backbone folder.
+r"""Imports PyTorch weights of EmbBERT, or of a model beside it, as a run or backbone folder.
 
     python -m embbert_tf.import_checkpoint --input=model.safetensors --tokenizer=tokenizer.json \
         --output=build/imported

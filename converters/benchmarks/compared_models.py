@@ -24,6 +24,8 @@ NAMES = {
     any_model.EMBBERT: "EmbBERT, from scratch, on TFLM",
     "bert": "BERT 2 MB",
     "nano_bert": "NanoBERT",
+    "bert_ea": "BERT + EA",
+    "bert_ne_ea": "BERT + NE + EA",
     "mamba": "MAMBA 2 MB",
     "mamba_ne": "MAMBA + NE",
     "embedder": "embedder alone",

@@ -189,6 +189,12 @@ class GraphOps:
         result = self.builder.activation(name, (kernel.shape[1], x.shape[0]), self._scale(name))
         return self.builder.add("FULLY_CONNECTED", [weight, x, None], result, 4)
 
+    def columns(self, x: Tensor) -> Tensor:
+        """Adds TRANSPOSE: columns (D, n)."""
+        order = self.builder.constant("order", np.array([1, 0], np.int32))
+        columns = Tensor(x.name, x.shape[::-1], x.dtype, x.scale, x.zero_point)
+        return self.builder.add("TRANSPOSE", [x, order], columns)
+
     def weigh(self, name: str, shares: Tensor, values: Tensor) -> Tensor:
         """Returns the weighted sums of values."""
         return self.builder.dense(name, shares, values, None, shares.shape[0], self._scale(name))
@@ -259,15 +265,13 @@ class GraphOps:
 
         SOFTMAX of an int16 mask is one over the number of tokens at each of them.
         """
-        b, (rows, channels) = self.builder, x.shape
+        b, rows = self.builder, x.shape[0]
         limits = self._reshaped(int16.ceiling(b, self._real), (1, rows))
         counted = b.wide("counted", (1, rows), _SHARE)
         b.add("SOFTMAX", [limits], counted, 3, beta=1.0)
         square = self._binary("MUL", "square", x, x)
-        columns = b.activation("square", (channels, rows), self._scale("square"))
-        order = b.constant("order", np.array([1, 0], np.int32))
-        b.add("TRANSPOSE", [square, order], columns)
-        wide = b.dense16("pooled", counted, columns, None, 1, self._scales.wide("pooled"))
+        squares = self.columns(square)
+        wide = b.dense16("pooled", counted, squares, None, 1, self._scales.wide("pooled"))
         mean = b.narrow(wide, self._scale("pooled"))
         return self.multiply("rms", mean, self.inverse_root("root", mean, 0.0))
 

@@ -42,10 +42,11 @@ def new_backbone(config: AnyConfig, **kwargs: Any) -> Any:
         from embbert_tf.model.backbone import EmbBertBackbone
 
         return EmbBertBackbone(config, **kwargs)
-    from embbert_tf.baselines import bert, embedder_only, mamba
+    from embbert_tf.baselines import bert, efficient_bert, embedder_only, mamba
 
     kinds = {
         "transformer": bert.Bert,
+        "efficient": efficient_bert.EfficientBert,
         "mamba": mamba.Mamba,
         "embedder": embedder_only.EmbedderOnly,
     }

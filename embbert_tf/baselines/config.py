@@ -5,7 +5,7 @@ from typing import Any
 
 from embbert_tf import errors
 
-KINDS = ("transformer", "mamba", "embedder")
+KINDS = ("transformer", "efficient", "mamba", "embedder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,8 @@ class BaselineConfig:
     ```
 
     Attributes:
-        kind: "transformer" (post-norm, as in BERT), "mamba", or "embedder", which has no layers.
+        kind: "transformer" (post-norm, as in BERT), "efficient" (a transformer whose keys and
+            values are its input), "mamba", or "embedder", which has no layers.
         vocab_size: V, number of token ids, the five special ones included.
         max_length: S, longest sequence in tokens, special tokens included.
         hidden_size: D, width of the hidden states.
@@ -29,7 +30,7 @@ class BaselineConfig:
             embedder"); 0 for tables of width D.
         num_layers: N, number of layers; of an embedder 0, or 1 for a convolution after it.
         num_heads: H, attention heads; of a transformer.
-        feed_forward: F, width of the feed-forward part; of a transformer.
+        feed_forward: F, width of the feed-forward part; of both transformers.
         inner_size: ED, channels of the recurrence; of a mamba.
         kernel_size: K, taps of the causal depthwise convolution; of a mamba or an embedder.
         state_size: n, numbers that each channel of the recurrence remembers.
@@ -63,6 +64,7 @@ class BaselineConfig:
         needed = {"vocab_size", "max_length", "hidden_size"}
         needed |= {
             "transformer": {"num_layers", "num_heads", "feed_forward"},
+            "efficient": {"num_layers", "feed_forward"},
             "mamba": {"num_layers", "inner_size", "kernel_size", "state_size", "step_rank"},
             "embedder": {"kernel_size"} if self.num_layers else set(),
         }[self.kind]
@@ -88,7 +90,12 @@ class BaselineConfig:
     @property
     def what(self) -> str:
         """What a message calls the model."""
-        return {"mamba": "a MAMBA", "embedder": "an embedder"}.get(self.kind, f"a {self.kind}")
+        return {
+            "transformer": "a transformer",
+            "efficient": "an efficient transformer",
+            "mamba": "a MAMBA",
+            "embedder": "an embedder",
+        }[self.kind]
 
     @property
     def pooled(self) -> bool:
@@ -96,7 +103,7 @@ class BaselineConfig:
 
         Row 0 of a causal model has seen `[CLS]` alone.
         """
-        return self.kind != "transformer"
+        return self.kind in ("mamba", "embedder")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a dictionary that JSON can hold."""
@@ -132,6 +139,12 @@ ARCHITECTURES = {
         num_layers=2,
         num_heads=2,
         feed_forward=180,
+    ),
+    "bert_ea": BaselineConfig(  # 322,560
+        "efficient", vocab_size=2048, hidden_size=84, num_layers=3, feed_forward=168
+    ),
+    "bert_ne_ea": BaselineConfig(  # 364,772
+        "efficient", hidden_size=128, reduced_size=16, num_layers=4, feed_forward=89
     ),
     "mamba": BaselineConfig(  # 219,968
         "mamba",

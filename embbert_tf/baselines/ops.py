@@ -153,6 +153,10 @@ class TensorOps:
         """Returns the values that `weigh` takes."""
         return self.activation(name, linear(x, self.weight(name, kernel, channels=False)))
 
+    def columns(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns rows as the values that `weigh` takes."""
+        return x
+
     def weigh(self, name: str, shares: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """Returns the weighted sums of values."""
         return self.activation(name, shares @ values)

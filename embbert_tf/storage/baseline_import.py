@@ -14,7 +14,12 @@ from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.storage import checkpoint_source
 from embbert_tf.storage.checkpoint_source import Source
 
-_LAYERS = {"transformer": "bert_layers.layers", "mamba": "mamba_layers.layers"}
+# Of the first layer's tensors, whose number follows.
+_LAYERS = {
+    "transformer": "bert_layers.layers",
+    "efficient": "pre_norms",
+    "mamba": "mamba_layers.layers",
+}
 # No tensor tells it; all published ones have two.
 _HEADS = 2
 
@@ -37,30 +42,31 @@ def build_model(state: Mapping[str, np.ndarray], kind: str) -> Any:
         kind: From `kind_of`.
 
     Returns:
-        `BaselineClassifier`.
+        `BaselineClassifier` if the state has a classifier, else `BaselineBackbone`.
 
     Raises:
-        CheckpointError: There is no classifier, or tensors are missing, surplus or misshapen; the
-            message names them all.
+        CheckpointError: Tensors are missing, surplus or misshapen; the message names them all.
     """
-    weight = state.get("classifier.weight")
-    if weight is None or weight.ndim != 2 or not weight.shape[0]:
-        raise errors.CheckpointError(
-            f"missing classifier.weight: of {kind} models a whole classifier is imported, and no "
-            "backbone alone"
-        )
     source = Source(state, checkpoint_source.prefix(state))
     config = _config(source, state, kind)
     # Keras takes seconds to load, and a damaged file should be refused before.
-    from embbert_tf.baselines.classifier import BaselineClassifier
+    from embbert_tf.baselines import any_model
 
-    model: Any = BaselineClassifier(config, num_labels=weight.shape[0])
-    shape = (model.num_labels, config.hidden_size)
-    model.head.kernel.assign(source.take("classifier.weight", shape, "").T)
-    model.head.bias.assign(source.take("classifier.bias", shape[:1], ""))
-    _fill_embedder(model.backbone.embedder, source, config)
-    fill = {"transformer": _fill_transformer, "mamba": _fill_mamba, "embedder": _fill_convolution}
-    fill[kind](model.backbone, source, config)
+    model: Any
+    if checkpoint_source.has_classifier(state):
+        model = any_model.new_classifier(config, checkpoint_source.num_labels(state))
+        backbone = model.backbone
+        source.fill_head(model.head)
+    else:
+        model = backbone = any_model.new_backbone(config)
+    _fill_embedder(backbone.embedder, source, config)
+    fill = {
+        "transformer": _fill_transformer,
+        "efficient": _fill_efficient,
+        "mamba": _fill_mamba,
+        "embedder": _fill_convolution,
+    }
+    fill[kind](backbone, source, config)
     source.finish()
     return model
 
@@ -105,6 +111,8 @@ def _layer_sizes(source: Source, layer: str, kind: str) -> dict[str, int]:
             "num_heads": _HEADS,
             "feed_forward": source.shape(f"{layer}linear1.weight", 2)[0],
         }
+    if kind == "efficient":
+        return {"feed_forward": source.shape("feed_forward.0.0.weight", 2)[0]}
     inner, _, taps = source.shape(f"{layer}mixer.conv1d.weight", 3)
     return {
         "inner_size": inner,
@@ -146,6 +154,22 @@ def _fill_transformer(backbone: Any, source: Source, config: BaselineConfig) -> 
         layer.shift1_bias.assign(source.take(f"{name}norm1.bias", (d,)))
         layer.gain2.assign(source.take(f"{name}norm2.weight", (d,)))
         layer.shift2_bias.assign(source.take(f"{name}norm2.bias", (d,)))
+
+
+def _fill_efficient(backbone: Any, source: Source, config: BaselineConfig) -> None:
+    d, f = config.hidden_size, config.feed_forward
+    for index, layer in enumerate(backbone.blocks):
+        attention, dense = f"attentions.{index}", f"feed_forward.{index}"
+        layer.gain1.assign(source.take(f"pre_norms.{index}.weight", (d,)))
+        layer.gain2.assign(source.take(f"post_norms.{index}.weight", (d,)))
+        layer.query_kernel.assign(source.take(f"{attention}.query.weight", (d, d)).T)
+        layer.query_bias.assign(source.take(f"{attention}.query.bias", (d,)))
+        layer.output_kernel.assign(source.take(f"{attention}.output_linear.weight", (d, d)).T)
+        layer.output_bias.assign(source.take(f"{attention}.output_linear.bias", (d,)))
+        layer.first_kernel.assign(source.take(f"{dense}.0.weight", (f, d)).T)
+        layer.first_bias.assign(source.take(f"{dense}.0.bias", (f,)))
+        layer.second_kernel.assign(source.take(f"{dense}.2.weight", (d, f)).T)
+        layer.second_bias.assign(source.take(f"{dense}.2.bias", (d,)))
 
 
 def _fill_mamba(backbone: Any, source: Source, config: BaselineConfig) -> None:

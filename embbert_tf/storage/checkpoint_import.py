@@ -109,8 +109,8 @@ def build_model(state: Mapping[str, np.ndarray]) -> Any:
             under `model.` where there is a `classifier.…` beside.
 
     Returns:
-        `EmbBertClassifier` if the state has a classifier, else `EmbBertBackbone`; of BERT, MAMBA
-        and the embedder alone `BaselineClassifier`.
+        `EmbBertClassifier` if the state has a classifier, else `EmbBertBackbone`; of the models
+        that EmbBERT is compared with `BaselineClassifier` or `BaselineBackbone`.
 
     Raises:
         CheckpointError: Tensors are missing, surplus or misshapen; the message names them all.
@@ -125,15 +125,11 @@ def build_model(state: Mapping[str, np.ndarray]) -> Any:
 
     source = checkpoint_source.Source(state, checkpoint_source.prefix(state))
     model: Any
-    if any(name.startswith("classifier.") for name in state):
-        weight = state.get("classifier.weight")
-        labels = weight.shape[0] if weight is not None and weight.ndim == 2 else 1
-        model = classifier_lib.EmbBertClassifier(config, num_labels=max(labels, 1))
+    if checkpoint_source.has_classifier(state):
+        labels = checkpoint_source.num_labels(state)
+        model = classifier_lib.EmbBertClassifier(config, num_labels=labels)
         backbone = model.backbone
-        # PyTorch keeps dense kernels as (out, in), Keras as (in, out); hence the transpositions.
-        shape = (model.num_labels, config.hidden_size)
-        model.head.kernel.assign(source.take("classifier.weight", shape, "").T)
-        model.head.bias.assign(source.take("classifier.bias", shape[:1], ""))
+        source.fill_head(model.head)
     else:
         model = backbone = backbone_lib.EmbBertBackbone(config)
     _fill_embedder(backbone.embedder, source, config)
@@ -141,6 +137,9 @@ def build_model(state: Mapping[str, np.ndarray]) -> Any:
         _fill_block(block, source, config, index)
     source.finish()
     return model
+
+
+# PyTorch keeps dense kernels as (out, in), Keras as (in, out); hence the transpositions.
 
 
 def _fill_embedder(embedder: Any, source: checkpoint_source.Source, config: EmbBertConfig) -> None:
@@ -192,7 +191,7 @@ def import_checkpoint(
         report: Called with each sentence on what was taken off or left out.
 
     Returns:
-        The model: `EmbBertClassifier`, or without a classifier `EmbBertBackbone`.
+        The model, as of `build_model`.
 
     Raises:
         CheckpointError: The file does not hold an EmbBERT.

@@ -1,6 +1,7 @@
 """The tensors of a checkpoint, handed out one by one."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,17 @@ from embbert_tf import errors
 def prefix(state: Mapping[str, np.ndarray]) -> str:
     """Returns what stands in front of a backbone's names beside a classifier."""
     return "model." if any(name.startswith("model.") for name in state) else ""
+
+
+def has_classifier(state: Mapping[str, np.ndarray]) -> bool:
+    """Whether there is a classifier beside the backbone."""
+    return any(name.startswith("classifier.") for name in state)
+
+
+def num_labels(state: Mapping[str, np.ndarray]) -> int:
+    """Returns the number of a classifier's logits; 1 where `fill_head` will refuse it."""
+    weight = state.get("classifier.weight")
+    return max(weight.shape[0], 1) if weight is not None and weight.ndim == 2 else 1
 
 
 class Source:
@@ -51,6 +63,12 @@ class Source:
         else:
             return value
         return np.zeros(shape, np.float32)
+
+    def fill_head(self, head: Any) -> None:
+        """Fills a classifier's Dense layer, (D, L), which PyTorch keeps as (L, D)."""
+        size, labels = head.kernel.shape
+        head.kernel.assign(self.take("classifier.weight", (labels, size), "").T)
+        head.bias.assign(self.take("classifier.bias", (labels,), ""))
 
     def finish(self) -> None:
         """Raises CheckpointError, naming every tensor that was not as it should be."""

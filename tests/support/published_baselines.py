@@ -30,6 +30,17 @@ class Embedder(nn.Module):
         return token + position + self.sentence(torch.where(ids == PAD, 0, segment))
 
 
+class EfficientAttention(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.query, self.output_linear = nn.Linear(d, d), nn.Linear(d, d)
+
+    def forward(self, x, hidden):
+        scores = self.query(x) @ x.transpose(1, 2) / x.shape[-1] ** 0.5
+        scores = scores.masked_fill(hidden[:, None], float("-inf"))
+        return self.output_linear(torch.softmax(scores, dim=-1) @ x)
+
+
 class Mixer(nn.Module):
     def __init__(self, config):
         super().__init__()
@@ -87,6 +98,14 @@ class Backbone(nn.Module):
             self.bert_layers = nn.TransformerEncoder(
                 layer, config.num_layers, enable_nested_tensor=False
             )
+        elif config.kind == "efficient":
+            d, f, layers = config.hidden_size, config.feed_forward, range(config.num_layers)
+            self.pre_norms = nn.ModuleList([nn.RMSNorm(d) for _ in layers])
+            self.attentions = nn.ModuleList([EfficientAttention(d) for _ in layers])
+            self.post_norms = nn.ModuleList([nn.RMSNorm(d) for _ in layers])
+            self.feed_forward = nn.ModuleList(
+                [nn.Sequential(nn.Linear(d, f), nn.SiLU(), nn.Linear(f, d)) for _ in layers]
+            )
         elif config.kind == "mamba":
             self.mamba_layers = Layers([MambaLayer(config) for _ in range(config.num_layers)])
         elif config.num_layers:
@@ -99,7 +118,15 @@ class Backbone(nn.Module):
         x = self.embedder(ids)
         if self.kind == "transformer":
             return self.bert_layers(x, src_key_padding_mask=(ids == PAD) if self.masked else None)
-        if self.kind == "mamba":
+        if self.kind == "efficient":
+            hidden = (ids == PAD) & self.masked
+            for pre, attention, post, dense in zip(
+                self.pre_norms, self.attentions, self.post_norms, self.feed_forward, strict=True
+            ):
+                x = pre(x)
+                x = post(x + attention(x, hidden))
+                x = x + dense(x)
+        elif self.kind == "mamba":
             for layer in self.mamba_layers.layers:
                 x = layer(x)
         elif hasattr(self, "conv1d"):

@@ -92,7 +92,7 @@ def test_fused_equals_the_reference(model, tmp_path):
     np.testing.assert_array_equal(device_logits(model, "fused", tmp_path), wanted)
 
 
-@pytest.mark.parametrize("name", ["bert", "nano_bert", "mamba", "embedder_conv"])
+@pytest.mark.parametrize("name", ["bert", "nano_bert", "bert_ne_ea", "mamba", "embedder_conv"])
 def test_compared_models_equal_the_host(name, tmp_path):
     folder = ROOT / "build" / "tests" / f"tflm_{name}"
     shutil.rmtree(folder, ignore_errors=True)

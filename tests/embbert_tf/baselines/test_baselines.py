@@ -11,6 +11,8 @@ from embbert_tf.baselines.config import ARCHITECTURES, BaselineConfig
 SIZES = {  # Published, without a head.
     "bert": 288_720,
     "nano_bert": 269_898,
+    "bert_ea": 322_560,
+    "bert_ne_ea": 364_772,
     "mamba": 219_968,
     "mamba_ne": 201_936,
     "embedder": 291_776,
@@ -19,7 +21,7 @@ SIZES = {  # Published, without a head.
 # A model of each kind; that the others differ in sizes and tables alone makes no quick test.
 EACH_KIND = [
     name
-    if name in ("bert", "mamba", "embedder_conv")
+    if name in ("bert", "bert_ne_ea", "mamba", "embedder_conv")
     else pytest.param(name, marks=pytest.mark.slow)
     for name in SIZES
 ]
@@ -31,8 +33,8 @@ def small(name, **changes):
     config = ARCHITECTURES[name]
     sizes = {"vocab_size": 40, "max_length": 12, "hidden_size": 16, "dropout": 0.0}
     sizes |= {"reduced_size": 4} if config.reduced_size else {}
-    if config.kind == "transformer":
-        sizes |= {"feed_forward": 24}
+    if config.kind in ("transformer", "efficient"):
+        sizes |= {"feed_forward": 23, "num_layers": 2}
     if config.kind == "mamba":
         sizes |= {"inner_size": 20, "num_layers": 2}
     return dataclasses.replace(config, **sizes, **changes)
@@ -119,7 +121,7 @@ def test_gradient_of_the_recurrence():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"kind": "rnn"}, "kind is one of transformer, mamba, embedder"),
+        ({"kind": "rnn"}, "kind is one of transformer, efficient, mamba, embedder"),
         ({"num_heads": 0}, "num_heads of a transformer must be a whole number of at least 1"),
         ({"num_heads": 3}, "hidden_size 80 is no multiple of 3 heads"),
         ({"vocab_size": 2.5}, "vocab_size of a transformer must be a whole number"),
@@ -140,7 +142,9 @@ def test_config_refuses(changes, message):
         ("bert", "model.bert_layers.layers.1.norm2.bias", "missing model.bert_layers.layers.1"),
         ("mamba", "model.mamba_layers.layers.0.mixer.A_log", "missing model.mamba_layers"),
         ("nano_bert", "model.embedder.tok_expander.weight", "misshapen|surplus"),
-        ("embedder_conv", "classifier.weight", "a whole classifier is imported"),
+        ("bert_ea", "model.feed_forward.1.2.bias", "missing model.feed_forward.1.2.bias"),
+        ("bert_ne_ea", "model.pre_norms.0.weight", "missing pre_norms.0"),
+        ("embedder_conv", "classifier.weight", "missing classifier.weight"),
     ],
 )
 def test_damaged_checkpoint(name, drop, message):
@@ -153,3 +157,32 @@ def test_damaged_checkpoint(name, drop, message):
     del state[drop]
     with pytest.raises(errors.CheckpointError, match=message):
         checkpoint_import.build_model(state)
+
+
+@pytest.mark.parametrize("name", EACH_KIND)
+def test_a_pretrained_checkpoint_becomes_a_backbone_to_start_from(name, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is a test-only dependency")
+    from embbert_tf.data import tokenizer as tokenizer_lib
+    from embbert_tf.storage import backbone_folder, checkpoint_import
+    from tests.support import published_baselines
+
+    tokenizer = tokenizer_lib.train_tokenizer(["play some jazz", "play it again"] * 3, 40)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    published = published_baselines.Classifier(small(name), 3).eval()
+    state = {key: value for key, value in published.state_dict().items() if key[0] == "m"}
+    state |= {"mlm_classifier.weight": torch.zeros(40, 16), "nsp_classifier.bias": torch.zeros(2)}
+    torch.save(state, tmp_path / "pretrained.pt")
+    said = []
+    model = checkpoint_import.import_checkpoint(
+        tmp_path / "pretrained.pt",
+        tmp_path / "tokenizer.json",
+        tmp_path / "backbone",
+        report=said.append,
+    )
+    assert any("served pre-training and are left out" in line for line in said)
+    loaded = backbone_folder.load_backbone(tmp_path / "backbone")
+    assert loaded.config.kind == small(name).kind
+    with torch.no_grad():
+        expected = published.model(torch.tensor(IDS[1:2].astype(np.int64))).numpy()
+    for backbone in (model, loaded.model):
+        np.testing.assert_allclose(backbone(IDS[1:2]).numpy(), expected, atol=1e-5)
