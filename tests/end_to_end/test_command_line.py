@@ -30,7 +30,7 @@ def job(tmp_path_factory, small_csv):
     return folder, {
         "train": run_module(
             "embbert_tf.train", *rows, f"--output={run}", "--preset=test", "--epochs=12",
-            "--learning_rate=0.01", "--token_dropout=0", "--keep=last", "--keep=last",
+            "--learning_rate=0.01", "--token_dropout=0", "--keep=last",
         ),
         "qat": run_module("embbert_tf.qat", f"--run={run}", *rows, "--epochs=2"),
         "convert": subprocess.run(

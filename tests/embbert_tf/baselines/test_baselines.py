@@ -92,30 +92,35 @@ def test_agrees_with_pytorch(name, attend):
     np.testing.assert_allclose(model(IDS).numpy(), expected, atol=1e-5)
 
 
-def test_gradient_of_the_recurrence():
+def test_gradient_of_the_scan():
     import tensorflow as tf
 
     from embbert_tf.baselines import scan
 
     rng = np.random.default_rng(0)
-    kept, added, weight = (tf.constant(rng.random((2, 5, 3)), tf.float32) for _ in range(3))
+    shapes = ((2, 5, 3), (2, 5, 3), (2, 5, 4), (2, 5, 4), (3, 4))
+    inputs = [tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes]
+    inputs[-1] = -tf.abs(inputs[-1])
+    weight = tf.constant(rng.random((2, 5, 3)), tf.float32)
 
-    def unrolled(kept, added):
-        rows, state = [], tf.zeros_like(added[:, 0])
+    def unrolled(u, steps, state_in, state_out, decay):
+        delta, state, rows = tf.nn.softplus(steps)[..., None], 0.0, []
         for t in range(5):
-            state = kept[:, t] * state + added[:, t]
-            rows.append(state)
+            state = tf.exp(delta[:, t] * decay) * state
+            state += delta[:, t] * u[:, t, :, None] * state_in[:, t, None]
+            rows.append(tf.reduce_sum(state * state_out[:, t, None], axis=-1))
         return tf.stack(rows, axis=1)
 
     results = []
-    for compute in (unrolled, scan.linear_recurrence):
+    for compute in (unrolled, scan.selective_scan, tf.function(scan.selective_scan)):
         with tf.GradientTape() as tape:
-            tape.watch([kept, added])
-            states = compute(kept, added)
-            total = tf.reduce_sum(states * weight)
-        results.append([states, *tape.gradient(total, [kept, added])])
-    for one, other in zip(*results, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5)
+            tape.watch(inputs)
+            y = compute(*inputs)
+            total = tf.reduce_sum(y * weight)
+        results.append([y, *tape.gradient(total, inputs)])
+    for expected, *others in zip(*results, strict=True):
+        for other in others:
+            np.testing.assert_allclose(other, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
