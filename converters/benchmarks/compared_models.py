@@ -1,6 +1,7 @@
 """Rows of the models that EmbBERT is compared with, of run folders and on a board."""
 
 import dataclasses
+import itertools
 import pathlib
 import warnings
 from collections.abc import Collection, Iterator
@@ -21,7 +22,7 @@ from embbert_tf.storage import run_folder
 
 # What a row is called.
 NAMES = {
-    any_model.EMBBERT: "EmbBERT, from scratch, on TFLM",
+    any_model.EMBBERT: "EmbBERT",
     "bert": "BERT 2 MB",
     "nano_bert": "NanoBERT",
     "bert_ea": "BERT + EA",
@@ -31,7 +32,6 @@ NAMES = {
     "embedder": "embedder alone",
     "embedder_conv": "embedder, convolution",
 }
-_ON_KERNELS = "EmbBERT, from scratch"
 # Rows that a board answers to be held against the host.
 _ASKED = 100
 # Of them so many may get another label: CMSIS-NN rounds softmax otherwise than the host's kernels.
@@ -66,13 +66,13 @@ class Place:
         library = next((file for name, file in libraries if name == target), None)
         return cls(target, library, pathlib.Path(tflm_dir) if tflm_dir else None, folder)
 
-    def board(self, model: pathlib.Path, name: str) -> board_lib.Board:
-        """Returns the board with a model: EmbBERT on its kernels, or what runs on TFLM."""
-        if name == _ON_KERNELS:
+    def board(self, model: pathlib.Path, kernels: bool) -> board_lib.Board:
+        """Returns the board with a model, on EmbBERT's kernels or on TFLM."""
+        if kernels:
             return board_lib.Board(self.target, model)
         if self.library is None or self.tflm_dir is None:
             raise ComparedModelError(
-                f"{name} runs on TFLM: give --tflm_dir and --library={self.target}=FILE"
+                f"{model.name} runs on TFLM: give --tflm_dir and --library={self.target}=FILE"
             )
         variables = {
             "RUNTIME": "tflm",
@@ -80,6 +80,24 @@ class Place:
             "TFLM_LIB": self.library.resolve(),
         }
         return board_lib.Board(self.target, model, variables=variables)
+
+
+def name_of(architecture: str, pretrained: bool, kernels: bool) -> str:
+    """Returns what the row of a model is called.
+
+    Args:
+        architecture: Of `any_model.NAMES`.
+        pretrained: Whether it started from a backbone of `embbert_tf.pretrain`.
+        kernels: Whether it runs on EmbBERT's kernels, and not on TFLM.
+    """
+    parts = [NAMES[architecture]]
+    if pretrained:
+        parts.append("pre-trained")
+    elif architecture == any_model.EMBBERT:  # The zoo's model has the name without more.
+        parts.append("from scratch")
+    if architecture == any_model.EMBBERT and not kernels:
+        parts.append("on TFLM")
+    return ", ".join(parts)
 
 
 def measure(
@@ -98,7 +116,8 @@ def measure(
             that it printed: `<task>-<architecture>-<seed>`, and seeds.json.
         place: Where they run.
         counted: Models whose instructions of longer texts another task has shown: they hang on
-            sizes alone, and each length takes a graph and a program of its own.
+            sizes alone, and each length takes a graph and a program of its own. Those of
+            pre-trained models are never counted, as they are the others' again.
 
     Raises:
         ComparedModelError: A run was not measured, or a board answers otherwise than the host.
@@ -107,38 +126,36 @@ def measure(
     recipe = task_recipe.read(task)
     results = runs / seed_results.FILE
     known = seed_results.read(results) if results.exists() else {}
-    for architecture in any_model.NAMES:
-        found = sorted(
-            runs.glob(f"{task}-{architecture}-[0-9]*"), key=lambda p: int(p.name.split("-")[-1])
-        )
+    for architecture, pretrained in itertools.product(any_model.NAMES, (False, True)):
+        name = task_recipe.compared_name(task, architecture, pretrained)
+        found = sorted(runs.glob(f"{name}-[0-9]*"), key=lambda p: int(p.name.split("-")[-1]))
         finished = [path for path in found if (path / run_folder.RANGES).exists()]
         if not finished:
             continue
-        entry = known.get(f"{task}-{architecture}")
-        if entry is None:
+        if name not in known:
             raise ComparedModelError(
-                f"{finished[0]}: not measured yet; give the command that `python -m "
-                f"converters.zoo.make --task={task} --architecture={architecture}` printed"
+                f"{finished[0]}: not measured yet; give the command that converters.zoo.make "
+                "printed after training it"
             )
         run = run_folder.load_run(finished[0])
         calibration = data / recipe.data.train
-        folder = place.folder / f"{task}-{architecture}"
-        model = _convert(run, calibration, entry["max_length"], folder)
-        names = [_ON_KERNELS] if architecture == any_model.EMBBERT else []
-        for name in [*names, NAMES[architecture]]:
-            device = place.board(folder, name)
+        folder = place.folder / name
+        model = _convert(run, calibration, known[name]["max_length"], folder)
+        for kernels in (True, False) if architecture == any_model.EMBBERT else (False,):
+            device = place.board(folder, kernels)
             _check_answers(model, device, data / recipe.data.test)
-            lengths = TOKENS[:1] if name in counted else TOKENS
+            title = name_of(architecture, pretrained, kernels)
+            lengths = TOKENS[:1] if pretrained or title in counted else TOKENS
             yield Row(
                 task,
-                name,
-                seed_results.values(entry, "fp32", "accuracy"),
-                seed_results.values(entry, "int8", "accuracy"),
+                title,
+                seed_results.values(known[name], "fp32", "accuracy"),
+                seed_results.values(known[name], "int8", "accuracy"),
                 run.model.count_params(),
                 len(model.tflite),
                 device.sizes()["flash_bytes"],
                 device.model_memory(),
-                _instructions(run, calibration, place, name, model, lengths),
+                _instructions(run, calibration, place, kernels, model, lengths),
             )
 
 
@@ -157,7 +174,7 @@ def _instructions(
     run: run_folder.Run,
     calibration: pathlib.Path,
     place: Place,
-    name: str,
+    kernels: bool,
     model: converters.Model,
     lengths: tuple[int, ...],
 ) -> dict[int, int]:
@@ -175,7 +192,7 @@ def _instructions(
                 _convert(run, calibration, length, folder)
         elif model.path is not None:
             folder = model.path
-        found, _ = place.board(folder, name).instructions([tokens])
+        found, _ = place.board(folder, kernels).instructions([tokens])
         counts[tokens] = found[tokens]
     return counts
 

@@ -11,12 +11,14 @@ finished is left as it is. Nothing is measured on test rows here: at the end it 
 that do that and fill `zoo/`. What a recipe may say is in `converters/zoo/task_recipe.py`.
 
 With --architecture the model is that one, and the training the recipe's [scratch]: every
-architecture alike from random weights and the labels alone, to be compared.
+architecture alike from the labels alone, to be compared. It starts from random weights, or with
+--pretrained from what `python -m embbert_tf.pretrain --architecture=...` made.
 """
 
 import dataclasses
 import pathlib
 import shlex
+from typing import Any
 
 from absl import flags
 
@@ -24,6 +26,7 @@ from converters.zoo import layout, seed_results, task_recipe
 from embbert_tf import cli, errors
 from embbert_tf.baselines import any_model
 from embbert_tf.data import files
+from embbert_tf.storage import run_folder
 from embbert_tf.synthesis import texts
 from embbert_tf.training import quantized_trainer, trainer
 from embbert_tf.training import teacher as teacher_lib
@@ -122,6 +125,24 @@ def next_commands(
     return [shlex.join(command) for command in (commands if ours else commands[:1])]
 
 
+def check_pretrained(architecture: str, path: str | None) -> None:
+    """Sees that a backbone folder, if there is one, holds an architecture in its published sizes.
+
+    Raises:
+        RunError: The folder cannot be read.
+        ZooError: It holds another model.
+    """
+    if not path:
+        return
+    config, wanted = run_folder.read_config(path), any_model.new_config(architecture, "embbert")
+    free: dict[str, Any] = {"vocab_size": 8, "dropout": 0.0}  # Of the texts, and of the training.
+    if dataclasses.replace(config, **free) != dataclasses.replace(wanted, **free):
+        raise layout.ZooError(
+            f"--pretrained={path}: holds another model than {architecture} as published; "
+            f"`python -m embbert_tf.pretrain --architecture={architecture}` makes one"
+        )
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags."""
     strings = {
@@ -136,7 +157,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "architecture",
         None,
         any_model.NAMES,
-        "Train this one from random weights, to compare; without it the zoo's model.",
+        "Train this one from the labels alone, to compare; without it the zoo's model.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "pretrained",
+        None,
+        "Backbone folder to start --architecture from, in place of random weights.",
         flag_values=values,
     )
     flags.DEFINE_list("seeds", [], "Seeds; default those of the recipe.", flag_values=values)
@@ -147,7 +174,10 @@ def main(values: flags.FlagValues) -> None:
     """Trains, and prints the commands that come next."""
     recipe = task_recipe.read(values.task, values.recipes)
     if values.architecture:
-        recipe = recipe.compared(values.architecture)
+        check_pretrained(values.architecture, values.pretrained)
+        recipe = recipe.compared(values.architecture, values.pretrained)
+    elif values.pretrained:
+        raise errors.OptionError("--pretrained: belongs to --architecture; a recipe says its own")
     try:
         seeds = tuple(int(seed) for seed in values.seeds)
     except ValueError as error:

@@ -22,8 +22,8 @@ epochs = 12
 [train]                       # fields of TrainOptions
 epochs = 12
 
-[scratch]                     # fields of TrainOptions, for `make --architecture`: all from random
-epochs = 20                   # weights and from the labels alone
+[scratch]                     # fields of TrainOptions, for `make --architecture`: all alike, from
+epochs = 20                   # the labels alone
 
 [qat]                         # fields of QatOptions
 epochs = 2
@@ -153,11 +153,12 @@ class TaskRecipe:
             raise layout.ZooError(f"{self.name} starts from {self.init}: no such folder; run this "
                                   "in the repository, or make it first")  # fmt: skip
 
-    def compared(self, architecture: str) -> "TaskRecipe":
+    def compared(self, architecture: str, pretrained: str | None = None) -> "TaskRecipe":
         """Returns the recipe by which an architecture is trained to be compared with others.
 
         Args:
             architecture: Of `embbert_tf.baselines.any_model.NAMES`.
+            pretrained: Backbone folder of that architecture to start from; None: random weights.
 
         Raises:
             ZooError: The task compares none.
@@ -169,11 +170,14 @@ class TaskRecipe:
             )
         return dataclasses.replace(
             self,
-            name=f"{self.name}-{architecture}",
-            init=None,
+            name=compared_name(self.name, architecture, pretrained is not None),
+            init=pretrained,
             teacher=None,
             data=dataclasses.replace(self.data, soft_labels=None, unlabelled=()),
-            train=dataclasses.replace(self.scratch, architecture=architecture),
+            # A backbone brings its architecture along.
+            train=self.scratch
+            if pretrained
+            else dataclasses.replace(self.scratch, architecture=architecture),
         )
 
     def options(
@@ -196,6 +200,11 @@ class TaskRecipe:
         )
         unlabelled = tuple(str(folder / name) for name in self.data.unlabelled)
         return train, dataclasses.replace(self.qat, unlabelled=unlabelled, seed=seed)
+
+
+def compared_name(task: str, architecture: str, pretrained: bool) -> str:
+    """Returns the name of a task's runs of an architecture that is compared with others."""
+    return f"{task}-{architecture}" + ("-pretrained" if pretrained else "")
 
 
 def names(folder: files.PathLike = FOLDER) -> list[str]:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from converters.benchmarks import model_rows
+from converters.benchmarks import compared_models, model_rows
 from converters.benchmarks.model_rows import Row
 from embbert_tf import errors
+from embbert_tf.baselines import any_model
 from tests.support.runs import run_command
 
 EMBBERT = Row("snips", "EmbBERT", [0.98, 0.99], [0.97, 0.99, 0.98], 358151, 368000, 458000, 12000,
@@ -28,6 +29,23 @@ def test_rows_are_kept_and_replaced(tmp_path):
     path.write_text('{"task": "snips"}\n')
     with pytest.raises(errors.DataError, match=r"rows\.jsonl:1: no row of a model"):
         model_rows.read(path)
+
+
+def test_every_row_of_a_task_has_a_name_of_its_own():
+    names = [
+        compared_models.name_of(architecture, pretrained, kernels)
+        for architecture in any_model.NAMES
+        for pretrained in (False, True)
+        for kernels in ((True, False) if architecture == "embbert" else (False,))
+    ]
+    assert len(set(names)) == len(names)
+    assert names[:4] == [
+        "EmbBERT, from scratch",
+        "EmbBERT, from scratch, on TFLM",
+        "EmbBERT, pre-trained",
+        "EmbBERT, pre-trained, on TFLM",
+    ]
+    assert {"BERT 2 MB", "BERT 2 MB, pre-trained"} < set(names)
 
 
 def test_tables():

@@ -1,10 +1,12 @@
 """Recipes of `zoo/`'s tasks, and the command that trains what they say."""
 
+import dataclasses
 import pathlib
 
 import pytest
 
 from converters.zoo import layout, make, task_recipe
+from embbert_tf.baselines.config import ARCHITECTURES
 from embbert_tf.data import files
 from embbert_tf.storage import run_folder
 from tests.support.runs import run_command
@@ -159,6 +161,39 @@ def test_trains_an_architecture_to_compare(recipes, data, tmp_path, monkeypatch)
     done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={recipes(TINY)}",
                        "--architecture=mamba", f"--data={data}")  # fmt: skip
     assert done.returncode == 1 and "no table [scratch]" in done.stderr
+
+
+def test_an_architecture_may_start_from_its_backbone(recipes, data, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        make.trainer,
+        "train",
+        lambda rows, *, output, valid, options: calls.append((output.name, options)),
+    )
+    monkeypatch.setattr(make.quantized_trainer, "train_quantized", lambda run, rows, options: None)
+    text = TINY.replace("[train]", "[scratch]\nepochs = 9\n[train]")
+    config = dataclasses.replace(ARCHITECTURES["bert"], vocab_size=300)
+    files.write_json(
+        tmp_path / "config.json", {"config": config.to_dict(), "task": "backbone", "origin": {}}
+    )
+    arguments = ("--task=tiny", f"--recipes={recipes(text)}", f"--data={data}", "--seeds=4",
+                 f"--output={tmp_path / 'runs'}")  # fmt: skip
+    start = f"--pretrained={tmp_path}"
+    done = run_command("converters.zoo.make", *arguments, "--architecture=bert", start)
+    assert done.returncode == 0, done.stderr
+    ((name, options),) = calls
+    assert name == "tiny-bert-pretrained-4"
+    assert (options.init, options.epochs, options.seed) == (str(tmp_path), 9, 4)
+    assert "--task=tiny-bert-pretrained" in done.stdout
+    for more, message in (
+        (("--architecture=mamba", start), "holds another model than mamba"),
+        (("--architecture=embbert", start), "holds another model than embbert"),
+        ((start,), "belongs to --architecture"),
+        (("--architecture=bert", f"--pretrained={tmp_path / 'none'}"), "none"),
+    ):
+        done = run_command("converters.zoo.make", *arguments, *more)
+        assert done.returncode == 1 and message in done.stderr
+    assert len(calls) == 1
 
 
 @pytest.mark.slow
