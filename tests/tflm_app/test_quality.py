@@ -37,7 +37,7 @@ def test_c_is_formatted():
 
 @pytest.mark.slow
 def test_fuzzers_find_nothing(tiny, tmp_path):
-    """Seconds a target: FUZZ_SECONDS, by default few; continuous integration takes 20."""
+    """Seconds a target: FUZZ_SECONDS, by default few; continuous integration takes 10."""
     seconds = int(os.environ.get("FUZZ_SECONDS", "2"))
     seeds = FIRMWARE / "build/fuzz/seeds/model_image"
     shutil.rmtree(seeds, ignore_errors=True)

@@ -24,10 +24,11 @@ def quantized_of(name, texts, **changes):
     return quantized_baseline.quantize(model, texts).settled()
 
 
-@pytest.mark.parametrize("plan", ["offline", "greedy"])
 @pytest.mark.parametrize("name", EACH_KIND)
-def test_answers_as_in_training(name, plan):
+def test_answers_as_in_training(name):
     quantized = quantized_of(name, TEXTS)
+    # One kind is placed in the arena by TFLM itself.
+    plan = "greedy" if name == "mamba" else "offline"
     tflite = converters.convert_keras(quantized, 12, memory_plan=plan)
     logits = reader.read(tflite).outputs[0]
     run = runner.Runner(tflite, 12, pair=False)
