@@ -6,6 +6,7 @@ import pathlib
 import statistics
 from collections.abc import Iterable
 
+from converters.benchmarks import published
 from converters.zoo import seed_results
 from embbert_tf import errors
 from embbert_tf.data import files
@@ -44,16 +45,18 @@ class Row:
         """Returns the row of the long table."""
         shares = [seed_results.cell(values) for values in (self.fp32, self.int8)]
         seeds = len(self.int8 or ())
-        cells = [self.task, self.model, *shares, str(seeds) if seeds else ""]
+        known = published.accuracy(self.task, self.model)
+        shares += [str(seeds) if seeds else "", f"{known[0]} ±{known[1]}" if known else ""]
+        cells = [self.task, self.model, *shares]
         cells += [_number(n) for n in (self.parameters, self.tflite, self.flash, self.ram)]
         cells += [_number(self.instructions.get(n, 0)) for n in TOKENS]
         return "| " + " | ".join(cells) + " |"
 
 
 HEADER = [
-    "| task | model | fp32 | int8 | seeds | parameters | .tflite | flash | RAM | 12 tokens "
-    "| 64 tokens | 256 tokens |",
-    "| --- | --- " + "| ---: " * 10 + "|",
+    "| task | model | fp32 | int8 | seeds | published fp32 | parameters | .tflite | flash | RAM "
+    "| 12 tokens | 64 tokens | 256 tokens |",
+    "| --- | --- " + "| ---: " * 11 + "|",
 ]
 
 
@@ -69,8 +72,8 @@ def table(rows: Iterable[Row]) -> list[str]:
 def summary(rows: Iterable[Row]) -> list[str]:
     """Returns the lines of a table with a row a model.
 
-    Accuracy is the median of int8; flash, RAM and instructions (of 12 tokens) are those of the
-    first task.
+    Accuracy is the median of int8, and in brackets the published mean in fp32; flash, RAM and
+    instructions (of 12 tokens) are those of the first task.
     """
     rows = list(rows)
     tasks = list(dict.fromkeys(row.task for row in rows))
@@ -85,7 +88,9 @@ def summary(rows: Iterable[Row]) -> list[str]:
         cells = [model, _number(first.parameters)]
         for task in tasks:
             found = of_model[task].int8 if task in of_model else None
-            cells.append(f"{100 * statistics.median(found):.1f}" if found else "")
+            known = published.accuracy(task, model)
+            median = f"{100 * statistics.median(found):.1f}" if found else ""
+            cells.append(f"{median} ({known[0]})".strip() if known else median)
         spent = first.instructions.get(TOKENS[0])
         cells += [f"{first.flash / 1000:.0f}", f"{first.ram / 1000:.1f}"]
         cells.append(f"{spent / 1e6:.3g}" if spent else "")

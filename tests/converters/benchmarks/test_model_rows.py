@@ -15,7 +15,7 @@ OTHER = Row("nlu", "small", None, [0.5], 0, 0, 160000, 2100, {})
 SUMMARY = """\
 | model | parameters | snips % | nlu % | flash kB | RAM kB | million instructions |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| EmbBERT | 358,151 | 98.0 |  | 458 | 12.0 | 2.24 |
+| EmbBERT | 358,151 | 98.0 (97.7) | (88.2) | 458 | 12.0 | 2.24 |
 | small |  | 90.0 | 50.0 | 150 | 2.0 | 0.00243 |""".splitlines()
 
 
@@ -51,7 +51,7 @@ def test_every_row_of_a_task_has_a_name_of_its_own():
 def test_tables():
     head, line, embbert, small = model_rows.table([EMBBERT, SMALL])
     assert head.count("|") == line.count("|") == embbert.count("|") == small.count("|")
-    assert "| 98.00 [97.00..99.00] | 3 | 358,151 | 368,000 | 458,000 | 12,000 | 2,236,289 |" in (
+    assert "| 98.00 [97.00..99.00] | 3 | 97.7 ±0.4 | 358,151 | 368,000 | 458,000 | 12,000 | 2,236,289 |" in (
         embbert
     )
     assert model_rows.summary([EMBBERT, SMALL, OTHER]) == SUMMARY
