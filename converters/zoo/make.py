@@ -175,7 +175,7 @@ def main(values: flags.FlagValues) -> None:
     recipe = task_recipe.read(values.task, values.recipes)
     if values.architecture:
         check_pretrained(values.architecture, values.pretrained)
-        recipe = recipe.compared(values.architecture, values.pretrained)
+        recipe = recipe.compared(values.architecture, values.pretrained or None)
     elif values.pretrained:
         raise errors.OptionError("--pretrained: belongs to --architecture; a recipe says its own")
     try:

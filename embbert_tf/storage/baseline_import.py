@@ -14,7 +14,7 @@ from embbert_tf.baselines.config import BaselineConfig
 from embbert_tf.storage import checkpoint_source
 from embbert_tf.storage.checkpoint_source import Source
 
-# Of the first layer's tensors, whose number follows.
+# What stands in front of a layer's number.
 _LAYERS = {
     "transformer": "bert_layers.layers",
     "efficient": "pre_norms",
@@ -133,7 +133,7 @@ def _fill_embedder(embedder: Any, source: Source, config: BaselineConfig) -> Non
 
 
 def _fill_transformer(backbone: Any, source: Source, config: BaselineConfig) -> None:
-    d, f = config.hidden_size, config.feed_forward
+    d = config.hidden_size
     for index, layer in enumerate(backbone.blocks):
         name = f"{_LAYERS['transformer']}.{index}."
         kernels = np.split(source.take(f"{name}self_attn.in_proj_weight", (3 * d, d)), 3)
@@ -144,12 +144,9 @@ def _fill_transformer(backbone: Any, source: Source, config: BaselineConfig) -> 
         layer.query_bias.assign(biases[0])
         layer.key_bias.assign(biases[1])
         layer.value_bias.assign(biases[2])
-        layer.output_kernel.assign(source.take(f"{name}self_attn.out_proj.weight", (d, d)).T)
-        layer.output_bias.assign(source.take(f"{name}self_attn.out_proj.bias", (d,)))
-        layer.first_kernel.assign(source.take(f"{name}linear1.weight", (f, d)).T)
-        layer.first_bias.assign(source.take(f"{name}linear1.bias", (f,)))
-        layer.second_kernel.assign(source.take(f"{name}linear2.weight", (d, f)).T)
-        layer.second_bias.assign(source.take(f"{name}linear2.bias", (d,)))
+        source.fill_dense(f"{name}self_attn.out_proj", layer.output_kernel, layer.output_bias)
+        source.fill_dense(f"{name}linear1", layer.first_kernel, layer.first_bias)
+        source.fill_dense(f"{name}linear2", layer.second_kernel, layer.second_bias)
         layer.gain1.assign(source.take(f"{name}norm1.weight", (d,)))
         layer.shift1_bias.assign(source.take(f"{name}norm1.bias", (d,)))
         layer.gain2.assign(source.take(f"{name}norm2.weight", (d,)))
@@ -157,19 +154,15 @@ def _fill_transformer(backbone: Any, source: Source, config: BaselineConfig) -> 
 
 
 def _fill_efficient(backbone: Any, source: Source, config: BaselineConfig) -> None:
-    d, f = config.hidden_size, config.feed_forward
+    d = config.hidden_size
     for index, layer in enumerate(backbone.blocks):
         attention, dense = f"attentions.{index}", f"feed_forward.{index}"
         layer.gain1.assign(source.take(f"pre_norms.{index}.weight", (d,)))
         layer.gain2.assign(source.take(f"post_norms.{index}.weight", (d,)))
-        layer.query_kernel.assign(source.take(f"{attention}.query.weight", (d, d)).T)
-        layer.query_bias.assign(source.take(f"{attention}.query.bias", (d,)))
-        layer.output_kernel.assign(source.take(f"{attention}.output_linear.weight", (d, d)).T)
-        layer.output_bias.assign(source.take(f"{attention}.output_linear.bias", (d,)))
-        layer.first_kernel.assign(source.take(f"{dense}.0.weight", (f, d)).T)
-        layer.first_bias.assign(source.take(f"{dense}.0.bias", (f,)))
-        layer.second_kernel.assign(source.take(f"{dense}.2.weight", (d, f)).T)
-        layer.second_bias.assign(source.take(f"{dense}.2.bias", (d,)))
+        source.fill_dense(f"{attention}.query", layer.query_kernel, layer.query_bias)
+        source.fill_dense(f"{attention}.output_linear", layer.output_kernel, layer.output_bias)
+        source.fill_dense(f"{dense}.0", layer.first_kernel, layer.first_bias)
+        source.fill_dense(f"{dense}.2", layer.second_kernel, layer.second_bias)
 
 
 def _fill_mamba(backbone: Any, source: Source, config: BaselineConfig) -> None:
@@ -183,8 +176,7 @@ def _fill_mamba(backbone: Any, source: Source, config: BaselineConfig) -> None:
         layer.conv_kernel.assign(source.take(f"{mixer}conv1d.weight", (inner, 1, taps))[:, 0].T)
         layer.conv_bias.assign(source.take(f"{mixer}conv1d.bias", (inner,)))
         layer.x_kernel.assign(source.take(f"{mixer}x_proj.weight", (rank + 2 * states, inner)).T)
-        layer.step_kernel.assign(source.take(f"{mixer}dt_proj.weight", (inner, rank)).T)
-        layer.step_bias.assign(source.take(f"{mixer}dt_proj.bias", (inner,)))
+        source.fill_dense(f"{mixer}dt_proj", layer.step_kernel, layer.step_bias)
         layer.log_decay.assign(source.take(f"{mixer}A_log", (inner, states)))
         layer.skip.assign(source.take(f"{mixer}D", (inner,)))
         layer.out_kernel.assign(source.take(f"{mixer}out_proj.weight", (d, inner)).T)

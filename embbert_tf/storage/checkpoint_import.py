@@ -162,16 +162,13 @@ def _fill_block(
     block.lambda_q2.assign(source.take(f"{a}.lambda_q2", (d,)))
     block.lambda_k2.assign(source.take(f"{a}.lambda_k2", (d,)))
     attention, convolution = block.attention, block.convolution
-    attention.query_kernel.assign(source.take(f"{a}.query.weight", (d, d)).T)
-    attention.query_bias.assign(source.take(f"{a}.query.bias", (d,)))
-    attention.output_kernel.assign(source.take(f"{a}.att_output.weight", (d, d)).T)
-    attention.output_bias.assign(source.take(f"{a}.att_output.bias", (d,)))
+    source.fill_dense(f"{a}.query", attention.query_kernel, attention.query_bias)
+    source.fill_dense(f"{a}.att_output", attention.output_kernel, attention.output_bias)
     # (E·D, 1, K), output channel c·E+e from input channel c, to (K, D, E).
     taps = source.take(f"{a}.conv1d.weight", (e * d, 1, k))
     convolution.conv_kernel.assign(taps.reshape(d, e, k).transpose(2, 0, 1))
     convolution.conv_bias.assign(source.take(f"{a}.conv1d.bias", (e * d,)))
-    convolution.contract_kernel.assign(source.take(f"{a}.contract.weight", (d, e * d)).T)
-    convolution.contract_bias.assign(source.take(f"{a}.contract.bias", (d,)))
+    source.fill_dense(f"{a}.contract", convolution.contract_kernel, convolution.contract_bias)
 
 
 def import_checkpoint(

@@ -64,11 +64,22 @@ class Source:
             return value
         return np.zeros(shape, np.float32)
 
+    def fill_dense(self, name: str, kernel: Any, bias: Any, prefix: str | None = None) -> None:
+        """Fills a dense layer from `<name>.weight` and `<name>.bias`.
+
+        Args:
+            name: Of the layer in the checkpoint.
+            kernel: Variable (in, out); PyTorch keeps it as (out, in).
+            bias: Variable (out,).
+            prefix: As of `take`.
+        """
+        inputs, outputs = kernel.shape
+        kernel.assign(self.take(f"{name}.weight", (outputs, inputs), prefix).T)
+        bias.assign(self.take(f"{name}.bias", (outputs,), prefix))
+
     def fill_head(self, head: Any) -> None:
-        """Fills a classifier's Dense layer, (D, L), which PyTorch keeps as (L, D)."""
-        size, labels = head.kernel.shape
-        head.kernel.assign(self.take("classifier.weight", (labels, size), "").T)
-        head.bias.assign(self.take("classifier.bias", (labels,), ""))
+        """Fills a classifier's Dense layer, which lies beside the backbone."""
+        self.fill_dense("classifier", head.kernel, head.bias, "")
 
     def finish(self) -> None:
         """Raises CheckpointError, naming every tensor that was not as it should be."""
