@@ -19,6 +19,7 @@ if __name__ == "__main__":
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import importlib.abc
 import importlib.util
@@ -40,6 +41,13 @@ from embbert_tf.model import option
 
 Options = TypeVar("Options")
 
+# Names and numbers of glibc's malloc.h, with what `keep_freed_memory` sets them to.
+_MALLOC_OPTIONS = {
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: free bytes at the end of the heap that Linux gets back.
+    -4: 0,  # M_MMAP_MAX: blocks outside the heap, which Linux gets back as soon as they are free.
+    -8: 1,  # M_ARENA_MAX: heaps; a thread's own is given back sooner.
+}
+
 # The flags that this module defines are the command's own: its --help shows them.
 flags.disclaim_key_flags()
 
@@ -55,6 +63,7 @@ def run(define_flags: Callable[[flags.FlagValues], None], main: Callable[..., No
         main: Does the work; gets the parsed values.
     """
     quiet()
+    keep_freed_memory()
     define_flags(flags.FLAGS)
     app.run(lambda argv: call(pathlib.Path(argv[0]).stem, main, argv, flags.FLAGS))
 
@@ -128,6 +137,19 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _QuietImport("tensorflow"))
+
+
+def keep_freed_memory() -> None:
+    """Lets the process use memory again that it freed, where the C library is glibc.
+
+    By itself glibc gives what a training step frees back to Linux, which clears each page when the
+    next step asks for it: up to half of a step's time. Call it before TensorFlow is loaded, as its
+    threads get heaps of their own.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        for number, value in _MALLOC_OPTIONS.items():
+            mallopt(number, value)
 
 
 class _QuietImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
