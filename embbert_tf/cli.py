@@ -41,7 +41,7 @@ from embbert_tf.model import option
 
 Options = TypeVar("Options")
 
-# Names and numbers of glibc's malloc.h, with what `keep_freed_memory` sets them to.
+# What `keep_freed_memory` sets, by its number in glibc's malloc.h.
 _MALLOC_OPTIONS = {
     -1: 2**31 - 1,  # M_TRIM_THRESHOLD: free bytes at the end of the heap that Linux gets back.
     -4: 0,  # M_MMAP_MAX: blocks outside the heap, which Linux gets back as soon as they are free.
