@@ -156,8 +156,10 @@ class Labels:
                 raise damaged
             label = name.decode(errors="surrogateescape")  # the device asks no UTF-8
             labels.sentences[label] = sentences
-            total = np.frombuffer(table, "<i2", width, start + NAME_BYTES + 4)
-            labels.sums[label] = total.astype(np.int64)
+            total = np.frombuffer(table, "<i2", width, start + NAME_BYTES + 4).astype(np.int64)
+            if (np.abs(total) > _UNIT * sentences).any():
+                raise damaged
+            labels.sums[label] = total
         return labels
 
 

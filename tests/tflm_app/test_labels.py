@@ -151,6 +151,9 @@ def test_a_table_made_to_harm_is_refused_though_its_checksum_holds(tmp_path):
         "a name without an end": sealed(whole, name, b"x" * 24),
         "no sentence": sealed(whole, name + 24, bytes(2)),
         "256 sentences": sealed(whole, name + 24, b"\0\1"),
+        "a sum above one sentence's": sealed(whole, name + 28, struct.pack("<h", 128)),
+        "a sum below one sentence's": sealed(whole, name + 28, struct.pack("<h", -128)),
+        "the least int16": sealed(whole, name + 28, struct.pack("<h", -32768)),
         "half a label more": sealed(whole, 0, b"EBLT", bytes(8)),
     }.items():
         (tmp_path / "bad").write_bytes(table)
@@ -158,7 +161,9 @@ def test_a_table_made_to_harm_is_refused_though_its_checksum_holds(tmp_path):
         assert status == 1 and "damaged" in said[0], (case, said)
         with pytest.raises(labels_lib.LabelError, match="damaged"):
             labels_lib.Labels.from_bytes(table)
-    most = sealed(whole, name + 28, b"\xff\x7f" * encoder.labels.width)  # every sum at its bound
+    # Every sum at the bound of 254 sentences, to which one more is added.
+    most = struct.pack("<2H", 254, 0) + struct.pack("<h", 254 * 127) * encoder.labels.width
+    most = sealed(whole, name + 24, most)
     (tmp_path / "most").write_bytes(most)
     lines = ["a song", ":learn music a song", *ASKED]
     status, said = session("host", program, lines, f"labels={tmp_path / 'most'}")

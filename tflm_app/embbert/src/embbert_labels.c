@@ -159,6 +159,16 @@ static bool name_is_sound(const char* name) {
   return length > 0 && length < EMBBERT_LABEL_NAME_BYTES;
 }
 
+// Whether a label's sum is one that so many sentences can make: one that is not would overflow when
+// it learns on.
+static bool sum_is_sound(const embbert_engine_t* engine, const entry_t* entry) {
+  const int32_t most = kUnit * entry->sentences;
+  for (int32_t i = 0; i < engine->config.labels; i++) {
+    if (entry->sum[i] < -most || entry->sum[i] > most) return false;
+  }
+  return true;
+}
+
 int embbert_engine_load_labels(embbert_engine_t* engine, void* memory, size_t bytes) {
   const int status = check_memory(engine, memory);
   if (status != kEmbbertOk) return status;
@@ -182,7 +192,7 @@ int embbert_engine_load_labels(embbert_engine_t* engine, void* memory, size_t by
   for (uint32_t i = 0; i < header->labels; i++, at += entry_bytes(engine)) {
     const entry_t* const entry = (const entry_t*)(const void*)at;
     if (!name_is_sound(entry->name) || entry->sentences < 1 ||
-        entry->sentences > EMBBERT_LABEL_SENTENCES) {
+        entry->sentences > EMBBERT_LABEL_SENTENCES || !sum_is_sound(engine, entry)) {
       return kEmbbertLabelDamaged;
     }
   }
