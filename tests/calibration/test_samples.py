@@ -42,6 +42,15 @@ def test_nothing_is_said_of_a_sample_that_will_do(arguments):
     assert lacks(GOOD, **arguments) == []
 
 
+@pytest.mark.parametrize("count", [1, 10, 200, 366, 574, 2000])
+def test_the_length_covers_what_it_promises_and_no_more(count):
+    lengths = list(range(9 * count, 0, -9))  # Far enough apart for each to count.
+    found = samples.covering_length(lengths, 9 * count + 3)
+    assert sum(n <= found for n in lengths) >= 0.995 * count
+    assert sum(n <= found - 4 for n in lengths) < 0.995 * count
+    assert samples.covering_length(lengths, 8) == min(found, 8)
+
+
 def test_a_handful_of_texts():
     assert lacks(rows([9] * 32)) == []
     (sentence,) = lacks(rows([9] * 31))
