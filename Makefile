@@ -3,7 +3,7 @@
 #   make demo                                      the whole pipeline on examples/voice_commands
 #   make demo TRAIN=a.csv TEST=b.csv NAME=x        the same on your own CSV (text,label); with
 #                                                  TASK=regression, the label is a score
-#   make test                                      the tests, in five minutes
+#   make test                                      the tests, in six to ten minutes
 #   make test SLOW=1                               every test, as continuous integration runs them
 #   make coverage                                  every test, and the lines that they reach
 #
