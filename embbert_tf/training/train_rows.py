@@ -122,11 +122,13 @@ def _taught(
     def keys(examples: Sequence[Example]) -> list[soft_labels.Key]:
         return [(e.text, e.text_pair) for e in examples]
 
-    # Texts that measure stay unseen, even without their labels.
-    measuring = {*keys(parts["valid"]), *keys(parts.get("test", []))}
+    # Texts that measure stay unseen, even without their labels. Of pairs that is either text: what
+    # makes more pairs of a task puts its texts together anew.
+    measuring = {text for key in keys(parts["valid"] + parts.get("test", [])) for text in key}
+    measuring.discard(None)
     soft = soft_labels.read_soft_labels(options.soft_labels, labels, pair)
-    unknown = soft.keys() - set(keys(parts["train"])) - measuring
-    more = [Example(*key, "") for key in soft if key in unknown]
+    known = set(keys(parts["train"]))
+    more = [Example(*key, "") for key in soft if key not in known and measuring.isdisjoint(key)]
     nothing = np.full(max(len(labels), 1), np.nan, np.float32)
     values = np.stack([soft.get(key, nothing) for key in keys(parts["train"] + more)])
     if np.isnan(values).all():
