@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -451,6 +452,26 @@ def test_size_adds_up(tiny, tmp_path):
     assert 0 < report["stack_measured"] <= 4096
     # The computed depth is of the worst path; exception frames and the C library come on top.
     assert report["stack_measured"] <= report["stack_computed"] + 256
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ccache"), reason="ccache missing; apt-get install ccache")
+def test_a_compiler_cache_leaves_the_depth_of_the_stack(tiny, tmp_path, monkeypatch):
+    for name in ("arm-none-eabi-gcc", "arm-none-eabi-g++"):
+        (tmp_path / name).symlink_to(shutil.which("ccache"))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "cache"))
+    shutil.rmtree(FIRMWARE / "build/cached", ignore_errors=True)
+    depths = []
+    for number in range(2):
+        report = tmp_path / f"{number}.json"
+        folder = f"build/cached/{number}"
+        result = make(
+            "size", TARGET="mps2-an386", IMAGE=tiny.path, JSON=report, BUILD_FOLDER=folder
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        depths.append(json.loads(report.read_text())["stack_computed"])
+    assert depths[0] == depths[1] > 500
 
 
 def test_whole_application_of_the_reference_model_fits_64_kb(tmp_path):
