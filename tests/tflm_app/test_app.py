@@ -457,8 +457,7 @@ def test_size_adds_up(tiny, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("ccache"), reason="ccache missing; apt-get install ccache")
 def test_a_compiler_cache_leaves_the_depth_of_the_stack(tiny, tmp_path, monkeypatch):
-    for name in ("arm-none-eabi-gcc", "arm-none-eabi-g++"):
-        (tmp_path / name).symlink_to(shutil.which("ccache"))
+    (tmp_path / "arm-none-eabi-gcc").symlink_to(shutil.which("ccache"))
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CCACHE_DIR", str(tmp_path / "cache"))
     shutil.rmtree(FIRMWARE / "build/cached", ignore_errors=True)
