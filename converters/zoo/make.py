@@ -92,7 +92,14 @@ def _teach(
     made = output / f"{recipe.name}-texts.txt.gz"
     if not soft.exists():  # Written in one step, when all is there.
         texts.make_texts(train, made, options=texts.TextOptions(count=teacher.texts))
-        teacher_lib.label_texts(runs, [made, train], soft, report=print)
+        teacher_lib.label_texts(
+            runs,
+            [made, train],
+            soft,
+            report=print,
+            linear=train if teacher.linear else None,
+            linear_share=teacher.linear,
+        )
 
 
 def next_commands(

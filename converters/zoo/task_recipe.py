@@ -15,6 +15,7 @@ limit = 0                     # how many test rows are drawn; 0: all
 [teacher]                     # runs whose mean teaches the others, instead of soft_labels
 seeds = [100, 101, 102, 103]
 texts = 60000                 # that are made of the training texts for them to read
+linear = 0.5                  # share of a linear model in the mean; without it there is none
 
 [teacher.train]               # fields of TrainOptions, of these runs
 epochs = 12
@@ -100,11 +101,13 @@ class Teacher:
         seeds: Of these runs.
         texts: How many texts are made for them to read.
         train: Options of their training; its seed not yet set.
+        linear: Share of a linear model in the mean; 0: there is none.
     """
 
     seeds: tuple[int, ...]
     texts: int
     train: TrainOptions
+    linear: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,13 +275,18 @@ def _teacher(values: Any, init: str | None) -> Teacher:
     """Returns the teacher that the table [teacher] says."""
     if not isinstance(values, dict):
         raise errors.OptionError("'teacher' must be a table, [teacher]")
-    _check_names(values, ("seeds", "texts", "train"), "[teacher] ")
+    _check_names(values, ("seeds", "texts", "train", "linear"), "[teacher] ")
     texts = values.get("texts")
     if type(texts) is not int or texts < 1:
         raise errors.OptionError(f"[teacher] 'texts' must be a whole number above 0, not {texts!r}")
+    linear = values.get("linear", 0)
+    if type(linear) not in (int, float) or not 0 <= linear < 1:
+        raise errors.OptionError(
+            f"[teacher] 'linear' must be a number from 0 to below 1, not {linear!r}"
+        )
     seeds = _seeds(values.get("seeds"), "seeds")
     try:
-        return Teacher(seeds, texts, _section(TrainOptions, values, "train", init=init))
+        return Teacher(seeds, texts, _section(TrainOptions, values, "train", init=init), linear)
     except errors.OptionError as error:
         raise errors.OptionError(f"[teacher] {error}") from error
 

@@ -2,7 +2,7 @@
 
 The mean of several runs knows more than each of them ("Distilling the Knowledge in a Neural
 Network", Hinton et al., arXiv 1503.02531, section 5), and a model that learns it from many texts
-keeps most of that.
+keeps most of that. A linear model may be among them (`linear_teacher`).
 """
 
 import pathlib
@@ -18,6 +18,7 @@ from embbert_tf.data.examples import Example
 from embbert_tf.data.files import PathLike
 from embbert_tf.storage import run_folder
 from embbert_tf.storage.run_folder import Run
+from embbert_tf.training.linear_teacher import LinearTeacher
 
 _AT_ONCE = 20_000  # Texts between two lines of progress.
 _DECIMALS = 5
@@ -29,6 +30,8 @@ def label_texts(
     inputs: Sequence[PathLike],
     output: PathLike,
     report: Callable[[str], None] = lambda line: None,
+    linear: PathLike | None = None,
+    linear_share: float = 0.5,
 ) -> int:
     """Writes the mean of what runs say of texts, for `TrainOptions.soft_labels`.
 
@@ -45,23 +48,29 @@ def label_texts(
             at; others plain or `.gz`, a text a line, for runs that read single texts.
         output: CSV to write, compressed if it ends in `.gz`.
         report: Called with a line of progress.
+        linear: Training CSV of the runs; a linear model learns from it and teaches with them.
+        linear_share: Of that model in the mean, above 0 and below 1; the runs share the rest.
 
     Returns:
         How many texts there are.
 
     Raises:
         CorpusError, DataError: A file cannot be read, or holds pairs where the runs read single
-            texts or the other way round, or there is no text.
+            texts or the other way round, or there is no text; or `linear` cannot be learnt from.
         FileError: `output` cannot be written.
+        OptionError: `linear_share` is out of its range.
         RunError: A run cannot be used, or is of another task or other labels than the first.
     """
     files.check_target(output)
     if not runs:
         raise errors.RunError("no runs; give at least one")
+    if linear is not None and not 0 < linear_share < 1:
+        raise errors.OptionError(f"linear_share={linear_share:g}: must be above 0 and below 1")
     teachers = [run_folder.load_run(path) for path in runs]
     first = teachers[0]
     _check_alike(teachers)
     rows = _read(inputs, first)
+    one_more = _linear(linear, first, report) if linear is not None else None
     sums = np.zeros((len(rows), max(len(first.labels), 1)))
     for number, run in enumerate(teachers, 1):
         start = time.monotonic()
@@ -73,13 +82,24 @@ def label_texts(
             report(
                 f"run {number} of {len(runs)}: {done:,} of {len(rows):,} texts, {left:.0f} s left"
             )
-    means = np.round(sums / len(teachers), _DECIMALS)
+    means = sums / len(teachers)
+    if one_more is not None:
+        report(f"linear model: reads {len(rows):,} texts")
+        means = (1 - linear_share) * means + linear_share * one_more.says(rows)
+    means = np.round(means, _DECIMALS)
     texts = [[row.text, row.text_pair] if first.pair else [row.text] for row in rows]
     header = ["text", *(["text_pair"] if first.pair else []), *(first.labels or [_SCORE])]
     csv_files.write_rows(
         output, header, ([*t, *m.tolist()] for t, m in zip(texts, means, strict=True))
     )
     return len(rows)
+
+
+def _linear(path: PathLike, run: Run, report: Callable[[str], None]) -> LinearTeacher:
+    """Returns the linear model of a run's task."""
+    rows = examples_lib.read_all(path, run.pair)
+    report(f"linear model: learns from {len(rows):,} texts of {path}")
+    return LinearTeacher(rows, run.labels, path)
 
 
 def _check_alike(teachers: Sequence[Run]) -> None:

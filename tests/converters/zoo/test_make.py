@@ -79,7 +79,11 @@ def test_every_recipe_is_whole(name):
     assert task.reported not in (recipe.data.train, recipe.data.soft_labels)
     soft = pathlib.Path("soft.csv") if recipe.teacher else None
     train, qat = recipe.options(pathlib.Path("data"), recipe.seeds[0], soft)
-    assert train.init is None or train.init == "zoo/backbone"
+    if train.init not in (None, "zoo/backbone"):  # A run that another recipe makes.
+        folder, _, start = train.init.rpartition("/")
+        task_started_from, _, seed = start.rpartition("-")
+        assert folder == "build/zoo"
+        assert int(seed) in task_recipe.read(task_started_from).seeds
     assert train.seed == qat.seed == recipe.seeds[0]
     if recipe.data.valid == task.reported:
         # Where the reported rows validate, no epoch may be chosen on them.
@@ -124,25 +128,30 @@ def test_a_teacher_is_trained_first_and_reads_new_texts(
     monkeypatch.setattr(
         make.teacher_lib,
         "label_texts",
-        lambda runs, inputs, output, report: calls.append(([r.name for r in runs], inputs, output)),
+        lambda runs, inputs, output, report, **linear: calls.append(
+            ([r.name for r in runs], inputs, output, linear)
+        ),
     )
     monkeypatch.setattr(
         make.texts,
         "make_texts",
         lambda train, output, options: calls.append((train, output, options.count)),
     )
-    more = "[teacher]\nseeds = [7, 8]\ntexts = 30\n[teacher.train]\nepochs = 5\n[train]"
+    more = (
+        "[teacher]\nseeds = [7, 8]\ntexts = 30\nlinear = 0.25\n[teacher.train]\nepochs = 5\n[train]"
+    )
     text = TINY.replace("[train]", more).replace("keep", "teacher_weight = 0.9\nkeep", 1)
     runs = tmp_path / "runs"
     done = run_command("converters.zoo.make", "--task=tiny", f"--recipes={recipes(text)}",
                        f"--data={data}", f"--output={runs}", "--seeds=3")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    first, second, texts, (teachers, inputs, soft), student = calls
+    first, second, texts, (teachers, inputs, soft, linear), student = calls
     assert (first[0], first[1].epochs, first[1].seed) == ("tiny-teacher-7", 5, 7)
     assert second[0] == "tiny-teacher-8" and teachers == ["tiny-teacher-7", "tiny-teacher-8"]
     assert inputs == [runs / "tiny-texts.txt.gz", data / "tiny/train.csv"]
     assert texts == (data / "tiny/train.csv", runs / "tiny-texts.txt.gz", 30)
     assert soft == runs / "tiny-soft.csv.gz"
+    assert linear == {"linear": data / "tiny/train.csv", "linear_share": 0.25}
     assert student[0] == "tiny-3" and student[1].soft_labels == str(soft)
 
 
@@ -230,6 +239,7 @@ def test_options_are_those_of_the_recipe(recipes):
         ("[train]", "[teacher]\nseeds = [1]\n[train]", "[teacher] 'texts' must be a whole number"),
         ("[train]", "[teacher]\ntexts = 5\n[train]", "'seeds' must be a list of whole numbers"),
         ("[train]", "[teacher]\ntext = 5\n[train]", "[teacher] 'text' is unknown"),
+        ("[train]", "[teacher]\nseeds = [1]\ntexts = 5\nlinear = 1\n[train]", "'linear' must be"),
         ("[train]", "soft_labels = 'a'\n[teacher]\nseeds = [1]\ntexts = 5\n[train]", "take one"),
         ("[qat]", "[qta]", "'qta' is unknown; did you mean 'qat'?"),
         ("[0, 1]", "[]", "'seeds' must be a list of whole numbers"),

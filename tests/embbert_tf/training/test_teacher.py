@@ -11,6 +11,7 @@ from embbert_tf import errors
 from embbert_tf.data import examples, soft_labels
 from embbert_tf.storage import run_folder
 from embbert_tf.training import distillation
+from embbert_tf.training.linear_teacher import LinearTeacher
 from embbert_tf.training.teacher import label_texts
 from tests.support.runs import run_command
 
@@ -50,6 +51,23 @@ def test_the_mean_of_the_runs_is_written_and_learnt_from(tiny_run, other_run, sm
     embbert_tf.train(small_csv, output=tmp_path / "student", options=options)
 
 
+def test_a_linear_model_is_one_of_the_teachers(tiny_run, small_csv, tmp_path):
+    outputs = [tmp_path / "runs.csv", tmp_path / "both.csv"]
+    label_texts([tiny_run], [small_csv], outputs[0])
+    done = run_command("embbert_tf.label_texts", f"--runs={tiny_run}", f"--linear={small_csv}",
+                       "--linear_share=0.75", f"--input={small_csv}",
+                       f"--output={outputs[1]}")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = examples.read_all(small_csv)
+    assert f"linear model: learns from {len(rows)} texts of {small_csv}" in done.stdout
+    run = embbert_tf.load_run(tiny_run)
+    alone, both = (soft_labels.read_soft_labels(path, run.labels, pair=False) for path in outputs)
+    said = LinearTeacher(rows, run.labels, small_csv).says(rows)
+    for row, of_linear in zip(rows, said, strict=True):
+        wanted = 0.25 * alone[row.text, None] + 0.75 * of_linear
+        np.testing.assert_allclose(both[row.text, None], wanted, atol=1e-4)
+
+
 def test_refuses(tiny_run, other_run, small_csv, tmp_path):
     output = tmp_path / "soft.csv"
     (other_run / run_folder.LABELS).write_text("a\nb\nc\n")
@@ -67,4 +85,8 @@ def test_refuses(tiny_run, other_run, small_csv, tmp_path):
     pairs.write_text("text,text_pair,label\na,b,on\n")
     with pytest.raises(errors.DataError, match="pairs of texts"):
         label_texts([tiny_run], [pairs], output)
+    with pytest.raises(errors.DataError, match="pairs of texts"):
+        label_texts([tiny_run], [small_csv], output, linear=pairs)
+    with pytest.raises(errors.OptionError, match="linear_share=1: must be above 0 and below 1"):
+        label_texts([tiny_run], [small_csv], output, linear=small_csv, linear_share=1)
     assert not output.exists()
