@@ -8,7 +8,8 @@ Example:
 
 The runs' answers are averaged: together they know more than each of them. They may be of different
 sizes and architectures; their labels have to be the same. With --linear a linear model of words and
-pieces of words is one of them: where single words decide, it knows what they do not.
+pieces of words is one of them: where single words decide, it knows what they do not. --valid shows
+whether it does.
 """
 
 from absl import flags
@@ -37,6 +38,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "Training CSV of the runs; a linear model that learns from it is a teacher, too.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "valid",
+        None,
+        "Labelled CSV; prints what each teacher and their mean make of it.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "linear_share",
         0.5,
@@ -56,6 +63,7 @@ def main(values: flags.FlagValues) -> None:
         report=lambda line: print(line, flush=True),
         linear=values.linear or None,
         linear_share=values.linear_share,
+        valid=values.valid or None,
     )
     print(f"{values.output}: {count:,} texts")
 

@@ -295,11 +295,7 @@ def _score(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> tu
     """Returns the name and the value of what chooses the best epoch."""
     if np.ndim(targets) == 2:
         return "cosine", embedding_targets.mean_cosine(logits, targets)
-    if labels:
-        return "accuracy", metrics.classification(logits, targets, labels)["accuracy"]
-    # Spearman's alone is the same for answers in any unit, and so for a model far from its scores.
-    measured = metrics.regression(logits, targets)
-    return "correlation", (measured["pearson"] + measured["spearman"]) / 2
+    return metrics.main_metric(logits, targets, labels)
 
 
 def stalled(history: Sequence[dict[str, Any]], patience: int) -> bool:

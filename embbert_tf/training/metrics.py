@@ -67,6 +67,23 @@ def regression(values: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     }
 
 
+def main_metric(
+    logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]
+) -> tuple[str, float]:
+    """Returns the name and the value of the one number by which answers are better than others.
+
+    Args:
+        logits: (count, L) of classes, or probabilities; (count, 1) scores of a regression.
+        targets: (count,) class indices, or scores.
+        labels: Names of the classes; empty for a regression.
+    """
+    if labels:
+        return "accuracy", classification(logits, targets, labels)["accuracy"]
+    # Spearman's alone is the same for answers in any unit, and so for a model far from its scores.
+    measured = regression(logits, targets)
+    return "correlation", (measured["pearson"] + measured["spearman"]) / 2
+
+
 def table(result: dict[str, Any]) -> str:
     """Returns the table by class of what `classification` returned, as text.
 

@@ -18,6 +18,7 @@ from embbert_tf.data.examples import Example
 from embbert_tf.data.files import PathLike
 from embbert_tf.storage import run_folder
 from embbert_tf.storage.run_folder import Run
+from embbert_tf.training import metrics
 from embbert_tf.training.linear_teacher import LinearTeacher
 
 _AT_ONCE = 20_000  # Texts between two lines of progress.
@@ -32,6 +33,7 @@ def label_texts(
     report: Callable[[str], None] = lambda line: None,
     linear: PathLike | None = None,
     linear_share: float = 0.5,
+    valid: PathLike | None = None,
 ) -> int:
     """Writes the mean of what runs say of texts, for `TrainOptions.soft_labels`.
 
@@ -50,49 +52,52 @@ def label_texts(
         report: Called with a line of progress.
         linear: Training CSV of the runs; a linear model learns from it and teaches with them.
         linear_share: Of that model in the mean, above 0 and below 1; the runs share the rest.
+        valid: Labelled CSV; what each teacher and the mean make of it is reported, no more.
 
     Returns:
         How many texts there are.
 
     Raises:
         CorpusError, DataError: A file cannot be read, or holds pairs where the runs read single
-            texts or the other way round, or there is no text; or `linear` cannot be learnt from.
+            texts or the other way round, or there is no text, or `linear` or `valid` has
+            other labels.
         FileError: `output` cannot be written.
         OptionError: `linear_share` is out of its range.
         RunError: A run cannot be used, or is of another task or other labels than the first.
     """
     files.check_target(output)
-    if not runs:
-        raise errors.RunError("no runs; give at least one")
     if linear is not None and not 0 < linear_share < 1:
         raise errors.OptionError(f"linear_share={linear_share:g}: must be above 0 and below 1")
-    teachers = [run_folder.load_run(path) for path in runs]
+    teachers = _load_alike(runs)
     first = teachers[0]
-    _check_alike(teachers)
     rows = _read(inputs, first)
+    measured = _Measured(valid, first, report)
     one_more = _linear(linear, first, report) if linear is not None else None
-    sums = np.zeros((len(rows), max(len(first.labels), 1)))
-    for number, run in enumerate(teachers, 1):
-        start = time.monotonic()
-        for begin in range(0, len(rows), _AT_ONCE):
-            part = slice(begin, begin + _AT_ONCE)
-            sums[part] += _said(run, rows[part])
-            done = min(begin + _AT_ONCE, len(rows))
-            left = (time.monotonic() - start) / done * (len(rows) - done)
-            report(
-                f"run {number} of {len(runs)}: {done:,} of {len(rows):,} texts, {left:.0f} s left"
-            )
-    means = sums / len(teachers)
+    asked = rows + measured.rows
+    means = _mean_of_runs(teachers, asked, report, measured.tell)
     if one_more is not None:
-        report(f"linear model: reads {len(rows):,} texts")
-        means = (1 - linear_share) * means + linear_share * one_more.says(rows)
-    means = np.round(means, _DECIMALS)
-    texts = [[row.text, row.text_pair] if first.pair else [row.text] for row in rows]
-    header = ["text", *(["text_pair"] if first.pair else []), *(first.labels or [_SCORE])]
-    csv_files.write_rows(
-        output, header, ([*t, *m.tolist()] for t, m in zip(texts, means, strict=True))
-    )
+        said = one_more.says(asked)
+        measured.tell("linear model", said)
+        means = (1 - linear_share) * means + linear_share * said
+    measured.tell("mean", means)
+    _write(output, rows, means[: len(rows)], first)
     return len(rows)
+
+
+class _Measured:
+    """Labelled rows, the last ones that teachers are asked of; none without a file."""
+
+    def __init__(self, path: PathLike | None, run: Run, report: Callable[[str], None]):
+        self.rows = examples_lib.read_all(path, run.pair) if path is not None else []
+        self._targets = encoding.targets_of(self.rows, run.labels, path or "")
+        self._labels, self._report = run.labels, report
+
+    def tell(self, who: str, said: np.ndarray) -> None:
+        """Reports what is right of what a teacher says, (count, L) or (count, 1)."""
+        if self.rows:
+            of_these = said[-len(self.rows) :]
+            name, value = metrics.main_metric(of_these, self._targets, self._labels)
+            self._report(f"{who}: validation {name} {value:.4f}")
 
 
 def _linear(path: PathLike, run: Run, report: Callable[[str], None]) -> LinearTeacher:
@@ -102,15 +107,32 @@ def _linear(path: PathLike, run: Run, report: Callable[[str], None]) -> LinearTe
     return LinearTeacher(rows, run.labels, path)
 
 
-def _check_alike(teachers: Sequence[Run]) -> None:
-    first = teachers[0]
-    for run in teachers:
+def _write(path: PathLike, rows: Sequence[Example], said: np.ndarray, run: Run) -> None:
+    """Writes what is said of texts, for a task as a run has it."""
+    texts = [[row.text, row.text_pair] if run.pair else [row.text] for row in rows]
+    header = ["text", *(["text_pair"] if run.pair else []), *(run.labels or [_SCORE])]
+    values = np.round(said, _DECIMALS).tolist()
+    csv_files.write_rows(path, header, ([*t, *v] for t, v in zip(texts, values, strict=True)))
+
+
+def _load_alike(paths: Sequence[PathLike]) -> list[Run]:
+    """Returns runs of one task with the same labels, one at least.
+
+    Raises:
+        RunError: They are not.
+    """
+    if not paths:
+        raise errors.RunError("no runs; give at least one")
+    runs = [run_folder.load_run(path) for path in paths]
+    first = runs[0]
+    for run in runs:
         if run.task == "encoder":
             raise errors.RunError(f"{run.path}: an encoder, which has no labels to give")
         if (run.task, run.pair, run.labels) != (first.task, first.pair, first.labels):
             raise errors.RunError(
                 f"{run.path}: of another task or with other labels than {first.path}"
             )
+    return runs
 
 
 def _read(inputs: Sequence[PathLike], run: Run) -> list[Example]:
@@ -130,6 +152,36 @@ def _read(inputs: Sequence[PathLike], run: Run) -> list[Example]:
     if not rows:
         raise errors.DataError(f"{', '.join(map(str, inputs)) or 'no file'}: no text")
     return list(rows.values())
+
+
+def _mean_of_runs(
+    runs: Sequence[Run],
+    rows: Sequence[Example],
+    report: Callable[[str], None],
+    tell: Callable[[str, np.ndarray], None],
+) -> np.ndarray:
+    """Returns probabilities (count, L), or scores (count, 1).
+
+    Args:
+        runs: The teachers.
+        rows: What they read.
+        report: Called with a line of progress.
+        tell: Called with the folder of each run and what it says.
+    """
+    means = np.zeros((len(rows), max(len(runs[0].labels), 1)))
+    for number, run in enumerate(runs, 1):
+        start, said = time.monotonic(), np.zeros_like(means)
+        for begin in range(0, len(rows), _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            said[part] = _said(run, rows[part])
+            done = min(begin + _AT_ONCE, len(rows))
+            left = (time.monotonic() - start) / done * (len(rows) - done)
+            report(
+                f"run {number} of {len(runs)}: {done:,} of {len(rows):,} texts, {left:.0f} s left"
+            )
+        tell(str(run.path), said)
+        means += said / len(runs)
+    return means
 
 
 def _said(run: Run, rows: Sequence[Example]) -> np.ndarray:

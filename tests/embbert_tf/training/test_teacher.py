@@ -55,11 +55,13 @@ def test_a_linear_model_is_one_of_the_teachers(tiny_run, small_csv, tmp_path):
     outputs = [tmp_path / "runs.csv", tmp_path / "both.csv"]
     label_texts([tiny_run], [small_csv], outputs[0])
     done = run_command("embbert_tf.label_texts", f"--runs={tiny_run}", f"--linear={small_csv}",
-                       "--linear_share=0.75", f"--input={small_csv}",
+                       f"--valid={small_csv}", "--linear_share=0.75", f"--input={small_csv}",
                        f"--output={outputs[1]}")  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = examples.read_all(small_csv)
     assert f"linear model: learns from {len(rows)} texts of {small_csv}" in done.stdout
+    lines = [line for line in done.stdout.splitlines() if "validation accuracy" in line]
+    assert [line.split(":")[0] for line in lines] == [str(tiny_run), "linear model", "mean"]
     run = embbert_tf.load_run(tiny_run)
     alone, both = (soft_labels.read_soft_labels(path, run.labels, pair=False) for path in outputs)
     said = LinearTeacher(rows, run.labels, small_csv).says(rows)
@@ -89,4 +91,8 @@ def test_refuses(tiny_run, other_run, small_csv, tmp_path):
         label_texts([tiny_run], [small_csv], output, linear=pairs)
     with pytest.raises(errors.OptionError, match="linear_share=1: must be above 0 and below 1"):
         label_texts([tiny_run], [small_csv], output, linear=small_csv, linear_share=1)
+    other_labels = tmp_path / "other.csv"
+    other_labels.write_text("text,label\na,elsewhere\n")
+    with pytest.raises(errors.DataError, match="'elsewhere' does not occur"):
+        label_texts([tiny_run], [small_csv], output, valid=other_labels)
     assert not output.exists()
