@@ -78,7 +78,8 @@ def _commands(name: str, record: dict[str, Any]) -> list[str]:
     encoder = "embeddings_sha256" in training
     lines = []
     if training and not about["imported"]:
-        initial = " --init=zoo/backbone" if "folder" in (about["backbone"] or {}) else ""
+        start = about["backbone"]
+        initial = f" --init={start.get('folder', 'INIT')}" if start else ""
         command = "train_encoder --embeddings=EMBEDDINGS" if encoder else "train --train=TRAIN"
         lines.append(f"python -m embbert_tf.{command}{initial} {_flags_of(training)} --output=RUN")
     valid = " --valid=VALID" if about["imported"] else ""
