@@ -145,6 +145,20 @@ class TaskRecipe:
         Raises:
             ZooError: Something is missing.
         """
+        self.check_data(folder)
+        if self.init and not pathlib.Path(self.init).is_dir():
+            raise layout.ZooError(f"{self.name} starts from {self.init}: no such folder; run this "
+                                  "in the repository, or make it first")  # fmt: skip
+
+    def check_data(self, folder: pathlib.Path) -> None:
+        """Sees that every file is there that the recipe names.
+
+        Args:
+            folder: Of the data sets.
+
+        Raises:
+            ZooError: One is missing.
+        """
         missing = [str(folder / name) for name in self.data.files()
                    if not (folder / name).is_file()]  # fmt: skip
         if missing:
@@ -152,9 +166,6 @@ class TaskRecipe:
                 f"{self.name} is made of {', '.join(missing)}, which is not there; --data is the "
                 "folder of the data sets"
             )
-        if self.init and not pathlib.Path(self.init).is_dir():
-            raise layout.ZooError(f"{self.name} starts from {self.init}: no such folder; run this "
-                                  "in the repository, or make it first")  # fmt: skip
 
     def compared(self, architecture: str, pretrained: str | None = None) -> "TaskRecipe":
         """Returns the recipe by which an architecture is trained to be compared with others.
