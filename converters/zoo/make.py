@@ -80,9 +80,22 @@ def _teach(
     valid: pathlib.Path | None,
     soft: pathlib.Path,
 ) -> None:
-    """Trains a recipe's teacher and writes the file of what it says; the runs go beside it."""
+    """Trains a recipe's teacher and writes the file of what it says; the runs go beside it.
+
+    Raises:
+        ZooError: There is such a file, which a teacher with other settings wrote.
+    """
     teacher, output = recipe.teacher, soft.parent
     assert teacher is not None  # The caller's condition.
+    # Of the runs' own settings each run keeps a record.
+    settings = {"seeds": list(teacher.seeds), "texts": teacher.texts, "linear": teacher.linear}
+    record = output / f"{recipe.name}-soft.json"
+    if soft.exists() and not (record.exists() and files.read_json(record) == settings):
+        raise layout.ZooError(
+            f"{soft}: written with another [teacher] than {recipe.name}'s recipe has now; take "
+            "another --output, or delete it"
+        )
+    files.write_json(record, settings)
     runs = []
     for number, seed in enumerate(teacher.seeds, 1):
         runs.append(output / f"{recipe.name}-teacher-{seed}")
@@ -99,6 +112,7 @@ def _teach(
             report=print,
             linear=train if teacher.linear else None,
             linear_share=teacher.linear,
+            valid=valid,
         )
 
 

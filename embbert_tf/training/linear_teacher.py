@@ -39,17 +39,17 @@ class LinearTeacher:
         from sklearn import linear_model, multiclass  # A second to load.
 
         targets = encoding.targets_of(examples, labels, path)
-        self._features = _features()
+        absent = sorted(set(range(len(labels))) - set(targets.tolist()))
+        if absent:
+            raise errors.DataError(f"{path}: no text of the class '{labels[absent[0]]}'")
+        self._features, self._regression = _features(), not labels
         rows = self._vectors(examples, fit=True)
         # Columns that no training text has would cost each class time and memory.
         self._known = np.unique(rows.indices)
         rows = rows[:, self._known]
-        if not labels:
+        if self._regression:
             self._model = linear_model.Ridge().fit(rows, targets)
             return
-        absent = sorted(set(range(len(labels))) - set(targets.tolist()))
-        if absent:
-            raise errors.DataError(f"{path}: no text of the class '{labels[absent[0]]}'")
         # A class after the other, as one model of hundreds of classes takes gigabytes.
         one = linear_model.LogisticRegression(C=_PENALTY, solver="liblinear", random_state=0)
         self._model = multiclass.OneVsRestClassifier(one).fit(rows, targets)
@@ -57,9 +57,9 @@ class LinearTeacher:
     def says(self, examples: Sequence[Example]) -> np.ndarray:
         """Returns probabilities (count, L) of texts, or scores (count, 1)."""
         rows = self._vectors(examples)[:, self._known]
-        if hasattr(self._model, "predict_proba"):
-            return self._model.predict_proba(rows)
-        return self._model.predict(rows)[:, np.newaxis]
+        if self._regression:
+            return self._model.predict(rows)[:, np.newaxis]
+        return self._model.predict_proba(rows)
 
     def _vectors(self, examples: Sequence[Example], fit: bool = False) -> Any:
         """Returns a sparse row of each text or pair; with `fit`, IDF comes from these."""
@@ -67,12 +67,11 @@ class LinearTeacher:
 
         texts = [example.text for example in examples]
         others = [example.text_pair for example in examples if example.text_pair is not None]
-        if fit:
-            self._features.fit(texts + others)
-        first = self._features.transform(texts)
+        make = self._features.fit_transform if fit else self._features.transform
+        both = make(texts + others).tocsr()
         if not others:
-            return first
-        second = self._features.transform(others)
+            return both
+        first, second = both[: len(texts)], both[len(texts) :]
         return sparse.hstack([first, second, first.multiply(second)], format="csr")
 
 

@@ -8,6 +8,7 @@ keeps most of that. A linear model may be among them (`linear_teacher`).
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -74,9 +75,13 @@ def label_texts(
     measured = _Measured(valid, first, report)
     one_more = _linear(linear, first, report) if linear is not None else None
     asked = rows + measured.rows
-    means = _mean_of_runs(teachers, asked, report, measured.tell)
+    means = np.zeros((len(asked), max(len(first.labels), 1)))
+    for number, run in enumerate(teachers, 1):
+        said = _all_said(partial(_said, run), asked, f"run {number} of {len(teachers)}", report)
+        measured.tell(str(run.path), said)
+        means += said / len(teachers)
     if one_more is not None:
-        said = one_more.says(asked)
+        said = _all_said(one_more.says, asked, "linear model", report)
         measured.tell("linear model", said)
         means = (1 - linear_share) * means + linear_share * said
     measured.tell("mean", means)
@@ -154,34 +159,20 @@ def _read(inputs: Sequence[PathLike], run: Run) -> list[Example]:
     return list(rows.values())
 
 
-def _mean_of_runs(
-    runs: Sequence[Run],
+def _all_said(
+    says: Callable[[Sequence[Example]], np.ndarray],
     rows: Sequence[Example],
+    who: str,
     report: Callable[[str], None],
-    tell: Callable[[str, np.ndarray], None],
 ) -> np.ndarray:
-    """Returns probabilities (count, L), or scores (count, 1).
-
-    Args:
-        runs: The teachers.
-        rows: What they read.
-        report: Called with a line of progress.
-        tell: Called with the folder of each run and what it says.
-    """
-    means = np.zeros((len(rows), max(len(runs[0].labels), 1)))
-    for number, run in enumerate(runs, 1):
-        start, said = time.monotonic(), np.zeros_like(means)
-        for begin in range(0, len(rows), _AT_ONCE):
-            part = slice(begin, begin + _AT_ONCE)
-            said[part] = _said(run, rows[part])
-            done = min(begin + _AT_ONCE, len(rows))
-            left = (time.monotonic() - start) / done * (len(rows) - done)
-            report(
-                f"run {number} of {len(runs)}: {done:,} of {len(rows):,} texts, {left:.0f} s left"
-            )
-        tell(str(run.path), said)
-        means += said / len(runs)
-    return means
+    """Returns what a teacher says of rows, asked of some at a time; reports how far it is."""
+    start, said = time.monotonic(), []
+    for begin in range(0, len(rows), _AT_ONCE):
+        said.append(says(rows[begin : begin + _AT_ONCE]))
+        done = min(begin + _AT_ONCE, len(rows))
+        left = (time.monotonic() - start) / done * (len(rows) - done)
+        report(f"{who}: {done:,} of {len(rows):,} texts, {left:.0f} s left")
+    return np.concatenate(said)
 
 
 def _said(run: Run, rows: Sequence[Example]) -> np.ndarray:

@@ -73,7 +73,7 @@ def test_card_has_the_flags_of_files_that_were_learnt_from(made, small_csv, tmp_
     settings["qat"] |= {"steps": "learnt", "consistency": 0.0}  # Of a run from before they went.
     files.write_json(path / "qat.json", settings)
     settings = run_folder.read_settings(path)
-    settings["training"]["keep"] = "last"
+    settings["training"] |= {"keep": "last", "init_sha256": "2" * 64}  # Of a run, not of zoo/.
     files.write_json(path / run_folder.CONFIG, settings)
     done = run_command(
         "converters.zoo.add", f"--run={path}", f"--calibration={small_csv}",
@@ -84,6 +84,7 @@ def test_card_has_the_flags_of_files_that_were_learnt_from(made, small_csv, tmp_
     assert "--unlabelled=UNLABELLED,UNLABELLED" in text.split()
     assert text.split().count("--keep=last") == 2
     assert "no epoch was chosen on" in text
+    assert "--init=INIT" in text.split() and f"weights with SHA-256 `{'2' * 16}…`" in text
     assert "sha256" not in text
     assert "--steps" not in text and "--consistency" not in text
 

@@ -128,8 +128,9 @@ def test_a_teacher_is_trained_first_and_reads_new_texts(
     monkeypatch.setattr(
         make.teacher_lib,
         "label_texts",
-        lambda runs, inputs, output, report, **linear: calls.append(
-            ([r.name for r in runs], inputs, output, linear)
+        lambda runs, inputs, output, report, **more: (
+            calls.append(([r.name for r in runs], inputs, output, more)),
+            output.write_text("text,a,b\n"),
         ),
     )
     monkeypatch.setattr(
@@ -151,8 +152,14 @@ def test_a_teacher_is_trained_first_and_reads_new_texts(
     assert inputs == [runs / "tiny-texts.txt.gz", data / "tiny/train.csv"]
     assert texts == (data / "tiny/train.csv", runs / "tiny-texts.txt.gz", 30)
     assert soft == runs / "tiny-soft.csv.gz"
-    assert linear == {"linear": data / "tiny/train.csv", "linear_share": 0.25}
+    assert linear == {"linear": data / "tiny/train.csv", "linear_share": 0.25, "valid": None}
     assert student[0] == "tiny-3" and student[1].soft_labels == str(soft)
+    # What a teacher with other settings has written is not taken for this one's.
+    done = run_command("converters.zoo.make", "--task=tiny", f"--data={data}", f"--output={runs}",
+                       f"--recipes={recipes(text.replace('0.25', '0.5'))}")  # fmt: skip
+    assert (
+        done.returncode == 1 and "tiny-soft.csv.gz: written with another [teacher]" in done.stderr
+    )
 
 
 def test_trains_an_architecture_to_compare(recipes, data, tmp_path, calls):
